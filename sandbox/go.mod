@@ -1,0 +1,3 @@
+module github.com/lacre-metrology/lacre/sandbox
+
+go 1.26
