@@ -1,0 +1,3 @@
+module github.com/lacre-metrology/lacre/algorithms
+
+go 1.26
