@@ -1,0 +1,97 @@
+// Package reason is the closed list of why something is refused. The strings
+// travel in ErrorInfo.reason and in outcomes, and docs/errors.md explains each;
+// a test holds list and page together.
+package reason
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Reason is a stable, upper-case name of a cause.
+type Reason string
+
+// The reasons for which records and samples are refused.
+const (
+	Malformed           Reason = "MALFORMED"              // not decodable
+	NotCanonical        Reason = "NOT_CANONICAL"          // decodable, but not our one encoding (rule B1)
+	TooLarge            Reason = "TOO_LARGE"              // above a size limit
+	WrongNetwork        Reason = "WRONG_NETWORK"          // another network's id
+	BadSignature        Reason = "BAD_SIGNATURE"          // missing or wrong signature
+	WeakKey             Reason = "WEAK_KEY"               // a public key that rule B3 excludes
+	UnknownMeter        Reason = "UNKNOWN_METER"          // no such registration
+	MeterNotInService   Reason = "METER_NOT_IN_SERVICE"   // suspended, decommissioned or barred
+	OutOfVerification   Reason = "OUT_OF_VERIFICATION"    // captured outside every verification
+	WrongAlgorithm      Reason = "WRONG_ALGORITHM"        // not the algorithm of the meter's registration
+	UnknownAlgorithm    Reason = "UNKNOWN_ALGORITHM"      // no approval names it
+	AlgorithmNotInForce Reason = "ALGORITHM_NOT_IN_FORCE" // outside validity, suspended or withdrawn
+	WrongChannelCount   Reason = "WRONG_CHANNEL_COUNT"    // differs from the registration
+	WrongSampleRate     Reason = "WRONG_SAMPLE_RATE"      // differs from the registration
+	DigestMismatch      Reason = "DIGEST_MISMATCH"        // bytes do not have the digest that was signed
+	FutureDated         Reason = "FUTURE_DATED"           // captured after the block's time plus the bound (rule S2)
+	BackDated           Reason = "BACK_DATED"             // captured before the block that the sample names (rule S2)
+	TimeNotMonotonic    Reason = "TIME_NOT_MONOTONIC"     // capture times decrease with the counter (rule S2)
+	UnknownBlock        Reason = "UNKNOWN_BLOCK"          // the sample names a block that is not on this ledger
+	Duplicate           Reason = "DUPLICATE"              // the same sample again; its receipt is given
+	Equivocation        Reason = "EQUIVOCATION"           // another sample under a counter already used, or a broken chain (rule S3)
+	CounterOutOfRange   Reason = "COUNTER_OUT_OF_RANGE"   // below the first counter of the meter
+	TooManyGaps         Reason = "TOO_MANY_GAPS"          // the meter leaves more gaps than the limit; send the missing ones first
+	WrongDisposition    Reason = "WRONG_DISPOSITION"      // marked late and is not, or the reverse
+	StaleConfig         Reason = "STALE_CONFIG"           // names another configuration than the one in force
+	StaleRegistration   Reason = "STALE_REGISTRATION"     // names another registration than the one in force
+	StaleApproval       Reason = "STALE_APPROVAL"         // names another approval than the one in force
+	PolicyNotMet        Reason = "POLICY_NOT_MET"         // not enough distinct organisations endorsed
+	BadEndorsement      Reason = "BAD_ENDORSEMENT"        // claim, index, root or endorser do not fit
+	OutOfSequence       Reason = "OUT_OF_SEQUENCE"        // not the next statement on its subject (rule S4)
+	NotAuthorised       Reason = "NOT_AUTHORISED"         // signed, but not by whom it takes
+	AlreadyReported     Reason = "ALREADY_REPORTED"       // the event is on the ledger (rule S3)
+	BadEvidence         Reason = "BAD_EVIDENCE"           // the evidence does not prove the event
+	InvalidStatement    Reason = "INVALID_STATEMENT"      // well formed and signed, but says what cannot be
+	WrongPlace          Reason = "WRONG_PLACE"            // a record where it may not stand in a submission or block
+)
+
+// The reasons that come from a service and not from a record.
+const (
+	PermissionDenied Reason = "PERMISSION_DENIED" // the caller's role may not call this
+	Overloaded       Reason = "OVERLOADED"        // a bounded queue is full; retry after the delay
+	NotLeader        Reason = "NOT_LEADER"        // no leader is known, or it changed
+	NotReady         Reason = "NOT_READY"         // the node does not follow the certified height yet
+	NotFound         Reason = "NOT_FOUND"         // no such thing on the ledger
+	NotCertified     Reason = "NOT_CERTIFIED"     // applied, but not certified in time; ask again
+	NotInstalled     Reason = "NOT_INSTALLED"     // approved, but this endorser does not hold the module
+	ProfileViolation Reason = "PROFILE_VIOLATION" // the module breaks the sandbox profile
+	DataLoss         Reason = "DATA_LOSS"         // stored bytes do not match their digests; the node stopped serving
+)
+
+// Error is a refusal: its reason and both sides of what did not match.
+type Error struct {
+	Reason Reason
+	Detail string
+}
+
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return string(e.Reason)
+	}
+	return string(e.Reason) + ": " + e.Detail
+}
+
+// Is matches another *Error by reason, so errors.Is(err, reason.New(r, "")) works.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Reason == e.Reason
+}
+
+// New makes a refusal; format shows both sides.
+func New(r Reason, format string, args ...any) *Error {
+	return &Error{Reason: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Of returns the reason of the first *Error in err's chain, or "" when there is none.
+func Of(err error) Reason {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ""
+}

@@ -1,0 +1,77 @@
+package record
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/envelope"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+// The media types of administrative statements; each names the message that is the payload.
+const (
+	TypeNetworkConfig     = "application/vnd.lacre.network-config.v1+protobuf"
+	TypeNodeRegistration  = "application/vnd.lacre.node-registration.v1+protobuf"
+	TypeNodeRevocation    = "application/vnd.lacre.node-revocation.v1+protobuf"
+	TypeApproval          = "application/vnd.in-toto+json" // package approval
+	TypeAlgorithmStatus   = "application/vnd.lacre.algorithm-status.v1+protobuf"
+	TypeMeterRegistration = "application/vnd.lacre.meter-registration.v1+protobuf"
+	TypeMeterStatus       = "application/vnd.lacre.meter-status.v1+protobuf"
+	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
+)
+
+// The subjects of statements (rule S4).
+const SubjectNetwork = "network"
+
+// SubjectNode is the subject of statements on a node.
+func SubjectNode(id string) string { return "node/" + id }
+
+// SubjectAlgorithm is the subject of statements on a module.
+func SubjectAlgorithm(module digest.Digest) string { return "algorithm/" + module.String() }
+
+// SubjectMeter is the subject of statements on a meter.
+func SubjectMeter(id string) string { return "meter/" + id }
+
+// StatementDigest is a statement's identity: the digest of its PAE, not of its signatures.
+func StatementDigest(payloadType string, payload []byte) digest.Digest {
+	return digest.Of(digest.Statement, envelope.PAE(payloadType, payload))
+}
+
+// FromEnvelope makes the leaf of a signed statement.
+func FromEnvelope(e envelope.Envelope) ([]byte, error) {
+	m := &recordv1.Envelope{PayloadType: e.PayloadType, Payload: e.Payload}
+	for _, s := range e.Signatures {
+		m.Signatures = append(m.Signatures, &recordv1.EnvelopeSignature{KeyId: s.KeyID, Signature: s.Sig})
+	}
+	return Encode(&recordv1.Record{Body: &recordv1.Record_Statement{Statement: m}})
+}
+
+// ToEnvelope is the DSSE envelope of a statement leaf.
+func ToEnvelope(m *recordv1.Envelope) envelope.Envelope {
+	e := envelope.Envelope{PayloadType: m.GetPayloadType(), Payload: m.GetPayload()}
+	for _, s := range m.GetSignatures() {
+		e.Signatures = append(e.Signatures, envelope.Signature{KeyID: s.GetKeyId(), Sig: s.GetSignature()})
+	}
+	return e
+}
+
+// TypeOf is the payload type of a protobuf statement; it panics on another message.
+func TypeOf(m proto.Message) string {
+	switch m.(type) {
+	case *recordv1.NetworkConfig:
+		return TypeNetworkConfig
+	case *recordv1.NodeRegistration:
+		return TypeNodeRegistration
+	case *recordv1.NodeRevocation:
+		return TypeNodeRevocation
+	case *recordv1.AlgorithmStatus:
+		return TypeAlgorithmStatus
+	case *recordv1.MeterRegistration:
+		return TypeMeterRegistration
+	case *recordv1.MeterStatus:
+		return TypeMeterStatus
+	case *recordv1.MeterKeyRollover:
+		return TypeMeterKeyRollover
+	}
+	panic("record: " + string(m.ProtoReflect().Descriptor().FullName()) + " is no statement")
+}

@@ -1,0 +1,193 @@
+// Package sample is what a meter signs: the header of one capture.
+//
+// Source: architecture, "Sample header"; rules S2, S3 and B3; WELMEC 7.2 T1 to
+// T4 as metrology.md words them (secondary source).
+//
+// Invariants:
+//   - The signature covers PAE(PayloadType, header bytes), and the sample's
+//     identity is the digest of that PAE: two signatures of one header are one
+//     sample.
+//   - Previous is zero only in the first sample of a meter, so the samples of a
+//     meter form one chain.
+package sample
+
+import (
+	"crypto"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/wire"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+// PayloadType is the media type under which a header is signed.
+const PayloadType = "application/vnd.lacre.sample-header.v1+protobuf"
+
+// The bounds of a header.
+const (
+	MaxHeaderBytes       = 1024
+	MaxChannels          = 16
+	MaxSamplesPerChannel = 128 << 10
+	MaxEvidence          = 8
+)
+
+// Header is a sample header; see lacre.record.v1.SampleHeader for each field.
+type Header struct {
+	NetworkID            digest.Digest
+	MeterID              string
+	Counter              uint64        // from the registration's first counter, no gaps
+	Previous             digest.Digest // sample digest of Counter-1; zero in the meter's first sample
+	CapturedAtUnixNano   int64
+	ClockSync            recordv1.ClockSync
+	KnownHeight          uint64        // newest certified block that the meter knows
+	KnownBlock           digest.Digest // digest of its header record
+	Channels             uint32
+	SamplesPerChannel    uint32
+	SampleRateMillihertz uint64
+	Encoding             recordv1.Encoding
+	RawDigest            digest.Digest   // of the encoded raw vector
+	Evidence             []digest.Digest // of objects kept outside the ledger
+	StatusFlags          uint32
+}
+
+// Sample is a header with its exact bytes and its identity.
+type Sample struct {
+	Header
+	Bytes  []byte        // exactly what was signed, without the PAE
+	Digest digest.Digest // the sample's identity
+}
+
+// Parse decodes and checks a header's exact bytes. Errors are *reason.Error:
+// TooLarge, NotCanonical or Malformed.
+func Parse(b []byte) (*Sample, error) {
+	var m recordv1.SampleHeader
+	if err := record.Decode(b, MaxHeaderBytes, &m); err != nil {
+		return nil, err
+	}
+	h := Header{
+		MeterID: m.GetMeterId(), Counter: m.GetCounter(),
+		CapturedAtUnixNano: m.GetCapturedAtUnixNano(), ClockSync: m.GetClockSync(),
+		KnownHeight: m.GetKnownHeight(), Channels: m.GetChannels(),
+		SamplesPerChannel: m.GetSamplesPerChannel(), SampleRateMillihertz: m.GetSampleRateMillihertz(),
+		Encoding: m.GetEncoding(), StatusFlags: m.GetStatusFlags(),
+	}
+	var err error
+	if h.NetworkID, err = record.Digest32("network_id", m.GetNetworkId()); err != nil {
+		return nil, err
+	}
+	if h.KnownBlock, err = record.Digest32("known_block", m.GetKnownBlock()); err != nil {
+		return nil, err
+	}
+	if h.RawDigest, err = record.Digest32("raw_digest", m.GetRawDigest()); err != nil {
+		return nil, err
+	}
+	if len(m.GetPrevious()) > 0 {
+		if h.Previous, err = record.Digest32("previous", m.GetPrevious()); err != nil {
+			return nil, err
+		}
+		if h.Previous.IsZero() {
+			return nil, reason.New(reason.Malformed, "previous is all zero; leave it out in the first sample")
+		}
+	}
+	for _, e := range m.GetEvidence() {
+		d, err := record.Digest32("evidence", e)
+		if err != nil {
+			return nil, err
+		}
+		h.Evidence = append(h.Evidence, d)
+	}
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	return &Sample{Header: h, Bytes: b, Digest: digest.Of(digest.Sample, envelope.PAE(PayloadType, b))}, nil
+}
+
+func (h *Header) check() error {
+	if err := record.CheckID(h.MeterID); err != nil {
+		return err
+	}
+	switch {
+	case h.Counter == 0:
+		return reason.New(reason.Malformed, "counter is 0; counters begin at 1")
+	case h.CapturedAtUnixNano <= 0:
+		return reason.New(reason.Malformed, "capture time %d ns is not after 1970", h.CapturedAtUnixNano)
+	case h.ClockSync == recordv1.ClockSync_CLOCK_SYNC_UNSPECIFIED:
+		return reason.New(reason.Malformed, "clock_sync is not given")
+	case h.Channels < 2 || h.Channels > MaxChannels:
+		return reason.New(reason.Malformed, "%d channels, want 2 to %d", h.Channels, MaxChannels)
+	case h.SamplesPerChannel == 0 || h.SamplesPerChannel > MaxSamplesPerChannel:
+		return reason.New(reason.Malformed, "%d samples per channel, want 1 to %d", h.SamplesPerChannel, MaxSamplesPerChannel)
+	case h.SampleRateMillihertz == 0:
+		return reason.New(reason.Malformed, "sample rate is 0")
+	case h.Encoding == recordv1.Encoding_ENCODING_UNSPECIFIED:
+		return reason.New(reason.Malformed, "encoding is not given")
+	case len(h.Evidence) > MaxEvidence:
+		return reason.New(reason.Malformed, "%d evidence digests, at most %d", len(h.Evidence), MaxEvidence)
+	}
+	return nil
+}
+
+// Encode makes the exact bytes to sign. Errors are *reason.Error.
+func (h *Header) Encode() ([]byte, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	m := &recordv1.SampleHeader{
+		NetworkId: h.NetworkID[:], MeterId: h.MeterID, Counter: h.Counter,
+		CapturedAtUnixNano: h.CapturedAtUnixNano, ClockSync: h.ClockSync,
+		KnownHeight: h.KnownHeight, KnownBlock: h.KnownBlock[:],
+		Channels: h.Channels, SamplesPerChannel: h.SamplesPerChannel,
+		SampleRateMillihertz: h.SampleRateMillihertz, Encoding: h.Encoding,
+		RawDigest: h.RawDigest[:], StatusFlags: h.StatusFlags,
+	}
+	if !h.Previous.IsZero() {
+		m.Previous = h.Previous[:]
+	}
+	for i := range h.Evidence {
+		m.Evidence = append(m.Evidence, h.Evidence[i][:])
+	}
+	b, err := wire.Encode(m)
+	if err != nil {
+		return nil, reason.New(reason.Malformed, "%v", err)
+	}
+	return b, nil
+}
+
+// Sign encodes and signs a header under the meter's key: Ed25519 or ECDSA P-256.
+func Sign(signer crypto.Signer, h *Header) (*Sample, []byte, error) {
+	b, err := h.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := Parse(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	kind, err := KindOf(signer.Public())
+	if err != nil {
+		return nil, nil, err
+	}
+	sig, err := signature.Sign(signer, kind, s.Signed())
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, sig, nil
+}
+
+// KindOf is the signature kind of a meter's or endorser's key (rule B3).
+func KindOf(public crypto.PublicKey) (signature.Kind, error) {
+	if key, err := signature.KeyOf(signature.P256, public); err == nil {
+		return key.Kind(), nil
+	}
+	key, err := signature.KeyOf(signature.Ed25519ZIP215, public)
+	return key.Kind(), err
+}
+
+// Signed is the message that the signature covers.
+func (s *Sample) Signed() []byte { return envelope.PAE(PayloadType, s.Bytes) }
+
+// DigestRaw is the digest that a header names for an encoded raw vector.
+func DigestRaw(vector []byte) digest.Digest { return digest.Of(digest.RawVector, vector) }
