@@ -1,0 +1,17 @@
+module github.com/lacre-metrology/lacre/core
+
+go 1.26.0
+
+require (
+	github.com/lacre-metrology/lacre/gen v0.0.0
+	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a
+	github.com/transparency-dev/merkle v0.0.2
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	golang.org/x/crypto v0.0.0-20220321153916-2c7772ba3064 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+)
+
+replace github.com/lacre-metrology/lacre/gen => ../gen

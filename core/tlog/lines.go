@@ -1,0 +1,63 @@
+package tlog
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+)
+
+// Bounds on what is parsed. They are part of the format: writers keep them.
+const (
+	// MaxNameSize bounds an origin or a key name in bytes.
+	MaxNameSize = 200
+	// MaxTreeSize is the largest tree size; signed 64-bit readers exist.
+	MaxTreeSize = 1<<63 - 1
+)
+
+// validName says whether a name can stand in a checkpoint, a signature line and
+// a policy alike, without Unicode tables.
+func validName(name string) bool {
+	if name == "" || len(name) > MaxNameSize {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' || c == '+' {
+			return false
+		}
+	}
+	return true
+}
+
+// parseDecimal reads ASCII decimal digits without sign or leading zeroes, at
+// most MaxTreeSize (also the largest time stamp, 2^63-1).
+func parseDecimal(s string) (uint64, bool) {
+	if s == "" || len(s) > 19 || (s[0] == '0' && s != "0") || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	return n, err == nil
+}
+
+// std is standard base64 that refuses set bits in the padding. It still skips
+// line breaks, so decode compares.
+var std = base64.StdEncoding.Strict()
+
+// decodeBase64 accepts only the encoding that encodeBase64 writes.
+func decodeBase64(s string) ([]byte, bool) {
+	b, err := std.DecodeString(s)
+	if err != nil || base64.StdEncoding.EncodeToString(b) != s {
+		return nil, false
+	}
+	return b, true
+}
+
+func encodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// splitLines splits text of newline-terminated lines; false when the last line
+// is not terminated or text is empty.
+func splitLines(text string) ([]string, bool) {
+	if !strings.HasSuffix(text, "\n") {
+		return nil, false
+	}
+	return strings.Split(text[:len(text)-1], "\n"), true
+}

@@ -1,0 +1,185 @@
+package tlog
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/lacre-metrology/lacre/core/signature"
+)
+
+// linePrefix opens a signature line: em dash (U+2014) and a space.
+const linePrefix = "\u2014 "
+
+// LogSignature is the log's own Ed25519 signature (0x01) over a checkpoint's
+// body. It carries no trust: it makes the note one that other tools open.
+type LogSignature struct {
+	Name  string // equals the origin
+	KeyID uint32
+	Bytes [signature.Size]byte
+}
+
+// Cosignature is a replica's statement, at a time, that it validated the log up
+// to the checkpoint (C2SP tlog-cosignature, 0x04).
+type Cosignature struct {
+	Name          string // the cosigner's
+	KeyID         uint32
+	TimestampUnix uint64 // seconds since the Epoch, 1 to 2^63-1
+	Bytes         [signature.Size]byte
+}
+
+// SignLog signs the checkpoint with the log key whose public half signer holds;
+// its name is the origin.
+func SignLog(signer crypto.Signer, checkpoint Checkpoint) (LogSignature, error) {
+	key, err := signerKey(signer, checkpoint.Origin, LogKey)
+	if err != nil {
+		return LogSignature{}, err
+	}
+	if err := checkpoint.Check(); err != nil {
+		return LogSignature{}, err
+	}
+	s := LogSignature{Name: key.Name, KeyID: key.ID()}
+	sig, err := signature.Sign(signer, signature.Ed25519, checkpoint.Body())
+	if err != nil {
+		return LogSignature{}, err
+	}
+	copy(s.Bytes[:], sig)
+	return s, nil
+}
+
+// Cosign signs the checkpoint as the cosigner of this name at a time in seconds
+// since the Epoch. The caller answers for rule C1: never two roots for one
+// size, never an inconsistent tree.
+func Cosign(signer crypto.Signer, name string, checkpoint Checkpoint, timestampUnix uint64) (Cosignature, error) {
+	key, err := signerKey(signer, name, CosignerKey)
+	if err != nil {
+		return Cosignature{}, err
+	}
+	if err := checkpoint.Check(); err != nil {
+		return Cosignature{}, err
+	}
+	if timestampUnix == 0 || timestampUnix > maxTimestamp {
+		return Cosignature{}, malformed("cosignature", 0, "time stamp %d is outside 1..%d", timestampUnix, uint64(maxTimestamp))
+	}
+	s := Cosignature{Name: key.Name, KeyID: key.ID(), TimestampUnix: timestampUnix}
+	sig, err := signature.Sign(signer, signature.Ed25519, cosignedMessage(checkpoint, timestampUnix))
+	if err != nil {
+		return Cosignature{}, err
+	}
+	copy(s.Bytes[:], sig)
+	return s, nil
+}
+
+func signerKey(signer crypto.Signer, name string, keyType KeyType) (VerifierKey, error) {
+	public, ok := signer.Public().(ed25519.PublicKey)
+	if !ok {
+		return VerifierKey{}, malformed("verifier key", 0, "a %T cannot be a %v, want Ed25519", signer.Public(), keyType)
+	}
+	return NewVerifierKey(name, keyType, public)
+}
+
+// maxTimestamp is the specification's: 2^63-1.
+const maxTimestamp = 1<<63 - 1
+
+// cosignedMessage is what a cosigner signs: header, time and the note body.
+func cosignedMessage(c Checkpoint, timestampUnix uint64) []byte {
+	b := append([]byte("cosignature/v1\ntime "), strconv.FormatUint(timestampUnix, 10)...)
+	return c.appendBody(append(b, '\n'))
+}
+
+// Verify says whether the signature is key's over the checkpoint: name, ID and
+// signature must all agree.
+func (s LogSignature) Verify(v signature.Verifier, key VerifierKey, checkpoint Checkpoint) error {
+	if err := sameKey(s.Name, s.KeyID, key, LogKey); err != nil {
+		return err
+	}
+	if !v.Verify(signature.Ed25519, key.Key(), checkpoint.Body(), s.Bytes[:]) {
+		return fmt.Errorf("the log signature of %s (ID %s) does not verify: %w", s.Name, idText(s.KeyID), ErrNotCertified)
+	}
+	return nil
+}
+
+// Verify says whether the cosignature is key's over the checkpoint and the time
+// stamp: name, ID and signature must all agree.
+func (s Cosignature) Verify(v signature.Verifier, key VerifierKey, checkpoint Checkpoint) error {
+	if err := sameKey(s.Name, s.KeyID, key, CosignerKey); err != nil {
+		return err
+	}
+	if !v.Verify(signature.Ed25519, key.Key(), cosignedMessage(checkpoint, s.TimestampUnix), s.Bytes[:]) {
+		return fmt.Errorf("the cosignature of %s (ID %s) at time %d does not verify: %w", s.Name, idText(s.KeyID), s.TimestampUnix, ErrNotCertified)
+	}
+	return nil
+}
+
+func sameKey(name string, id uint32, key VerifierKey, want KeyType) error {
+	if name != key.Name || id != key.ID() || key.Type != want {
+		return fmt.Errorf("signature line names %s with ID %s, the key is %s with ID %s, a %v where a %v is needed: %w",
+			name, idText(id), key.Name, idText(key.ID()), key.Type, want, ErrNotCertified)
+	}
+	return nil
+}
+
+// Line is the signature line without its newline.
+func (s LogSignature) Line() string { return signatureLine(s.Name, s.KeyID, s.Bytes[:]) }
+
+// Line is the signature line without its newline.
+func (s Cosignature) Line() string {
+	stamped := binary.BigEndian.AppendUint64(make([]byte, 0, 8+signature.Size), s.TimestampUnix)
+	return signatureLine(s.Name, s.KeyID, append(stamped, s.Bytes[:]...))
+}
+
+func signatureLine(name string, id uint32, sig []byte) string {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sig)), id)
+	return linePrefix + name + " " + encodeBase64(append(b, sig...))
+}
+
+// ParseLogSignature reads what LogSignature.Line writes.
+func ParseLogSignature(line string) (LogSignature, error) {
+	name, id, sig, err := parseSignatureLine("log signature", line, signature.Size)
+	if err != nil {
+		return LogSignature{}, err
+	}
+	s := LogSignature{Name: name, KeyID: id}
+	copy(s.Bytes[:], sig)
+	return s, nil
+}
+
+// ParseCosignature reads what Cosignature.Line writes.
+func ParseCosignature(line string) (Cosignature, error) {
+	name, id, sig, err := parseSignatureLine("cosignature", line, 8+signature.Size)
+	if err != nil {
+		return Cosignature{}, err
+	}
+	s := Cosignature{Name: name, KeyID: id, TimestampUnix: binary.BigEndian.Uint64(sig)}
+	copy(s.Bytes[:], sig[8:])
+	if s.TimestampUnix == 0 || s.TimestampUnix > maxTimestamp {
+		return Cosignature{}, malformed("cosignature", 0, "time stamp %d of %s is outside 1..%d", s.TimestampUnix, name, uint64(maxTimestamp))
+	}
+	return s, nil
+}
+
+// maxSignatureLine is the longest line: prefix, name, space, base64 of a
+// cosignature.
+const maxSignatureLine = len(linePrefix) + MaxNameSize + 1 + (4+8+signature.Size+2)/3*4
+
+func parseSignatureLine(object, line string, size int) (name string, id uint32, sig []byte, err error) {
+	if len(line) > maxSignatureLine {
+		return "", 0, nil, malformed(object, 0, "line of %d bytes, at most %d", len(line), maxSignatureLine)
+	}
+	rest, ok := strings.CutPrefix(line, linePrefix)
+	name, encoded, found := strings.Cut(rest, " ")
+	if !ok || !found || !validName(name) {
+		return "", 0, nil, malformed(object, 0, "%.60q is not em dash, space, name, space, base64", line)
+	}
+	b, ok := decodeBase64(encoded)
+	if !ok {
+		return "", 0, nil, malformed(object, 0, "%.60q is not standard base64", encoded)
+	}
+	if len(b) != 4+size {
+		return "", 0, nil, malformed(object, 0, "key ID and signature of %s have %d bytes, want %d", name, len(b), 4+size)
+	}
+	return name, binary.BigEndian.Uint32(b), b[4:], nil
+}
