@@ -73,12 +73,17 @@ func Cosign(signer crypto.Signer, name string, checkpoint Checkpoint, timestampU
 	return s, nil
 }
 
+// signerKey names the signer's key without the cost of Check, which is for keys
+// of others: a policy has no place for a bad one.
 func signerKey(signer crypto.Signer, name string, keyType KeyType) (VerifierKey, error) {
 	public, ok := signer.Public().(ed25519.PublicKey)
-	if !ok {
-		return VerifierKey{}, malformed("verifier key", 0, "a %T cannot be a %v, want Ed25519", signer.Public(), keyType)
+	if !ok || len(public) != ed25519.PublicKeySize {
+		return VerifierKey{}, malformed("verifier key", 0, "a %T of the signer cannot be a %v, want Ed25519", signer.Public(), keyType)
 	}
-	return NewVerifierKey(name, keyType, public)
+	if !validName(name) {
+		return VerifierKey{}, malformed("verifier key", 0, "name %q is not 1 to %d printable ASCII characters without space and plus", name, MaxNameSize)
+	}
+	return VerifierKey{Name: name, Type: keyType, Public: [ed25519.PublicKeySize]byte(public)}, nil
 }
 
 // maxTimestamp is the specification's: 2^63-1.
