@@ -553,6 +553,61 @@ func (x *SignedSample) GetSignature() []byte {
 	return nil
 }
 
+// Genesis is the file that begins a network: the records of block 0, all signed by those whom they name.
+type Genesis struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// records are the network's configuration and the registrations of its nodes.
+	Records [][]byte `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// block_time_unix_nano is the time of block 0.
+	BlockTimeUnixNano int64 `protobuf:"varint,2,opt,name=block_time_unix_nano,json=blockTimeUnixNano,proto3" json:"block_time_unix_nano,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Genesis) Reset() {
+	*x = Genesis{}
+	mi := &file_lacre_record_v1_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Genesis) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Genesis) ProtoMessage() {}
+
+func (x *Genesis) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Genesis.ProtoReflect.Descriptor instead.
+func (*Genesis) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Genesis) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *Genesis) GetBlockTimeUnixNano() int64 {
+	if x != nil {
+		return x.BlockTimeUnixNano
+	}
+	return 0
+}
+
 // BlockHeader is the last leaf of a block and chains it to the one before.
 type BlockHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -584,7 +639,7 @@ type BlockHeader struct {
 
 func (x *BlockHeader) Reset() {
 	*x = BlockHeader{}
-	mi := &file_lacre_record_v1_record_proto_msgTypes[6]
+	mi := &file_lacre_record_v1_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +651,7 @@ func (x *BlockHeader) String() string {
 func (*BlockHeader) ProtoMessage() {}
 
 func (x *BlockHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_record_proto_msgTypes[6]
+	mi := &file_lacre_record_v1_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +664,7 @@ func (x *BlockHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockHeader.ProtoReflect.Descriptor instead.
 func (*BlockHeader) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_lacre_record_v1_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BlockHeader) GetVersion() uint32 {
@@ -724,7 +779,10 @@ const file_lacre_record_v1_record_proto_rawDesc = "" +
 	"\x06detail\x18\a \x01(\tR\x06detail\"D\n" +
 	"\fSignedSample\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\fR\x06header\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xe3\x02\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"T\n" +
+	"\aGenesis\x12\x18\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\x12/\n" +
+	"\x14block_time_unix_nano\x18\x02 \x01(\x03R\x11blockTimeUnixNano\"\xe3\x02\n" +
 	"\vBlockHeader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x04R\x06height\x12\x1a\n" +
@@ -759,7 +817,7 @@ func file_lacre_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lacre_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_lacre_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_lacre_record_v1_record_proto_goTypes = []any{
 	(EventKind)(0),            // 0: lacre.record.v1.EventKind
 	(*Record)(nil),            // 1: lacre.record.v1.Record
@@ -768,23 +826,24 @@ var file_lacre_record_v1_record_proto_goTypes = []any{
 	(*SecurityEvent)(nil),     // 4: lacre.record.v1.SecurityEvent
 	(*EventReport)(nil),       // 5: lacre.record.v1.EventReport
 	(*SignedSample)(nil),      // 6: lacre.record.v1.SignedSample
-	(*BlockHeader)(nil),       // 7: lacre.record.v1.BlockHeader
-	(*EndorsementSet)(nil),    // 8: lacre.record.v1.EndorsementSet
-	(*Measurement)(nil),       // 9: lacre.record.v1.Measurement
+	(*Genesis)(nil),           // 7: lacre.record.v1.Genesis
+	(*BlockHeader)(nil),       // 8: lacre.record.v1.BlockHeader
+	(*EndorsementSet)(nil),    // 9: lacre.record.v1.EndorsementSet
+	(*Measurement)(nil),       // 10: lacre.record.v1.Measurement
 }
 var file_lacre_record_v1_record_proto_depIdxs = []int32{
-	2, // 0: lacre.record.v1.Record.statement:type_name -> lacre.record.v1.Envelope
-	8, // 1: lacre.record.v1.Record.endorsement_set:type_name -> lacre.record.v1.EndorsementSet
-	9, // 2: lacre.record.v1.Record.measurement:type_name -> lacre.record.v1.Measurement
-	4, // 3: lacre.record.v1.Record.security_event:type_name -> lacre.record.v1.SecurityEvent
-	7, // 4: lacre.record.v1.Record.block_header:type_name -> lacre.record.v1.BlockHeader
-	3, // 5: lacre.record.v1.Envelope.signatures:type_name -> lacre.record.v1.EnvelopeSignature
-	0, // 6: lacre.record.v1.EventReport.kind:type_name -> lacre.record.v1.EventKind
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2,  // 0: lacre.record.v1.Record.statement:type_name -> lacre.record.v1.Envelope
+	9,  // 1: lacre.record.v1.Record.endorsement_set:type_name -> lacre.record.v1.EndorsementSet
+	10, // 2: lacre.record.v1.Record.measurement:type_name -> lacre.record.v1.Measurement
+	4,  // 3: lacre.record.v1.Record.security_event:type_name -> lacre.record.v1.SecurityEvent
+	8,  // 4: lacre.record.v1.Record.block_header:type_name -> lacre.record.v1.BlockHeader
+	3,  // 5: lacre.record.v1.Envelope.signatures:type_name -> lacre.record.v1.EnvelopeSignature
+	0,  // 6: lacre.record.v1.EventReport.kind:type_name -> lacre.record.v1.EventKind
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_record_proto_init() }
@@ -806,7 +865,7 @@ func file_lacre_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_record_proto_rawDesc), len(file_lacre_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
