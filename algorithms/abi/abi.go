@@ -26,9 +26,9 @@
 //
 // Output, little endian:
 //
-//	 0  u32 code (0 VALID, 1..99 refusals of the schema, 100 EXECUTION_FAILED)
-//	 4  u32 value count V
-//	 8  i64 values[V]
+//	0  u32 code (0 VALID, 1..99 refusals of the schema, 100 EXECUTION_FAILED)
+//	4  u32 value count V
+//	8  i64 values[V]
 package abi
 
 import (

@@ -1,0 +1,147 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// Family is a model of how a loop's inductance changes with the position of a
+// vehicle. The three differ in kind, so that no algorithm can fit them all by
+// knowing one.
+type Family int
+
+const (
+	// Bumps: a bell for each axle group over a softly ended body.
+	Bumps Family = iota
+	// Plates: the underside as conducting plates, coupling as the inverse
+	// square of height, under a loop whose sensitivity has soft ends.
+	Plates
+	// Wires: the square of the field of the loop's two transverse wires
+	// (Biot-Savart), summed over the underside; humps near the wires, slow
+	// algebraic tails, a little ferromagnetic undershoot at the wheels. HELD
+	// OUT: it may be used for testing only, never while tuning.
+	Wires
+)
+
+// Families lists every family, and TuningFamilies those that tuning may see.
+var (
+	Families       = []Family{Bumps, Plates, Wires}
+	TuningFamilies = []Family{Bumps, Plates}
+)
+
+// String returns the name used in reports.
+func (f Family) String() string { return [...]string{"bumps", "plates", "wires"}[f] }
+
+// shape is the signal as a function of the front's position relative to the
+// loop's leading edge, normalised to a maximum of 1, tabulated every stepM.
+type shape struct {
+	start float64 // position of table[0], m
+	table []float64
+}
+
+const (
+	stepM  = 0.04
+	reachM = 8.0 // the table's margin on both sides: beyond, the signal is 0
+)
+
+// at interpolates with a cubic through four points (Catmull-Rom).
+func (s shape) at(u float64) float64 {
+	x := (u - s.start) / stepM
+	i := int(math.Floor(x))
+	if i < 1 || i+2 >= len(s.table) {
+		return 0
+	}
+	f := x - float64(i)
+	a, b, c, d := s.table[i-1], s.table[i], s.table[i+1], s.table[i+2]
+	return b + f/2*(c-a+f*(2*a-5*b+4*c-d+f*(3*(b-c)+d-a)))
+}
+
+func newShape(f Family, v Vehicle, length, loop float64, rng *rand.Rand) shape {
+	var model func(float64) float64
+	switch f {
+	case Bumps:
+		model = bumps(v, length, loop, rng)
+	case Plates:
+		model = plates(v, length, loop, rng)
+	default:
+		model = wires(v, length, loop, rng)
+	}
+	s := shape{start: -reachM, table: make([]float64, int((length+loop+2*reachM)/stepM)+4)}
+	top := 0.0
+	for i := range s.table {
+		s.table[i] = model(s.start + stepM*float64(i))
+		top = max(top, s.table[i])
+	}
+	for i := range s.table {
+		s.table[i] /= top
+	}
+	return s
+}
+
+func bumps(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
+	draw := func(low, high float64) float64 { return interval{low, high}.draw(rng) }
+	groups := [...]int{2, 2, 2, 3, 5}[v]
+	place := make([]float64, groups)
+	weight := make([]float64, groups)
+	for i := range place {
+		place[i] = loop/2 + 0.7 + (length-1.4)*float64(i)/float64(groups-1) + draw(-0.2, 0.2)
+		weight[i] = draw(0.3, 0.9)
+	}
+	width := draw(0.35, 0.45) * loop
+	chassis, soft := draw(0.5, 0.9), draw(0.25, 0.35)*loop
+	from, to := loop/2-draw(0.2, 0.5), loop/2+length+draw(0.2, 0.5)
+	return func(u float64) float64 {
+		s := chassis / 2 * (math.Erf((u-from)/soft) - math.Erf((u-to)/soft))
+		for i, p := range place {
+			z := (u - p) / width
+			s += weight[i] * math.Exp(-z*z/2)
+		}
+		return s
+	}
+}
+
+func plates(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
+	parts := v.parts(length, rng)
+	soft := interval{0.16, 0.24}.draw(rng)
+	softplus := func(z float64) float64 {
+		if z > 30 {
+			return z
+		}
+		return math.Log1p(math.Exp(z))
+	}
+	// The integral of the loop's sensitivity, logistic at both its ends.
+	covered := func(u float64) float64 { return soft * (softplus(u/soft) - softplus((u-loop)/soft)) }
+	return func(u float64) float64 {
+		s := 0.0
+		for _, p := range parts {
+			s += (covered(u-p.from) - covered(u-p.to)) / (p.height * p.height)
+		}
+		return s
+	}
+}
+
+func wires(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
+	type element struct{ place, depth, weight float64 }
+	const pitch, roadM = 0.2, 0.08 // elements along the vehicle; wires below the surface
+	var elements []element
+	for _, p := range v.parts(length, rng) {
+		height := p.height + roadM + 0.1
+		for x := p.from + pitch/2; x < p.to; x += pitch {
+			elements = append(elements, element{x, height * interval{0.9, 1.1}.draw(rng), 1})
+		}
+	}
+	for _, x := range []float64{0.15 * length, 0.85 * length} {
+		elements = append(elements, element{x, 0.5, -interval{0, 0.3}.draw(rng)})
+	}
+	return func(u float64) float64 {
+		s := 0.0
+		for _, e := range elements {
+			x := u - e.place
+			far := x - loop
+			h2 := e.depth * e.depth
+			field := x/(x*x+h2) - far/(far*far+h2)
+			s += e.weight * field * field
+		}
+		return s
+	}
+}

@@ -1,0 +1,176 @@
+package speed
+
+// survey finds each channel's baseline and noise from the lead-in, and its
+// extremes, and refuses what has no vehicle in it, or half of one.
+func (m *measurement) survey() uint32 {
+	lead := max(16, min(256, m.n/16)) // samples of quiet lead-in that a recording must have
+	strongest, worst, best := int64(0), int64(1<<62), int64(0)
+	saturated, hollow := false, false
+	for i := range m.channels {
+		c := &m.channel[i]
+		c.low, c.high = c.at(0), c.at(0)
+		var sum, squares, firstHalf int64
+		for j := range m.n {
+			x := c.at(j)
+			c.low, c.high = min(c.low, x), max(c.high, x)
+			if j < lead {
+				sum += x
+				squares += x * x
+			}
+			if j == lead/2-1 {
+				firstHalf = sum
+			}
+		}
+		c.base = sum * 256 / lead
+		variance := (lead*squares - sum*sum) / (lead - 1) * 65536 / lead // Q16
+		c.noise = max(74, root(variance))                                // rounding: 256/sqrt(12)
+		c.peak = c.high*256 - c.base
+		c.quiet = max(c.peak/16, 6*c.noise)
+		lean := (sum-firstHalf)*256/(lead-lead/2) - firstHalf*256/(lead/2)
+		saturated = saturated || c.high == 32767 || c.low == -32768
+		hollow = hollow || c.base-c.low*256 > c.quiet || abs(lean) > c.quiet
+		strongest = max(strongest, c.peak)
+		ratio := 100 * max(0, c.peak) / c.noise
+		worst, best = min(worst, ratio), max(best, ratio)
+	}
+	m.value[ValueSignalToNoise] = worst
+	m.value[ValuePeakFirst] = m.channel[0].peak / 256
+	m.value[ValuePeakLast] = m.channel[m.channels-1].peak / 256
+	required := m.parameter[ParameterMinSignalToNoise]
+	switch {
+	case saturated:
+		return Saturation
+	case hollow:
+		return MissingEdge
+	case best < required/4:
+		return NoVehicle
+	}
+	unlike := false
+	for i := range m.channels {
+		if m.channel[i].peak < strongest/8 {
+			return DeadChannel
+		}
+		unlike = unlike || m.channel[i].peak < strongest/2
+	}
+	if worst < required {
+		return LowSNR
+	}
+	if unlike {
+		return LaneChange
+	}
+	return Valid
+}
+
+// edges finds where each channel crosses its thresholds: first coarsely, by the
+// hysteresis on single samples, then finely, on a moving mean whose width is an
+// eighth of the delay between the channels. The mean delays all channels alike.
+func (m *measurement) edges() uint32 {
+	for i := range m.channels {
+		if code := m.channel[i].cross(m.n, &m.parameter); code != Valid {
+			return code
+		}
+	}
+	end := m.channels - 1
+	half := abs(m.channel[end].on-m.channel[0].on) / end / 16
+	for i := range m.channels {
+		c := &m.channel[i]
+		c.rise = c.refine(m.n, c.on, half, c.base+c.peak*m.parameter[ParameterRisePermille]/1000, 1)
+		c.fall = c.refine(m.n, c.off, half, c.base+c.peak*m.parameter[ParameterFallPermille]/1000, -1)
+		if c.rise < 0 || c.fall <= c.rise {
+			return MissingEdge
+		}
+	}
+	return Valid
+}
+
+// cross runs the hysteresis over single samples.
+func (c *channel) cross(n int64, parameter *[ParameterCount]int64) uint32 {
+	rise := (c.base + c.peak*parameter[ParameterRisePermille]/1000) >> 8
+	fall := (c.base + c.peak*parameter[ParameterFallPermille]/1000) >> 8
+	quiet := (c.base + c.quiet) >> 8
+	inside := false
+	flat := int64(0)
+	c.first = -1
+	for i := range n {
+		x := c.at(i)
+		if x > quiet {
+			if c.first < 0 {
+				c.first = i
+			}
+			c.last = i
+		}
+		if !inside && x > rise {
+			inside = true
+			if c.pulses == 0 {
+				c.on = i
+			}
+			c.pulses++
+		}
+		if inside && x <= fall {
+			inside = false
+			c.off = i
+		}
+		if x < c.high-2 {
+			flat = 0
+		} else {
+			flat++
+			c.flat = max(c.flat, flat)
+		}
+	}
+	switch {
+	case c.flat >= max(8, (c.off-c.on)/16) && !inside:
+		return Clipping
+	case inside || c.first < max(16, min(256, n/16)) || c.last >= n-8:
+		return MissingEdge
+	case c.pulses > 1:
+		return TwoVehicles
+	}
+	return Valid
+}
+
+// refine returns where the moving mean over 2*half+1 samples crosses a level
+// (Q8 counts) near a raw crossing, upwards (sign 1) or downwards (-1), in Q16
+// samples, or -1 if it does not. It adds the crossing's variance to c.jitter.
+func (c *channel) refine(n, near, half, level, sign int64) int64 {
+	width := 2*half + 1
+	from := max(half, near-4*half-8)
+	to := min(n-1-half, near+4*half+8)
+	sum := int64(0)
+	for i := from - half; i <= from+half && i < n; i++ {
+		sum += c.at(i)
+	}
+	before := sign * (sum*256 - level*width)
+	for i := from + 1; i <= to; i++ {
+		sum += c.at(i+half) - c.at(i-half-1)
+		after := sign * (sum*256 - level*width)
+		if before < 0 && after >= 0 {
+			steep := after - before
+			ratio := min(c.noise*4096/steep, 1<<22)
+			c.jitter += ratio * ratio * width
+			return (i-1)*65536 - before*65536/steep
+		}
+		before = after
+	}
+	return -1
+}
+
+func abs(x int64) int64 {
+	if x < 0 {
+		return -x
+	}
+	return x
+}
+
+// root returns the integer square root of x >= 0, rounded down.
+func root(x int64) int64 {
+	r := int64(0)
+	for bit := int64(1) << 62; bit > 0; bit >>= 2 {
+		if x >= r+bit {
+			x -= r + bit
+			r = r>>1 + bit
+		} else {
+			r >>= 1
+		}
+	}
+	return r
+}
