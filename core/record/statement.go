@@ -1,10 +1,16 @@
 package record
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"fmt"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -34,11 +40,12 @@ func SubjectMeter(id string) string { return "meter/" + id }
 
 // StatementDigest is a statement's identity: the digest of its PAE, not of its signatures.
 func StatementDigest(payloadType string, payload []byte) digest.Digest {
-	return digest.Of(digest.Statement, envelope.PAE(payloadType, payload))
+	e := envelope.Envelope{PayloadType: payloadType, Payload: payload}
+	return e.Digest()
 }
 
 // FromEnvelope makes the leaf of a signed statement.
-func FromEnvelope(e envelope.Envelope) ([]byte, error) {
+func FromEnvelope(e *envelope.Envelope) ([]byte, error) {
 	m := &recordv1.Envelope{PayloadType: e.PayloadType, Payload: e.Payload}
 	for _, s := range e.Signatures {
 		m.Signatures = append(m.Signatures, &recordv1.EnvelopeSignature{KeyId: s.KeyID, Signature: s.Sig})
@@ -47,8 +54,8 @@ func FromEnvelope(e envelope.Envelope) ([]byte, error) {
 }
 
 // ToEnvelope is the DSSE envelope of a statement leaf.
-func ToEnvelope(m *recordv1.Envelope) envelope.Envelope {
-	e := envelope.Envelope{PayloadType: m.GetPayloadType(), Payload: m.GetPayload()}
+func ToEnvelope(m *recordv1.Envelope) *envelope.Envelope {
+	e := &envelope.Envelope{PayloadType: m.GetPayloadType(), Payload: m.GetPayload()}
 	for _, s := range m.GetSignatures() {
 		e.Signatures = append(e.Signatures, envelope.Signature{KeyID: s.GetKeyId(), Sig: s.GetSignature()})
 	}
@@ -74,4 +81,29 @@ func TypeOf(m proto.Message) string {
 		return TypeMeterKeyRollover
 	}
 	panic("record: " + string(m.ProtoReflect().Descriptor().FullName()) + " is no statement")
+}
+
+// NewStatement encodes a protobuf statement and signs it with each signer:
+// Ed25519 or ECDSA P-256. To add a signature later, call envelope.Sign.
+func NewStatement(m proto.Message, signers ...crypto.Signer) (*envelope.Envelope, error) {
+	payload, err := wire.Encode(m)
+	if err != nil {
+		return nil, err
+	}
+	return SignStatement(TypeOf(m), payload, signers...)
+}
+
+// SignStatement signs an encoded statement with each signer.
+func SignStatement(payloadType string, payload []byte, signers ...crypto.Signer) (*envelope.Envelope, error) {
+	e := &envelope.Envelope{PayloadType: payloadType, Payload: payload}
+	for _, signer := range signers {
+		kind := signature.Ed25519
+		if _, ok := signer.Public().(*ecdsa.PublicKey); ok {
+			kind = signature.P256
+		}
+		if err := e.Sign(signer, kind); err != nil {
+			return nil, fmt.Errorf("sign %s: %w", payloadType, err)
+		}
+	}
+	return e, nil
 }
