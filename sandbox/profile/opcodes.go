@@ -99,6 +99,11 @@ func (op Opcode) Result() ValueType {
 	return opcodes[op].push
 }
 
+// Divides reports whether the opcode is a division or remainder.
+func (op Opcode) Divides() bool {
+	return 0x6d <= op && op <= 0x70 || 0x7f <= op && op <= 0x82
+}
+
 // String returns the name in the text format.
 func (op Opcode) String() string {
 	if name := opcodes[op].name; name != "" {

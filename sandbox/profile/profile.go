@@ -138,6 +138,13 @@ func (m *Module) Section(id byte) []byte {
 // Functions returns the module's functions in index order. Read only.
 func (m *Module) Functions() []Function { return m.functions }
 
+// LocalGroups returns the local declarations of function index: their number
+// and their encoding without it. Read only.
+func (m *Module) LocalGroups(index int) (int, []byte) {
+	f := &m.functions[index]
+	return f.groups, m.binary[f.groupBytes.start:f.groupBytes.end]
+}
+
 // Types returns the module's function types in index order. Read only.
 func (m *Module) Types() []FuncType { return m.types }
 

@@ -119,10 +119,10 @@ var broken = []struct {
 	{"global mutability 2", section(6, []byte{1, w.I32, 2, 0x41, 0, 0x0b}), ReasonGlobal},
 	{"too many segments", with(func(m *w.Module) { m.Data = make([]w.Data, MaxDataSegments+1) }), ReasonDataCount},
 	{"passive segment", section(11, []byte{1, 1, 0}), ReasonData},
-	{"segment in the input", with(func(m *w.Module) { m.Data = []w.Data{{w.InputPtr - 1, []byte{1, 2}}} }), ReasonData},
-	{"segment outside memory", with(func(m *w.Module) { m.Data = []w.Data{{-1, []byte{1}}} }), ReasonData},
-	{"segments overlap", with(func(m *w.Module) { m.Data = []w.Data{{0, []byte{1, 2}}, {1, []byte{1}}} }), ReasonData},
-	{"segments descend", with(func(m *w.Module) { m.Data = []w.Data{{8, []byte{1}}, {0, []byte{1}}} }), ReasonData},
+	{"segment in the input", with(func(m *w.Module) { m.Data = []w.Data{{Offset: w.InputPtr - 1, Bytes: []byte{1, 2}}} }), ReasonData},
+	{"segment outside memory", with(func(m *w.Module) { m.Data = []w.Data{{Offset: -1, Bytes: []byte{1}}} }), ReasonData},
+	{"segments overlap", with(func(m *w.Module) { m.Data = []w.Data{{Offset: 0, Bytes: []byte{1, 2}}, {Offset: 1, Bytes: []byte{1}}} }), ReasonData},
+	{"segments descend", with(func(m *w.Module) { m.Data = []w.Data{{Offset: 8, Bytes: []byte{1}}, {Offset: 0, Bytes: []byte{1}}} }), ReasonData},
 	{"unknown type", with(func(m *w.Module) { m.AddFunction(9, nil, w.End) }), ReasonIndex},
 	{"unknown function", body(w.Call(6), result, w.End), ReasonIndex},
 	{"unknown local", body(w.Get(1), w.End), ReasonIndex},
@@ -302,7 +302,9 @@ var accepted = []struct {
 	{"largest memory", with(func(m *w.Module) { m.MemoryMin, m.MemoryMax = MaxMemoryPages, MaxMemoryPages })},
 	{"input to the end of memory", with(func(m *w.Module) { m.SetGetter("input_cap", PageBytes-w.InputPtr) })},
 	{"output up to the input", with(func(m *w.Module) { m.SetGetter("output_ptr", w.InputPtr-w.OutputCap) })},
-	{"data up to the input", with(func(m *w.Module) { m.Data = []w.Data{{0, []byte{1}}, {1, nil}, {w.InputPtr - 1, []byte{2}}} })},
+	{"data up to the input", with(func(m *w.Module) {
+		m.Data = []w.Data{{Offset: 0, Bytes: []byte{1}}, {Offset: 1, Bytes: nil}, {Offset: w.InputPtr - 1, Bytes: []byte{2}}}
+	})},
 	{"one function for two getters", with(func(m *w.Module) { m.Exports[3].Index = 2 })},
 	{"polymorphic unreachable code", body(w.Op(0x00), w.Op(0x1b), w.Op(0x6a), w.Op(0x0f), w.Op(0x1a), w.Block(0x03, w.I32, w.Op(0x00)), w.End)},
 	{"return inside a loop", body(w.Block(0x03, w.Void, result, w.Op(0x0f)), w.Op(0x00), w.End)},
@@ -325,7 +327,7 @@ func TestProfileAccepts(t *testing.T) {
 
 func TestProfileDescribesModule(t *testing.T) {
 	b := w.Minimal()
-	b.Data = []w.Data{{16, []byte{1, 2}}, {20, []byte{3}}}
+	b.Data = []w.Data{{Offset: 16, Bytes: []byte{1, 2}}, {Offset: 20, Bytes: []byte{3}}}
 	module := b.Encode()
 	m, err := Check(module)
 	if err != nil {

@@ -1,0 +1,123 @@
+package fuel
+
+import (
+	"github.com/lacre-metrology/lacre/sandbox/internal/leb"
+	"github.com/lacre-metrology/lacre/sandbox/profile"
+)
+
+// Opcodes of the added code that the profile's table does not name.
+const (
+	opI32Add = 0x6a
+	opI32GtU = 0x4b
+	opI64LtS = 0x53
+	opI64Sub = 0x7d
+)
+
+// rewriter writes one function's instrumented body.
+type rewriter struct {
+	out     []byte
+	globals addedGlobals
+	// Locals added to the function: temporaries for a store's address and value,
+	// and for the counter.
+	address, value32, value64 uint64
+	memoryBytes               uint64
+}
+
+// code returns the content of the code section, every function instrumented.
+func code(m *profile.Module, globals addedGlobals) []byte {
+	functions := m.Functions()
+	section := leb.AppendUnsigned(nil, uint64(len(functions)))
+	for i, f := range functions {
+		locals := uint64(len(f.Locals))
+		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2, memoryBytes: uint64(m.MemoryBytes)}
+		groups, declared := m.LocalGroups(i)
+		w.out = leb.AppendUnsigned(w.out, uint64(groups+2))
+		w.out = append(w.out, declared...)
+		w.out = append(w.out, 2, byte(profile.I32), 1, byte(profile.I64))
+		w.body(m, i)
+		section = leb.AppendUnsigned(section, uint64(len(w.out)))
+		section = append(section, w.out...)
+	}
+	return section
+}
+
+// body copies the instructions, with a charge at the entry and after each loop
+// instruction (a branch back to the loop arrives there), and a tracking prologue
+// before each store.
+func (w *rewriter) body(m *profile.Module, index int) {
+	regions := charges(m, index)
+	w.charge(regions[0])
+	loops := 0
+	for in := range m.Instructions(index) {
+		if in.Op.Kind() == profile.Store {
+			w.track(in)
+		}
+		w.out = append(w.out, in.Raw...)
+		if in.Op == profile.OpLoop {
+			loops++
+			w.charge(regions[loops])
+		}
+	}
+}
+
+// charge subtracts cost from the counter and traps when it was not covered.
+// Between two charges the counter is never negative, and a cost is far below
+// 2^62, so the subtraction cannot wrap.
+//
+//	fuel = temp = fuel - cost; if temp < 0 { unreachable }
+func (w *rewriter) charge(cost uint64) {
+	w.index(profile.OpGlobalGet, w.globals.fuel)
+	w.constant(profile.OpI64Const, int64(cost))
+	w.op(opI64Sub)
+	w.index(profile.OpLocalTee, w.value64)
+	w.index(profile.OpGlobalSet, w.globals.fuel)
+	w.index(profile.OpLocalGet, w.value64)
+	w.constant(profile.OpI64Const, 0)
+	w.op(opI64LtS)
+	w.op(byte(profile.OpIf), byte(profile.NoType), byte(profile.OpUnreachable), byte(profile.OpEnd))
+}
+
+// track raises the high-water mark to the end of the store that follows. The
+// operands are saved in temporaries and put back.
+//
+//	end = address + offset + width; if end > highWater { highWater = end }
+//
+// When the 32-bit sum wraps, or offset + width alone exceeds memory, the store
+// itself traps, and the mark of an instance that trapped is never read.
+func (w *rewriter) track(store profile.Instruction) {
+	reach := uint64(store.Value) + uint64(store.Op.Width())
+	if reach > w.memoryBytes {
+		return
+	}
+	value := w.value32
+	if store.Op.Operands()[1] == profile.I64 {
+		value = w.value64
+	}
+	w.index(profile.OpLocalSet, value)
+	w.index(profile.OpLocalTee, w.address)
+	w.end(reach)
+	w.index(profile.OpGlobalGet, w.globals.highWater)
+	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
+	w.index(profile.OpLocalGet, w.address)
+	w.end(reach)
+	w.index(profile.OpGlobalSet, w.globals.highWater)
+	w.op(byte(profile.OpEnd))
+	w.index(profile.OpLocalGet, w.address)
+	w.index(profile.OpLocalGet, value)
+}
+
+// end adds reach to the address on the operand stack.
+func (w *rewriter) end(reach uint64) {
+	w.constant(profile.OpI32Const, int64(int32(uint32(reach))))
+	w.op(opI32Add)
+}
+
+func (w *rewriter) op(bytes ...byte) { w.out = append(w.out, bytes...) }
+
+func (w *rewriter) index(op profile.Opcode, index uint64) {
+	w.out = leb.AppendUnsigned(append(w.out, byte(op)), index)
+}
+
+func (w *rewriter) constant(op profile.Opcode, value int64) {
+	w.out = leb.AppendSigned(append(w.out, byte(op)), value)
+}
