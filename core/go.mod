@@ -9,9 +9,14 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
+require golang.org/x/mod v0.42.0
+
 require (
+	github.com/lacre-metrology/lacre/algorithms v0.0.0
 	golang.org/x/crypto v0.0.0-20220321153916-2c7772ba3064 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 )
 
 replace github.com/lacre-metrology/lacre/gen => ../gen
+
+replace github.com/lacre-metrology/lacre/algorithms => ../algorithms

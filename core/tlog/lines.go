@@ -38,13 +38,10 @@ func parseDecimal(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// std is standard base64 that refuses set bits in the padding. It still skips
-// line breaks, so decode compares.
-var std = base64.StdEncoding.Strict()
-
-// decodeBase64 accepts only the encoding that encodeBase64 writes.
+// decodeBase64 accepts only the encoding that encodeBase64 writes: by comparing,
+// because the decoder skips line breaks and ignores spare bits.
 func decodeBase64(s string) ([]byte, bool) {
-	b, err := std.DecodeString(s)
+	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil || base64.StdEncoding.EncodeToString(b) != s {
 		return nil, false
 	}

@@ -92,6 +92,8 @@ func TestPolicyRefuses(t *testing.T) {
 		var policyError *tlog.PolicyError
 		if err := net.policy.Check(signature.Direct{}, &c); !errors.Is(err, tlog.ErrNotCertified) || !errors.As(err, &policyError) {
 			t.Errorf("%s: %v", name, err)
+		} else if name == "origin of another network" && (policyError.Origin != c.Checkpoint.Origin || policyError.Reason != "the policy is about "+net.origin) {
+			t.Errorf("%s: %v does not show both origins", name, err)
 		}
 	}
 	if err := net.policy.Check(signature.Direct{}, good); err != nil {

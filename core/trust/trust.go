@@ -52,6 +52,8 @@ type Bundle struct {
 	epochs []Epoch
 }
 
+var _ tlog.Checker = (*Bundle)(nil)
+
 // New checks the epochs (errors.Is ErrMalformed) and copies the list.
 func New(epochs ...Epoch) (*Bundle, error) {
 	b := &Bundle{epochs: slices.Clone(epochs)}
