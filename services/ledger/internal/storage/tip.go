@@ -1,0 +1,122 @@
+package storage
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"go.etcd.io/bbolt"
+)
+
+// tip is the newest commit in one value: everything that is one per ledger. It
+// is written by each transaction, so nothing in it can lag behind the blocks.
+type tip struct {
+	blocks      uint64   // number of blocks; the newest has height blocks-1
+	size        uint64   // leaves
+	end         position // where the next frame goes
+	applied     uint64   // ordering log (rule R4)
+	entries     uint64   // entry digests kept
+	stateKeys   uint64   // so that a key that a damaged page hides is missed
+	prunedBelow uint64   // raw vectors of lower heights may be absent; always 0: erasure is not built
+	lock        Lock     // rule C1
+	cosignature []byte   // the newest exact signature lines over lock
+}
+
+// certificateTip counts certificates; apart from tip because they are written
+// by transactions of their own.
+type certificateTip struct {
+	count  uint64
+	newest uint64 // height; meaningless while count is 0
+}
+
+var (
+	keyTip          = []byte("tip")
+	keyCertificates = []byte("certificates")
+)
+
+const (
+	tipVersion      = 1
+	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size
+	certificateTipN = 16
+)
+
+func (t *tip) encode() []byte {
+	b := room(tipFixedBytes + len(t.cosignature))
+	b = append(b, tipVersion)
+	b = binary.BigEndian.AppendUint64(b, t.blocks)
+	b = binary.BigEndian.AppendUint64(b, t.size)
+	b = binary.BigEndian.AppendUint32(b, t.end.segment)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.end.offset)) //nolint:gosec // G115: an offset is never negative.
+	for _, n := range []uint64{t.applied, t.entries, t.stateKeys, t.prunedBelow, t.lock.Height, t.lock.Size} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	b = append(b, t.lock.Root[:]...)
+	return append(b, t.cosignature...)
+}
+
+func decodeTip(b []byte) (tip, error) {
+	var t tip
+	if len(b) < tipFixedBytes || b[0] != tipVersion {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes and version %d, want at least %d and version %d",
+			len(b), b[0], tipFixedBytes, tipVersion))
+	}
+	r := b[1:]
+	next := func() uint64 {
+		n := binary.BigEndian.Uint64(r)
+		r = r[8:]
+		return n
+	}
+	t.blocks, t.size = next(), next()
+	t.end.segment = binary.BigEndian.Uint32(r)
+	r = r[4:]
+	t.end.offset = int64(next()) //nolint:gosec // G115: written from an int64.
+	t.applied, t.entries, t.stateKeys, t.prunedBelow = next(), next(), next(), next()
+	t.lock.Height, t.lock.Size = next(), next()
+	copy(t.lock.Root[:], r)
+	if r = r[digest.Size:]; len(r) > 0 {
+		t.cosignature = clone(r)
+	}
+	if t.prunedBelow != 0 {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("raw vectors below height %d were pruned by a later version of this program", t.prunedBelow))
+	}
+	return t, nil
+}
+
+func readTip(tx *bbolt.Tx) (tip, error) {
+	b, err := tableMeta.get(tx, keyTip)
+	if err != nil {
+		return tip{}, err
+	}
+	if b == nil {
+		return tip{}, tableMeta.damage(keyTip, "the value is missing")
+	}
+	return decodeTip(b)
+}
+
+func (t *tip) write(tx *bbolt.Tx) error {
+	b, err := tableMeta.in(tx)
+	if err != nil {
+		return err
+	}
+	return tableMeta.put(b, keyTip, t.encode())
+}
+
+func readCertificateTip(tx *bbolt.Tx) (certificateTip, error) {
+	b, err := tableMeta.get(tx, keyCertificates)
+	if err != nil {
+		return certificateTip{}, err
+	}
+	if len(b) != certificateTipN {
+		return certificateTip{}, tableMeta.damage(keyCertificates, fmt.Sprintf("the value has %d bytes, want %d", len(b), certificateTipN))
+	}
+	return certificateTip{count: binary.BigEndian.Uint64(b), newest: binary.BigEndian.Uint64(b[8:])}, nil
+}
+
+func (c certificateTip) write(tx *bbolt.Tx) error {
+	b, err := tableMeta.in(tx)
+	if err != nil {
+		return err
+	}
+	value := binary.BigEndian.AppendUint64(room(certificateTipN), c.count)
+	return tableMeta.put(b, keyCertificates, binary.BigEndian.AppendUint64(value, c.newest))
+}

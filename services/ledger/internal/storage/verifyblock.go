@@ -1,0 +1,304 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	"github.com/lacre-metrology/lacre/core/wire"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+// blockCheck re-hashes blocks in order: every byte of every frame, the tree and
+// the chain of headers. Opening runs it over the newest blocks, Verify over all.
+type blockCheck struct {
+	dir    string
+	frames frames
+	tree   *tlog.Range     // over the stored leaf hashes of the blocks so far
+	prev   *state.BlockRef // nil before the first block
+	end    position        // behind the last frame so far; segment 0 before the first
+	bytes  int64           // frames read
+	raws   uint64          // raw vectors read
+}
+
+// newBlockCheck begins behind a block, given the tree up to it; prev is nil at
+// the beginning of the ledger.
+func newBlockCheck(dir string, tree *tlog.Range, prev *blockValue) (*blockCheck, error) {
+	c := &blockCheck{dir: dir, frames: frames{dir: dir}, tree: tree}
+	if prev == nil {
+		return c, nil
+	}
+	ref := prev.ref
+	c.prev = &ref
+	return c, prev.place(func(_ int, p placed) bool {
+		c.end = p.end()
+		return true
+	})
+}
+
+// end is behind the leaf and its raw vector.
+func (p placed) end() position {
+	if p.raw.length > 0 {
+		return p.raw.end()
+	}
+	return p.leaf.end()
+}
+
+// block checks the next block and returns its leaves with all problems found.
+func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLossError) {
+	height := int64(b.ref.Height) //nolint:gosec // G115: shown to people only.
+	add := func(p *DataLossError) {
+		if p != nil {
+			p.Height = height
+			problems = append(problems, p)
+		}
+	}
+	if size := c.tree.Size(); b.ref.FirstIndex != size {
+		add(tableBlocks.damage(number(b.ref.Height), fmt.Sprintf("the first index is %d, the blocks before have %d leaves", b.ref.FirstIndex, size)))
+		return nil, problems // nothing after this would be in place
+	}
+	err := b.place(func(i int, p placed) bool {
+		index := b.ref.FirstIndex + uint64(i) //nolint:gosec // G115: a position.
+		add(c.follows(p.leaf, index))
+		leaf, lost := c.leaf(p.leaf, index, b.leafHash(i))
+		add(lost)
+		leaves = append(leaves, leaf)
+		var raw []byte
+		if p.raw.length > 0 {
+			add(c.follows(p.raw, index))
+			if raw, lost = c.read(p.raw, kindRawVector, index); lost != nil {
+				lost.Want, _ = rawDigest(leaf)
+				if raw != nil {
+					lost.Got = digest.Of(digest.RawVector, raw)
+				}
+				add(lost)
+				return true
+			}
+			c.raws++
+		}
+		if leaf != nil {
+			add(c.content(p, index, leaf, raw))
+		}
+		return true
+	})
+	if err != nil {
+		add(asDataLoss(err))
+	}
+	for _, p := range c.nodes(b) {
+		add(p)
+	}
+	if len(leaves) == b.leaves() {
+		for _, p := range c.header(b, leaves[len(leaves)-1]) {
+			add(p)
+		}
+	}
+	ref := b.ref
+	c.prev = &ref
+	return leaves, problems
+}
+
+// follows checks that a frame lies right behind the one before, and that
+// nothing lies between.
+func (c *blockCheck) follows(f frame, index uint64) *DataLossError {
+	before := c.end
+	c.end = f.end()
+	if f.at == before {
+		return nil
+	}
+	lost := &DataLossError{
+		Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+		File: segmentName(f.at.segment), Offset: f.at.offset,
+	}
+	if f.at != (position{segment: before.segment + 1, offset: segmentHeaderBytes}) {
+		lost.What = fmt.Sprintf("the frame does not follow the one before, which ends in %s at byte %d", segmentName(before.segment), before.offset)
+		return lost
+	}
+	if before.segment == 0 {
+		return nil
+	}
+	info, err := os.Stat(segmentPath(c.dir, before.segment))
+	if err != nil {
+		return nil // reading its frames has told
+	}
+	if info.Size() != before.offset {
+		lost.Index, lost.File, lost.Offset = None, segmentName(before.segment), before.offset
+		lost.What = fmt.Sprintf("the full segment has %d bytes, its frames end at byte %d", info.Size(), before.offset)
+		return lost
+	}
+	return nil
+}
+
+// read counts what it reads; bytes may be there although they are damaged.
+func (c *blockCheck) read(f frame, k kind, index uint64) ([]byte, *DataLossError) {
+	b, err := c.frames.read(f, k, index)
+	c.bytes += int64(len(b))
+	if err != nil {
+		return b, asDataLoss(err)
+	}
+	return b, nil
+}
+
+// leaf reads a leaf and checks its hash; the bytes are nil unless they are sound.
+func (c *blockCheck) leaf(f frame, index uint64, want digest.Digest) ([]byte, *DataLossError) {
+	leaf, lost := c.read(f, kindRecord, index)
+	if lost == nil && tlog.LeafHash(leaf) == want {
+		return leaf, nil
+	}
+	if lost == nil {
+		lost = &DataLossError{
+			Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+			File: segmentName(f.at.segment), Offset: f.at.offset, What: "the record's leaf hash differs",
+		}
+	}
+	lost.Want = want
+	if leaf != nil {
+		lost.Got = tlog.LeafHash(leaf)
+	}
+	return nil, lost
+}
+
+// rawDigest is the digest of the raw vector that a leaf names; ok is false if
+// the leaf is no measurement.
+func rawDigest(leaf []byte) (d digest.Digest, ok bool) {
+	r, err := record.Parse(leaf)
+	if err != nil || r.GetMeasurement() == nil {
+		return digest.Zero, false
+	}
+	var h recordv1.SampleHeader
+	if err := wire.Decode(r.GetMeasurement().GetHeader(), &h); err != nil {
+		return digest.Zero, false
+	}
+	d, err = digest.FromBytes(h.GetRawDigest())
+	return d, err == nil
+}
+
+// content checks that a leaf has a raw vector exactly if it is a measurement,
+// and the one that the meter signed.
+func (c *blockCheck) content(p placed, index uint64, leaf, raw []byte) *DataLossError {
+	f, lost := p.leaf, &DataLossError{Height: None, Index: int64(index)} //nolint:gosec // G115: shown to people only.
+	if raw != nil {
+		f = p.raw
+	}
+	lost.File, lost.Offset = segmentName(f.at.segment), f.at.offset
+	want, measurement := rawDigest(leaf)
+	switch {
+	case measurement && raw == nil:
+		lost.What, lost.Want = "the measurement's raw vector is absent", want
+	case !measurement && raw != nil:
+		lost.What, lost.Got = "a leaf that is no measurement has a raw vector", digest.Of(digest.RawVector, raw)
+	case measurement:
+		if got := digest.Of(digest.RawVector, raw); got != want {
+			lost.What, lost.Want, lost.Got = "the raw vector is not the one that the measurement names", want, got
+			return lost
+		}
+		return nil
+	default:
+		return nil
+	}
+	return lost
+}
+
+// nodes checks the stored tree nodes and the root against the leaf hashes.
+func (c *blockCheck) nodes(b *blockValue) (problems []*DataLossError) {
+	hashes := make([]digest.Digest, b.leaves())
+	for i := range hashes {
+		hashes[i] = b.leafHash(i)
+	}
+	add := func(what string, want, got digest.Digest) {
+		if want != got {
+			p := tableBlocks.damage(number(b.ref.Height), what)
+			p.Want, p.Got = want, got
+			problems = append(problems, p)
+		}
+	}
+	c.tree.AppendVisit(hashes, func(id tlog.NodeID, hash digest.Digest) {
+		if id.Level > 0 {
+			add(fmt.Sprintf("tree node %d/%d differs", id.Level, id.Index), hash, b.node(id))
+		}
+	})
+	add("the root differs from the tree's", c.tree.Root(), b.ref.Root)
+	return problems
+}
+
+// header checks the header record, which is a block's last leaf, against the
+// stored reference and the block before. leaf is nil if it was damaged.
+func (c *blockCheck) header(b *blockValue, leaf []byte) (problems []*DataLossError) {
+	if leaf == nil {
+		return nil
+	}
+	index := b.ref.Size - 1
+	add := func(what string, want, got digest.Digest) {
+		problems = append(problems, &DataLossError{
+			Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+			File: dbName, Offset: None, What: what, Want: want, Got: got,
+		})
+	}
+	if got := record.HeaderDigest(leaf); got != b.ref.Header {
+		add("the header record's digest differs", b.ref.Header, got)
+	}
+	r, err := record.Parse(leaf)
+	h := r.GetBlockHeader()
+	if err != nil || h == nil {
+		add(fmt.Sprintf("the last leaf is no block header (%v)", err), digest.Zero, digest.Zero)
+		return problems
+	}
+	var previous digest.Digest
+	if c.prev != nil {
+		previous = c.prev.Header
+	}
+	if !bytes.Equal(h.GetPrevious(), previous[:]) && !(c.prev == nil && len(h.GetPrevious()) == 0) {
+		got, _ := digest.FromBytes(h.GetPrevious())
+		add("the header links to another block than the one before", previous, got)
+	}
+	for _, n := range []struct {
+		name      string
+		want, got uint64
+	}{
+		{"height", b.ref.Height, h.GetHeight()},
+		{"first index", b.ref.FirstIndex, h.GetFirstIndex()},
+		{"record count", b.ref.Size - b.ref.FirstIndex - 1, uint64(h.GetRecordCount())},
+		{"block time", uint64(b.ref.BlockTimeUnixNano), uint64(h.GetBlockTimeUnixNano())}, //nolint:gosec // G115: compared only.
+		{"certified height", b.ref.CertifiedHeight, h.GetCertifiedHeight()},
+	} {
+		if n.want != n.got {
+			add(fmt.Sprintf("the header says %s %d, the store %d", n.name, n.got, n.want), digest.Zero, digest.Zero)
+		}
+	}
+	for _, d := range []struct {
+		name string
+		want digest.Digest
+		got  []byte
+	}{{"configuration", b.ref.Config, h.GetConfig()}, {"administrative", b.ref.Admin, h.GetAdmin()}} {
+		if !bytes.Equal(d.want[:], d.got) && !(d.want.IsZero() && len(d.got) == 0) {
+			got, _ := digest.FromBytes(d.got)
+			add("the header has another "+d.name+" digest than the store", d.want, got)
+		}
+	}
+	return problems
+}
+
+// tip checks what is one per ledger against the blocks, after the newest.
+func (c *blockCheck) tip(t *tip) *DataLossError {
+	switch {
+	case t.size != c.tree.Size():
+		return tableMeta.damage(keyTip, fmt.Sprintf("it counts %d leaves, the blocks have %d", t.size, c.tree.Size()))
+	case t.end != c.end:
+		return tableMeta.damage(keyTip, fmt.Sprintf("the tail is segment %d, byte %d, the last frame ends in segment %d at byte %d",
+			t.end.segment, t.end.offset, c.end.segment, c.end.offset))
+	}
+	return nil
+}
+
+// lockedBlock checks the lock against the block that it locks (rule C1).
+func lockedBlock(l Lock, b *blockValue) *DataLossError {
+	if own := (Lock{Height: b.ref.Height, Size: b.ref.Size, Root: b.ref.Root}); l != own {
+		lost := tableMeta.damage(keyTip, fmt.Sprintf("the lock on height %d is of size %d, the block's size is %d", l.Height, l.Size, own.Size))
+		lost.Height, lost.Want, lost.Got = int64(l.Height), own.Root, l.Root //nolint:gosec // G115: shown to people only.
+		return lost
+	}
+	return nil
+}
