@@ -1,0 +1,20 @@
+module github.com/lacre-metrology/lacre/meter
+
+go 1.26.0
+
+require (
+	github.com/lacre-metrology/lacre/core v0.0.0
+	github.com/lacre-metrology/lacre/gen v0.0.0
+)
+
+require (
+	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a // indirect
+	golang.org/x/crypto v0.57.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+replace (
+	github.com/lacre-metrology/lacre/core => ../core
+	github.com/lacre-metrology/lacre/gen => ../gen
+)
