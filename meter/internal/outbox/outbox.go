@@ -119,6 +119,11 @@ func (o *Outbox) prepare(options Options) error {
 				}
 			}
 		}
+		// The last process may have ended between a rename and its sync: what is seen
+		// here must survive a power cut before anything is built upon it.
+		if err := o.files.SyncDir(dir); err != nil {
+			return err
+		}
 	}
 	want := fmt.Sprintf("network %s\nmeter %s\n", options.NetworkID, options.MeterID)
 	got, err := o.files.Read("identity")
