@@ -6,6 +6,7 @@ require (
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.1
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.4
 	github.com/lacre-metrology/lacre/core v0.0.0
+	github.com/lacre-metrology/lacre/gen v0.0.0
 	github.com/prometheus/client_golang v1.25.0
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.72.0
 	go.yaml.in/yaml/v3 v3.0.6
@@ -15,10 +16,17 @@ require (
 )
 
 require (
+	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a // indirect
+	github.com/transparency-dev/merkle v0.0.2 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
+)
+
+require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/lacre-metrology/lacre/algorithms v0.0.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -33,7 +41,8 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 )
 
-replace (
-	github.com/lacre-metrology/lacre/core => ../core
-	github.com/lacre-metrology/lacre/gen => ../gen
-)
+replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
+
+replace github.com/lacre-metrology/lacre/core => ../core
+
+replace github.com/lacre-metrology/lacre/gen => ../gen

@@ -28,6 +28,7 @@ const (
 	RoleEndorser Role = "endorser" // recomputes and signs claims
 	RoleGateway  Role = "gateway"  // takes samples from meters and submits measurements; untrusted
 	RoleApproval Role = "approval" // submits statements for notified bodies
+	RoleMeter    Role = "meter"    // signs samples and sends them to a gateway
 )
 
 // SPKI is the SHA-256 of a DER-encoded SubjectPublicKeyInfo: 32 bytes.

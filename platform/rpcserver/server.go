@@ -196,7 +196,7 @@ func (s *Server) Close() error {
 }
 
 // Run serves until ctx is cancelled, then refuses new calls, lets those in flight end within the grace time, cuts off
-// the rest, and returns nil. It fails at once if the allow-list does not match the registered services.
+// the rest, and returns nil; an error only if handlers do not end even then. It fails at once if the allow-list does not match the registered services.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.allow.check(s.grpc.GetServiceInfo()); err != nil {
 		return errors.Join(fmt.Errorf("rpc server: %w", err), s.Close())
@@ -213,8 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.health.Shutdown()
-	s.stop(ctx)
-	return nil
+	return s.stop(ctx)
 }
 
 // registerBuiltIn adds health and reflection and opens them to everybody.
@@ -234,7 +233,9 @@ func (s *Server) registerBuiltIn() {
 	}
 }
 
-func (s *Server) stop(ctx context.Context) {
+// stop ends in at most twice the grace time: once for calls to end, once more for handlers to notice that they were cut
+// off. A handler that ignores its context outlives that, and the error says so.
+func (s *Server) stop(ctx context.Context) error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -244,9 +245,16 @@ func (s *Server) stop(ctx context.Context) {
 	defer grace.Stop()
 	select {
 	case <-stopped:
+		return nil
 	case <-grace.C:
-		s.options.Logger.WarnContext(ctx, "calls cut off after the grace time", "grace", s.config.StopGrace)
-		s.grpc.Stop()
-		<-stopped
+	}
+	s.options.Logger.WarnContext(ctx, "calls cut off after the grace time", "grace", s.config.StopGrace)
+	go s.grpc.Stop()
+	grace.Reset(s.config.StopGrace)
+	select {
+	case <-stopped:
+		return nil
+	case <-grace.C:
+		return fmt.Errorf("rpc server: handlers still run %s after they were cut off", s.config.StopGrace)
 	}
 }
