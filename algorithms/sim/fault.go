@@ -44,7 +44,7 @@ type plan struct {
 	dropped   int // samples cut from its end
 }
 
-func planFault(c Config, main *body, m motion, rng *rand.Rand) plan {
+func planFault(c Config, main *body, length float64, m motion, rng *rand.Rand) plan {
 	n := len(main.front)
 	p := plan{noise: c.NoiseCounts, crosstalk: c.Crosstalk, limit: make([]float64, c.Channels)}
 	p.gainAt = func(int, int) float64 { return 1 }
@@ -78,7 +78,7 @@ func planFault(c Config, main *body, m motion, rng *rand.Rand) plan {
 			}
 		}
 	case LaneChange:
-		main.fade = fade(n, s, rng)
+		main.fade = fade(n, s, c.RateHz, rng)
 	case DeadChannel:
 		p.gainAt = func(channel, _ int) float64 {
 			if channel == victim {
@@ -93,16 +93,17 @@ func planFault(c Config, main *body, m motion, rng *rand.Rand) plan {
 	}
 	p.bodies = []body{*main}
 	if c.Fault == TwoVehicles {
-		p.bodies = append(p.bodies, secondBody(c, *main, m, rng))
+		p.bodies = append(p.bodies, secondBody(c, *main, length, m, rng))
 	}
 	return p
 }
 
 // fade is the coupling of a vehicle that leaves its lane (or joins it) while it
-// passes, losing the fraction s of its signal.
-func fade(n int, s float64, rng *rand.Rand) []float64 {
+// passes, losing the fraction s of its signal. At a lateral speed of 3 m/s, a
+// violent one, it takes half a second to lose a loop 1.5 m wide.
+func fade(n int, s, rateHz float64, rng *rand.Rand) []float64 {
 	middle := (0.2 + 0.6*rng.Float64()) * float64(n)
-	width := (0.05 + 0.3*rng.Float64()) * float64(n)
+	width := max((0.05+0.3*rng.Float64())*float64(n), (0.25+0.25*rng.Float64())*rateHz)
 	joins := rng.IntN(2) == 0
 	out := make([]float64, n)
 	for i := range out {
@@ -115,9 +116,11 @@ func fade(n int, s float64, rng *rand.Rand) []float64 {
 	return out
 }
 
-// secondBody is another vehicle, with a speed of its own, up to three car
-// lengths before or behind the first, or alongside; s is its strength.
-func secondBody(c Config, main body, m motion, rng *rand.Rand) body {
+// secondBody is another vehicle with a speed of its own: two times in three in
+// the same lane, before or behind at half a metre to 15 m between bumpers, its
+// strength growing with severity; else in the adjacent lane, anywhere, in either
+// direction, coupling up to a quarter.
+func secondBody(c Config, main body, mainLength float64, m motion, rng *rand.Rand) body {
 	v := Vehicles[rng.IntN(len(Vehicles))]
 	length := v.drawLength(rng)
 	second := body{
@@ -125,14 +128,24 @@ func secondBody(c Config, main body, m motion, rng *rand.Rand) body {
 		amplitude: c.Severity * v.drawAmplitude(rng),
 		front:     make([]float64, len(main.front)),
 	}
-	ratio := 0.7 + 0.6*rng.Float64()
-	gap := 30*rng.Float64() - 15
-	if rng.IntN(5) == 0 {
-		ratio = -ratio // oncoming, in the adjacent lane
-	}
 	middle := (m.begin + m.end) / 2
+	ratio := interval{0.7, 1.3}.draw(rng)
+	var offset float64 // of the second front from the first when the first is at middle
+	if rng.IntN(3) < 2 {
+		// They must not collide while the first is within the recording.
+		gap := interval{0.5, 15}.draw(rng) + math.Abs(ratio-1)*(m.end-middle)
+		if offset = gap + length; rng.IntN(2) == 0 {
+			offset = -gap - mainLength
+		}
+	} else {
+		second.amplitude *= 0.25
+		offset = interval{-20, 20}.draw(rng)
+		if rng.IntN(2) == 0 {
+			ratio = -ratio
+		}
+	}
 	for i, x := range main.front {
-		second.front[i] = middle + ratio*(x-middle) + gap
+		second.front[i] = middle + ratio*(x-middle) + offset
 	}
 	return second
 }

@@ -53,7 +53,7 @@ type Truth struct {
 	// when the front or the rear did not cross the whole array in one direction.
 	SpeedKmh float64
 	// LeadingKmh and TrailingKmh are the mean speeds of the front, and of the
-	// rear, between the first and the last channel.
+	// rear, between the middle of the first loop and that of the last.
 	LeadingKmh, TrailingKmh float64
 	LengthM                 float64 // bumper to bumper
 	Direction               int     // +1 from the first to the last channel
@@ -103,13 +103,13 @@ func Pass(c Config, rng *rand.Rand) Recording {
 	span := (c.SpacingM + c.SpacingErrorM) * float64(c.Channels-1)
 	m := newMotion(c, length, span, rng)
 	main.front = m.positions()
-	plan := planFault(c, &main, m, rng)
+	plan := planFault(c, &main, length, m, rng)
 	samples := sampleChannels(c, plan, rng)
 	return Recording{Samples: samples, RateHz: c.RateHz, Truth: truthOf(c, main.front, length, span)}
 }
 
-// truthOf finds when front and rear crossed the ends of the array, by linear
-// interpolation between samples.
+// truthOf finds when front and rear crossed the middles of the outer loops, by
+// linear interpolation between samples.
 func truthOf(c Config, front []float64, length, span float64) Truth {
 	t := Truth{LengthM: length, Direction: 1}
 	if c.AgainstDirection {
@@ -122,7 +122,7 @@ func truthOf(c Config, front []float64, length, span float64) Truth {
 		}
 		return span / (left - enter) * c.RateHz * 3.6
 	}
-	t.LeadingKmh, t.TrailingKmh = mean(0), mean(c.LoopLengthM+length)
+	t.LeadingKmh, t.TrailingKmh = mean(c.LoopLengthM/2), mean(c.LoopLengthM/2+length)
 	if t.LeadingKmh > 0 && t.TrailingKmh > 0 {
 		t.SpeedKmh = (t.LeadingKmh + t.TrailingKmh) / 2
 	}

@@ -1,55 +1,76 @@
 package speed
 
 // correlate finds the delay at which the last channel resembles the first most,
-// in Q16 samples per spacing, and sets the correlation coefficient. It searches
+// in Q16 samples per spacing, and sets m.unlikeness. It searches
 // every lag that the registered range of speeds allows, knowing of the edges
 // only the direction: coarsely, then in halved steps, then with a parabola
-// through three lags whose distance (delay/16) is small against a pulse's edges
-// but large against noise. Lags are in samples between the first and the last
-// channel, 0 < shortest <= longest. It returns 0 when there is no peak.
+// through three lags. Their distance, a sixteenth of the delay, is small against
+// a pulse's edges and large against noise, and a multiple of the stride, so that
+// the three sums see the same noise. Lags are in samples between the first and
+// the last channel. It returns 0 when there is no
+// peak, or one below 15/16.
 func (m *measurement) correlate(direction, delay, shortest, longest int64) int64 {
 	a := &m.channel[0]
-	fine := max(1, (a.last-a.first)/160)
-	coarse := max(1, (a.last-a.first)/40)
+	extent := a.last - a.first
+	stride := max(1, delay>>16/32, extent/1024)
+	coarse := max(1, extent/40)
 	lag, best := int64(0), int64(0)
 	step := max(1, (a.off-a.on)/24)
 	for l := shortest; l <= min(longest, m.n); l += step {
-		if p, _, _ := m.product(direction*l, coarse); p > best {
+		if p, _, _ := m.product(direction*l, coarse, a.first, a.last); p > best {
 			lag, best = l, p
 		}
 	}
-	last := max(1, delay/65536/16)
-	best, first, second := m.product(direction*lag, fine)
-	before, after := int64(0), int64(0)
-	for range 64 { // halves the step, then at most walks on to the top
-		before, _, _ = m.product(direction*(lag-step), fine)
-		after, _, _ = m.product(direction*(lag+step), fine)
+	best, first, second := m.product(direction*lag, stride, a.first, a.last)
+	for range 64 { // walks to the top, halving the step
+		before, _, _ := m.product(direction*(lag-step), stride, a.first, a.last)
+		after, _, _ := m.product(direction*(lag+step), stride, a.first, a.last)
 		switch {
 		case after > best:
 			lag += step
 		case before > best:
 			lag -= step
-		case step == last:
+		case step == 2*stride:
 			bend := 2*best - before - after
 			if bend <= 0 {
 				return 0
 			}
-			m.value[ValueCorrelation] = min(1000, best*1000/max(1, root(first)*root(second)))
-			return (lag*65536 + (after-before)*32768/bend*step) / (m.channels - 1)
+			offset := (after - before) * 32768 / bend // of the top, Q16 steps
+			top := best + (after-before)/8*offset/32768
+			norm := max(1, root(first<<16)*root(second<<16)>>16)
+			if top < norm-norm/16 {
+				return 0
+			}
+			m.unlikeness = max(0, (norm-top)*1_000_000/norm)
+			total := lag<<16 + offset*step
+			middle := (a.first + a.last) / 2
+			front := m.gain(direction, total, stride, a.first, middle)
+			rear := m.gain(direction, total, stride, middle, a.last)
+			m.tilt = abs(front-rear) * 2000 / max(1, front+rear)
+			return total / (m.channels - 1)
 		default:
-			step = max(last, step/2)
+			step = max(2*stride, step/2)
 			continue
 		}
-		best, first, second = m.product(direction*lag, fine)
+		best, first, second = m.product(direction*lag, stride, a.first, a.last)
 	}
 	return 0
 }
 
-// product sums first[i] * last[i+lag] over the first channel's pulse, every
-// stride samples, and the squares of both factors, in counts squared.
-func (m *measurement) product(lag, stride int64) (both, first, second int64) {
+// gain returns how much stronger the last channel is than the first between two
+// samples of the first, Q16, at a lag in Q16 samples: interpolated between the
+// whole lags on both sides.
+func (m *measurement) gain(direction, lag, stride, from, to int64) int64 {
+	near, square, _ := m.product(direction*(lag>>16), stride, from, to)
+	far, _, _ := m.product(direction*(lag>>16+1), stride, from, to)
+	return (near + (far-near)>>16*(lag&65535)) / max(1, square>>16)
+}
+
+// product sums first[i] * last[i+lag] over samples from..to of the first
+// channel, every stride, and the squares of both factors, in counts squared.
+func (m *measurement) product(lag, stride, from, to int64) (both, first, second int64) {
 	a, b := &m.channel[0], &m.channel[m.channels-1]
-	for i := a.first; i <= a.last; i += stride {
+	for i := from; i <= to; i += stride {
 		if j := i + lag; j >= 0 && j < m.n {
 			x, y := a.at(i)-a.base>>8, b.at(j)-b.base>>8
 			both += x * y

@@ -50,7 +50,7 @@ func (m *measurement) survey() uint32 {
 		if m.channel[i].peak < strongest/8 {
 			return DeadChannel
 		}
-		unlike = unlike || m.channel[i].peak < strongest/2
+		unlike = unlike || m.channel[i].peak < strongest*5/8
 	}
 	if worst < required {
 		return LowSNR
@@ -65,8 +65,17 @@ func (m *measurement) survey() uint32 {
 // hysteresis on single samples, then finely, on a moving mean whose width is an
 // eighth of the delay between the channels. The mean delays all channels alike.
 func (m *measurement) edges() uint32 {
+	quiet := int64(63) // permille of every channel's peak that only a vehicle exceeds
 	for i := range m.channels {
-		if code := m.channel[i].cross(m.n, &m.parameter); code != Valid {
+		quiet = max(quiet, m.channel[i].quiet*1000/m.channel[i].peak+1)
+	}
+	if quiet > m.parameter[ParameterFallPermille] {
+		return LowSNR
+	}
+	for i := range m.channels {
+		c := &m.channel[i]
+		c.quiet = c.peak * quiet / 1000
+		if code := c.cross(m.n, &m.parameter); code != Valid {
 			return code
 		}
 	}
@@ -76,7 +85,11 @@ func (m *measurement) edges() uint32 {
 		c := &m.channel[i]
 		c.rise = c.refine(m.n, c.on, half, c.base+c.peak*m.parameter[ParameterRisePermille]/1000, 1)
 		c.fall = c.refine(m.n, c.off, half, c.base+c.peak*m.parameter[ParameterFallPermille]/1000, -1)
-		if c.rise < 0 || c.fall <= c.rise {
+		jitter := c.jitter
+		c.footRise = c.refine(m.n, c.first, half, c.base+c.quiet, 1)
+		c.footFall = c.refine(m.n, c.last, half, c.base+c.quiet, -1)
+		c.jitter = jitter
+		if c.rise < 0 || c.fall <= c.rise || c.footRise < 0 || c.footFall < 0 {
 			return MissingEdge
 		}
 	}

@@ -39,20 +39,29 @@ func (m *measurement) fuse() uint32 {
 		return SpeedsDisagree
 	}
 	v[ValueSpeedCorrelation] = m.scale / shape
-	delay := (leading + trailing + 2*shape) / 4
-	speed := m.scale / delay
-	longest, shortest := max(leading, trailing, shape), min(leading, trailing, shape)
-	tolerance := max(2000, speed/50)
-	if v[ValueCorrelation] < 970 {
+	v[ValueCorrelation] = 1000 - m.unlikeness/1000
+	// Noise makes shapes unlike by about 3/SNR^2; acceleration, by the square of
+	// the stretch over the product of the lengths of pulse and edge.
+	stretch := abs(leading-trailing) * end >> 8
+	explained := stretch * stretch / skirt * 1_000_000 / (head.fall - head.rise)
+	if m.unlikeness > 200+3*explained/2+30_000_000_000/(v[ValueSignalToNoise]*v[ValueSignalToNoise]) ||
+		m.tilt > 12+40_000/v[ValueSignalToNoise] {
 		return LaneChange
 	}
-	if m.scale/shortest-m.scale/longest > tolerance {
+	both := (leading + trailing) / 2
+	foot := direction * (tail.footRise - head.footRise + tail.footFall - head.footFall) / 2 / end
+	delay := (both + shape) / 2
+	speed := m.scale / delay
+	permissible := delay * max(3000, speed*3/100) / speed // the MPE, as a difference of delays
+	tolerance := delay*3/200 + 6554                       // 1.5 % and a tenth of a sample
+	if abs(leading-trailing) > min(permissible, delay*8/100+6554) ||
+		(shape-both)*(shape-both)+(foot-both)*(foot-both) > tolerance*tolerance {
 		return SpeedsDisagree
 	}
 	for i := range end {
 		a, b := &m.channel[i], &m.channel[i+1]
-		if abs(direction*(b.rise-a.rise)-leading) > delay*tolerance/speed ||
-			abs(direction*(b.fall-a.fall)-trailing) > delay*tolerance/speed {
+		if abs(direction*(b.rise-a.rise)-leading) > permissible ||
+			abs(direction*(b.fall-a.fall)-trailing) > permissible {
 			return SpeedsDisagree
 		}
 	}
@@ -60,7 +69,7 @@ func (m *measurement) fuse() uint32 {
 		return OutOfRange
 	}
 	v[ValueSpeed] = speed
-	m.uncertainty(delay, longest-shortest)
+	m.uncertainty(delay, max(leading, trailing, shape)-min(leading, trailing, shape))
 	return Valid
 }
 

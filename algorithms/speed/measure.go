@@ -12,8 +12,8 @@
 //     is bit-identical everywhere. Times are in samples, Q16 (1/65536 sample);
 //     levels are in counts, Q8, above the channel's own baseline.
 //   - The front gives a speed, the rear gives one, and the shape gives one. They
-//     are fused only if they agree to two thirds of the maximum permissible
-//     error (3 km/h, 3 % above 100 km/h); otherwise the module refuses.
+//     are fused only if they agree within the maximum permissible error (3 km/h, 3 %
+//     above 100 km/h); otherwise the module refuses.
 //   - Every output has all values; after a refusal those not determined are 0.
 //   - Anything malformed is the code MALFORMED_INPUT, never a panic.
 //
@@ -52,6 +52,8 @@ type channel struct {
 	flat      int64 // longest run at the very top, samples
 	rise      int64 // refined leading edge, Q16 samples
 	fall      int64 // refined trailing edge, Q16 samples
+	footRise  int64 // refined crossings of the quiet level, Q16 samples
+	footFall  int64
 	jitter    int64 // variance of both edges' sum from noise, (samples/4096)^2
 }
 
@@ -82,7 +84,12 @@ type measurement struct {
 	parameter [ParameterCount]int64
 	channel   [maxChannels]channel
 	scale     int64 // speed (km/h, 10^-3) = scale / delay (Q16 samples per spacing)
-	value     [ValueCount]int64
+	// unlikeness is 1 less the correlation coefficient at its peak, ppm.
+	unlikeness int64
+	// tilt is by how much the channels' gains differ more at the vehicle's front
+	// than at its rear, permille.
+	tilt int64
+	value      [ValueCount]int64
 }
 
 func (m *measurement) run(input []byte) uint32 {
@@ -124,8 +131,8 @@ func (m *measurement) parse(input []byte) bool {
 		within(p[ParameterSpacingMicrometres], 100_000, 20_000_000) &&
 		within(p[ParameterSpacingUncertaintyMicrometres], 0, p[ParameterSpacingMicrometres]/10) &&
 		within(p[ParameterLoopLengthMicrometres], 100_000, 20_000_000) &&
-		within(p[ParameterRisePermille], 50, 900) &&
-		within(p[ParameterFallPermille], 20, p[ParameterRisePermille]) &&
+		within(p[ParameterRisePermille], 100, 900) &&
+		within(p[ParameterFallPermille], 100, p[ParameterRisePermille]) &&
 		within(p[ParameterMinSignalToNoise], 1000, 1_000_000) &&
 		within(p[ParameterMinSpeed], 100, 200_000) &&
 		within(p[ParameterMaxSpeed], p[ParameterMinSpeed], 200_000)
