@@ -1,0 +1,175 @@
+package state
+
+import (
+	"github.com/lacre-metrology/lacre/core/approval"
+	"github.com/lacre-metrology/lacre/core/claim"
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+// maxSpans bounds the suspensions and verifications that a state value keeps.
+const maxSpans = 256
+
+// algorithmApproval is an in-toto type approval. A second one on the same
+// module renews it: policy, end of validity, test report and disclosure may
+// change; what the module is and what its results mean may not.
+type algorithmApproval struct{ *approval.Approval }
+
+func (a algorithmApproval) check(*statement) error {
+	if a.ProfileVersion != claim.ProfileVersion {
+		return reason.New(reason.InvalidStatement, "sandbox profile %d, this version of the records knows %d", a.ProfileVersion, claim.ProfileVersion)
+	}
+	return nil // approval.Parse checked the rest
+}
+
+func (a algorithmApproval) authority(_ *reader, config *Config) ([]signers, error) {
+	body := config.NotifiedBody(a.NotifiedBody)
+	if body == nil {
+		return nil, reason.New(reason.NotAuthorised, "%s is no notified body of the network", a.NotifiedBody)
+	}
+	return []signers{
+		{who: "notified body " + a.NotifiedBody, keys: []signature.Key{storedKey(body.GetKey())}, atLeast: 1},
+		{who: "the manufacturer", keys: []signature.Key{a.Manufacturer.Key}, atLeast: 1},
+	}, nil
+}
+
+func (a algorithmApproval) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	for _, id := range a.Policy.Organisations() {
+		if b.config.Organisation(id) == nil {
+			return reason.New(reason.InvalidStatement, "the endorsement policy names %s, no organisation of the network", id)
+		}
+	}
+	old, err := b.algorithm(a.Module)
+	if err != nil {
+		return err
+	}
+	value := &statev1.Algorithm{
+		Last: ref, Approval: st.digest.Bytes(), ApprovalPayload: st.envelope.Payload, ApprovalIndex: ref.GetIndex(),
+	}
+	if old != nil {
+		if old.state.GetWithdrawn() {
+			return reason.New(reason.InvalidStatement, "the approval of module %s was withdrawn for ever", a.Module.Short())
+		}
+		if !sameModule(old.terms, a.Approval) {
+			return reason.New(reason.InvalidStatement, "module %s keeps manufacturer, name, version, profile, fuel limit, schema and beginning of validity", a.Module.Short())
+		}
+		value.Suspensions = old.state.GetSuspensions()
+	}
+	b.putMessage(AlgorithmKey(a.Module), value)
+	return nil
+}
+
+func sameModule(a, b *approval.Approval) bool {
+	return a.Manufacturer == b.Manufacturer && a.ModuleName == b.ModuleName && a.ModuleVersion == b.ModuleVersion &&
+		a.ProfileVersion == b.ProfileVersion && a.FuelLimit == b.FuelLimit && a.Schema.Equal(&b.Schema) &&
+		a.NotBeforeUnix == b.NotBeforeUnix
+}
+
+// algorithmStatus suspends, resumes or withdraws an approval.
+type algorithmStatus struct{ *recordv1.AlgorithmStatus }
+
+func (a algorithmStatus) check(st *statement) error {
+	module, err := record.Digest32("algorithm", a.GetAlgorithm())
+	if err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectAlgorithm(module)); err != nil {
+		return err
+	}
+	switch a.GetAction() {
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_SUSPEND, recordv1.AlgorithmAction_ALGORITHM_ACTION_RESUME:
+		if err := checkEffective(a.GetEffectiveAtUnixNano()); err != nil {
+			return err
+		}
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_WITHDRAW:
+		if a.GetEffectiveAtUnixNano() != 0 {
+			return reason.New(reason.InvalidStatement, "a withdrawal counts from its block, it has no effective time")
+		}
+	default:
+		return reason.New(reason.Malformed, "algorithm status without an action")
+	}
+	return checkText("reason", a.GetReason(), MaxReason)
+}
+
+func (a algorithmStatus) authority(_ *reader, config *Config) ([]signers, error) {
+	return []signers{notifiedBodies(config)}, nil
+}
+
+func notifiedBodies(config *Config) signers {
+	return signers{who: "the notified bodies", keys: config.notifiedBodyKeys(), atLeast: 1}
+}
+
+func (a algorithmStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {
+	module := digest.Digest(a.GetAlgorithm())
+	old, err := b.algorithm(module)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		return reason.New(reason.UnknownAlgorithm, "module %s was never approved", module.Short())
+	}
+	if old.state.GetWithdrawn() {
+		return reason.New(reason.InvalidStatement, "the approval of module %s was withdrawn for ever", module.Short())
+	}
+	value := copyOf(old.state)
+	value.Last = ref
+	switch a.GetAction() {
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_SUSPEND:
+		value.Suspensions, err = suspend(value.GetSuspensions(), a.GetEffectiveAtUnixNano())
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_RESUME:
+		value.Suspensions, err = resume(value.GetSuspensions(), a.GetEffectiveAtUnixNano())
+	default:
+		value.Withdrawn = true
+	}
+	if err != nil {
+		return err
+	}
+	b.putMessage(AlgorithmKey(module), value)
+	return nil
+}
+
+// approved is an approved module with the terms of its approval.
+type approved struct {
+	state *statev1.Algorithm
+	terms *approval.Approval
+}
+
+// algorithm reads an approved module; nil when there is none.
+func (r *reader) algorithm(module digest.Digest) (*approved, error) {
+	value, err := message[statev1.Algorithm](r, AlgorithmKey(module))
+	if err != nil || value == nil {
+		return nil, err
+	}
+	if known := r.approved[module]; known != nil && known.state == value {
+		return known, nil
+	}
+	terms, err := approval.Parse(value.GetApprovalPayload())
+	if err != nil {
+		return nil, corrupt("approval of module %s: %w", module.Short(), err)
+	}
+	a := &approved{state: value, terms: terms}
+	r.approved[module] = a
+	return a, nil
+}
+
+// inForce judges an approval for a capture: validity and suspension at capture
+// time, withdrawal now (rule S2).
+func (a *approved) inForce(capturedAtUnixNano int64) error {
+	refuse := func(format string, args ...any) error {
+		return reason.New(reason.AlgorithmNotInForce, format, args...)
+	}
+	from, until := a.terms.NotBeforeUnix*1_000_000_000, a.terms.NotAfterUnix*1_000_000_000
+	switch {
+	case a.state.GetWithdrawn():
+		return refuse("the approval of module %s was withdrawn", a.terms.Module.Short())
+	case capturedAtUnixNano < from || capturedAtUnixNano >= until:
+		return refuse("captured at %d ns, the approval is valid from %d until %d", capturedAtUnixNano, from, until)
+	case Covers(a.state.GetSuspensions(), capturedAtUnixNano):
+		return refuse("captured at %d ns, while the approval of module %s was suspended", capturedAtUnixNano, a.terms.Module.Short())
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package state
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+)
+
+// The prefixes of state keys. An id has none of '/', 0 and upper case, so keys
+// of two kinds never coincide, and a scan of PrefixMeter, PrefixAlgorithm or
+// PrefixNode lists them in the order of their ids.
+const (
+	KeyConfig       = "config"  // lacre.state.v1.Config
+	KeyNetwork      = "network" // the network id, 32 bytes
+	PrefixNode      = "n/"      // id: lacre.state.v1.Node
+	PrefixAlgorithm = "a/"      // hexadecimal digest: lacre.state.v1.Algorithm
+	PrefixMeter     = "m/"      // id: lacre.state.v1.Meter
+	PrefixChain     = "k/"      // meter id: lacre.state.v1.MeterChain
+	PrefixPage      = "p/"      // meter id, 0, page number in 8 bytes: lacre.state.v1.CounterPage
+	PrefixSet       = "s/"      // digest of an endorsement set, 32 bytes: its index, 8 bytes
+	PrefixSignedBy  = "y/"      // digest of a public key, 32 bytes: the subject whose key it is
+	PrefixTLS       = "x/"      // SPKI digest, 32 bytes: the subject whose TLS key it is
+	PrefixEquivocal = "e/"      // meter id, 0, counter in 8 bytes: the event's index, 8 bytes
+	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
+)
+
+// CountersPerPage is how many counters share a CounterPage.
+const CountersPerPage = 32
+
+// NodeKey is the state key of a node.
+func NodeKey(id string) string { return PrefixNode + id }
+
+// AlgorithmKey is the state key of an approved module.
+func AlgorithmKey(module digest.Digest) string {
+	return PrefixAlgorithm + hex.EncodeToString(module[:])
+}
+
+// MeterKey is the state key of a meter's standing.
+func MeterKey(id string) string { return PrefixMeter + id }
+
+// ChainKey is the state key of a meter's counters.
+func ChainKey(id string) string { return PrefixChain + id }
+
+// PageKey is the state key of the page that holds a counter of a meter.
+func PageKey(meter string, counter uint64) string {
+	return numbered(PrefixPage+meter, counter/CountersPerPage)
+}
+
+func setKey(set digest.Digest) string       { return PrefixSet + string(set[:]) }
+func tlsKey(spki []byte) string             { return PrefixTLS + string(spki) }
+func reportKey(report digest.Digest) string { return PrefixReport + string(report[:]) }
+
+func equivocalKey(meter string, counter uint64) string {
+	return numbered(PrefixEquivocal+meter, counter)
+}
+
+func numbered(prefix string, n uint64) string {
+	return string(binary.BigEndian.AppendUint64(append([]byte(prefix), 0), n))
+}
+
+func encodeIndex(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
+
+func decodeIndex(key string, value []byte) (uint64, error) {
+	if len(value) != 8 {
+		return 0, corrupt("%q has %d bytes, want an index of 8", key, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
+}

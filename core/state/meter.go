@@ -1,0 +1,284 @@
+package state
+
+import (
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/signature"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+const (
+	maxMeterText = 128     // bytes of a model, certificate, seal or site
+	maxCounter   = 1 << 62 // so that no arithmetic on counters overflows
+	maxLatitude  = 90 * 10_000_000
+	maxLongitude = 180 * 10_000_000
+)
+
+// meterRegistration puts a meter into service. It is the first statement on the
+// meter and the only one of its kind: nothing overwrites it.
+type meterRegistration struct{ *recordv1.MeterRegistration }
+
+func (m meterRegistration) check(st *statement) error {
+	if err := record.CheckID(m.GetMeterId()); err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectMeter(m.GetMeterId())); err != nil {
+		return err
+	}
+	if _, err := record.Digest32("algorithm", m.GetAlgorithm()); err != nil {
+		return err
+	}
+	if len(m.GetTlsSpki()) > 0 {
+		if err := checkSPKI(m.GetTlsSpki()); err != nil {
+			return err
+		}
+	}
+	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
+	site := m.GetSite()
+	switch {
+	case st.sequence != 1:
+		return invalid("meter %s would be registered by statement %d; a registration is the first and never overwrites", m.GetMeterId(), st.sequence)
+	case m.GetChannels() < 2 || m.GetChannels() > sample.MaxChannels:
+		return invalid("%d channels, want 2 to %d", m.GetChannels(), sample.MaxChannels)
+	case m.GetSampleRateMillihertz() == 0:
+		return invalid("sample rate is 0")
+	case m.GetFirstCounter() == 0 || m.GetFirstCounter() > maxCounter:
+		return invalid("first counter %d, want 1 to %d", m.GetFirstCounter(), uint64(maxCounter))
+	case site.GetLatitudeE7() < -maxLatitude || site.GetLatitudeE7() > maxLatitude ||
+		site.GetLongitudeE7() < -maxLongitude || site.GetLongitudeE7() > maxLongitude:
+		return invalid("site at %d, %d (1e-7 degrees) is not on Earth", site.GetLatitudeE7(), site.GetLongitudeE7())
+	}
+	for what, text := range map[string]string{"model": m.GetModel(), "type_approval": m.GetTypeApproval(), "seal": m.GetSeal(), "site name": site.GetName()} {
+		if err := checkText(what, text, maxMeterText); err != nil {
+			return err
+		}
+	}
+	if err := checkVerification(m.GetVerification()); err != nil {
+		return err
+	}
+	return checkMeterKey(m.GetMeterId(), m.GetKey())
+}
+
+func checkMeterKey(id string, key []byte) error {
+	return checkKey("key of meter "+id, key, signature.Ed25519ZIP215, signature.P256)
+}
+
+func checkVerification(v *recordv1.Verification) error {
+	if v.GetValidFromUnixNano() <= 0 || v.GetValidUntilUnixNano() <= v.GetValidFromUnixNano() {
+		return reason.New(reason.InvalidStatement, "verification from %d until %d ns: want a span after 1970", v.GetValidFromUnixNano(), v.GetValidUntilUnixNano())
+	}
+	return checkText("certificate", v.GetCertificate(), maxMeterText)
+}
+
+func spanOf(v *recordv1.Verification) *statev1.Span {
+	return &statev1.Span{FromUnixNano: v.GetValidFromUnixNano(), UntilUnixNano: v.GetValidUntilUnixNano()}
+}
+
+func (m meterRegistration) authority(_ *reader, config *Config) ([]signers, error) {
+	return []signers{notifiedBodies(config)}, nil
+}
+
+func (m meterRegistration) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	module := digest.Digest(m.GetAlgorithm())
+	algorithm, err := b.algorithm(module)
+	switch {
+	case err != nil:
+		return err
+	case algorithm == nil:
+		return reason.New(reason.UnknownAlgorithm, "no approval names module %s", module.Short())
+	case algorithm.state.GetWithdrawn():
+		return reason.New(reason.AlgorithmNotInForce, "the approval of module %s was withdrawn", module.Short())
+	case len(m.GetParameters()) != len(algorithm.terms.Schema.Parameters):
+		return reason.New(reason.InvalidStatement, "meter %s has %d parameters, the schema of module %s has %d",
+			m.GetMeterId(), len(m.GetParameters()), module.Short(), len(algorithm.terms.Schema.Parameters))
+	}
+	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
+		return err
+	}
+	b.putMessage(MeterKey(m.GetMeterId()), &statev1.Meter{
+		Last: ref, Registration: st.digest.Bytes(), RegistrationPayload: st.envelope.Payload, RegistrationIndex: ref.GetIndex(),
+		Keys:          []*statev1.MeterKey{{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()}},
+		TlsSpki:       m.GetTlsSpki(),
+		Verifications: []*statev1.Span{spanOf(m.GetVerification())},
+	})
+	return nil
+}
+
+// ownMeterKeys makes both keys the meter's own, or says whose they are.
+func (b *Block) ownMeterKeys(subject string, key, spki []byte) error {
+	if err := b.takeKey(signedByKey(key), "the key of "+subject, subject); err != nil {
+		return err
+	}
+	if len(spki) > 0 {
+		if err := b.takeKey(tlsKey(spki), "the TLS key of "+subject, subject); err != nil {
+			return err
+		}
+		b.putRaw(tlsKey(spki), []byte(subject))
+	}
+	b.putRaw(signedByKey(key), []byte(subject))
+	return nil
+}
+
+// meterStatus changes the standing of a meter.
+type meterStatus struct{ *recordv1.MeterStatus }
+
+func (m meterStatus) check(st *statement) error {
+	if err := record.CheckID(m.GetMeterId()); err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectMeter(m.GetMeterId())); err != nil {
+		return err
+	}
+	atCapture, verified := false, false
+	switch m.GetAction() {
+	case recordv1.MeterAction_METER_ACTION_SUSPEND, recordv1.MeterAction_METER_ACTION_RESUME, recordv1.MeterAction_METER_ACTION_DECOMMISSION:
+		atCapture = true
+	case recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, recordv1.MeterAction_METER_ACTION_KEY_COMPROMISED:
+	case recordv1.MeterAction_METER_ACTION_VERIFIED:
+		verified = true
+	default:
+		return reason.New(reason.Malformed, "meter status without an action")
+	}
+	if atCapture {
+		if err := checkEffective(m.GetEffectiveAtUnixNano()); err != nil {
+			return err
+		}
+	} else if m.GetEffectiveAtUnixNano() != 0 {
+		return reason.New(reason.InvalidStatement, "%v has no effective time", m.GetAction())
+	}
+	if verified {
+		if err := checkVerification(m.GetVerification()); err != nil {
+			return err
+		}
+	} else if m.GetVerification() != nil {
+		return reason.New(reason.InvalidStatement, "%v comes with no verification", m.GetAction())
+	}
+	return checkText("reason", m.GetReason(), MaxReason)
+}
+
+func (m meterStatus) authority(_ *reader, config *Config) ([]signers, error) {
+	return []signers{notifiedBodies(config)}, nil
+}
+
+func (m meterStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {
+	old, err := b.meter(m.GetMeterId())
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		return reason.New(reason.UnknownMeter, "meter %s is not registered", m.GetMeterId())
+	}
+	value := copyOf(old)
+	value.Last = ref
+	// What ended a meter stays; it can only be ended in the other way too.
+	ended := old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0
+	switch action := m.GetAction(); action {
+	case recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, recordv1.MeterAction_METER_ACTION_KEY_COMPROMISED:
+		ended, value.Barred = old.GetBarred(), true
+	case recordv1.MeterAction_METER_ACTION_DECOMMISSION:
+		ended, value.DecommissionedAtUnixNano = old.GetDecommissionedAtUnixNano() != 0, m.GetEffectiveAtUnixNano()
+	case recordv1.MeterAction_METER_ACTION_SUSPEND:
+		value.Suspensions, err = suspend(old.GetSuspensions(), m.GetEffectiveAtUnixNano())
+	case recordv1.MeterAction_METER_ACTION_RESUME:
+		value.Suspensions, err = resume(old.GetSuspensions(), m.GetEffectiveAtUnixNano())
+	case recordv1.MeterAction_METER_ACTION_VERIFIED:
+		value.Verifications, err = replaceFrom(old.GetVerifications(), spanOf(m.GetVerification()))
+	}
+	if ended {
+		return reason.New(reason.InvalidStatement, "meter %s is barred or decommissioned for ever", m.GetMeterId())
+	}
+	if err != nil {
+		return err
+	}
+	b.putMessage(MeterKey(m.GetMeterId()), value)
+	return nil
+}
+
+// meterKeyRollover gives a meter a new key from a counter upwards (rule S3).
+type meterKeyRollover struct{ *recordv1.MeterKeyRollover }
+
+func (m meterKeyRollover) check(st *statement) error {
+	if err := record.CheckID(m.GetMeterId()); err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectMeter(m.GetMeterId())); err != nil {
+		return err
+	}
+	if len(m.GetTlsSpki()) > 0 {
+		if err := checkSPKI(m.GetTlsSpki()); err != nil {
+			return err
+		}
+	}
+	if m.GetFirstCounter() == 0 || m.GetFirstCounter() > maxCounter {
+		return reason.New(reason.InvalidStatement, "first counter %d, want 1 to %d", m.GetFirstCounter(), uint64(maxCounter))
+	}
+	return checkMeterKey(m.GetMeterId(), m.GetKey())
+}
+
+// authority is a notified body and the old key. As a statement's signer the old
+// key follows the predicate of statements (rule B3): an Ed25519 key signs it as
+// signature.Ed25519, with that key id.
+func (m meterKeyRollover) authority(r *reader, config *Config) ([]signers, error) {
+	meter, err := r.meter(m.GetMeterId())
+	if err != nil {
+		return nil, err
+	}
+	keys := meter.GetKeys()
+	if len(keys) == 0 {
+		return nil, reason.New(reason.UnknownMeter, "meter %s is not registered", m.GetMeterId())
+	}
+	old := storedKey(keys[len(keys)-1].GetKey())
+	return []signers{
+		notifiedBodies(config),
+		{who: "the meter's old key", keys: []signature.Key{asStatementKey(old)}, atLeast: 1},
+	}, nil
+}
+
+func asStatementKey(key signature.Key) signature.Key {
+	if key.Kind() == signature.Ed25519ZIP215 {
+		if k, err := signature.NewKey(signature.Ed25519, key.Raw()); err == nil {
+			return k
+		}
+	}
+	return key
+}
+
+func (m meterKeyRollover) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	old, err := b.meter(m.GetMeterId())
+	if err != nil {
+		return err
+	}
+	chain, err := message[statev1.MeterChain](b.reader, ChainKey(m.GetMeterId()))
+	if err != nil {
+		return err
+	}
+	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
+	last := old.GetKeys()[len(old.GetKeys())-1]
+	switch {
+	case old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0:
+		return invalid("meter %s is barred or decommissioned for ever", m.GetMeterId())
+	case m.GetFirstCounter() <= last.GetFirstCounter():
+		return invalid("new key from counter %d, the one in force is from %d", m.GetFirstCounter(), last.GetFirstCounter())
+	case m.GetFirstCounter() <= chain.GetNewestCounter():
+		return invalid("new key from counter %d, the meter signed up to %d already", m.GetFirstCounter(), chain.GetNewestCounter())
+	case len(old.GetKeys()) >= maxSpans:
+		return invalid("more than %d keys", maxSpans)
+	}
+	for _, k := range old.GetKeys() {
+		if string(k.GetKey()) == string(m.GetKey()) {
+			return invalid("meter %s had this key before", m.GetMeterId())
+		}
+	}
+	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
+		return err
+	}
+	value := copyOf(old)
+	value.Last = ref
+	value.Keys = append(value.Keys, &statev1.MeterKey{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()})
+	value.TlsSpki = m.GetTlsSpki()
+	b.putMessage(MeterKey(m.GetMeterId()), value)
+	return nil
+}

@@ -1,0 +1,226 @@
+package state
+
+import (
+	"errors"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+// Bounds of a configuration. With at most 32 replicas the joint certificate of
+// a change (rule C6) fits the 64 cosignatures of a certificate.
+const (
+	MaxReplicas      = 32
+	MaxOrganisations = 64
+	MaxBodies        = 64
+	// RecordVersion is the version of the record formats that this code knows.
+	RecordVersion = 1
+
+	minFutureBoundNano = 10_000_000_000                    // rule S2
+	maxBoundNano       = 10 * 366 * 86_400 * 1_000_000_000 // ten years
+	maxMissingRanges   = 1024
+	maxUncertified     = 1024
+)
+
+// networkConfig is the statement on "network" (rule C6).
+type networkConfig struct{ *recordv1.NetworkConfig }
+
+func (c networkConfig) check(st *statement) error {
+	if err := st.wantSubject(record.SubjectNetwork); err != nil {
+		return err
+	}
+	if err := c.checkOrganisations(); err != nil {
+		return err
+	}
+	if err := c.checkReplicas(); err != nil {
+		return err
+	}
+	if err := c.checkBodies(); err != nil {
+		return err
+	}
+	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
+	l := c.GetLimits()
+	switch {
+	case c.GetRecordVersion() != RecordVersion:
+		return invalid("record version %d, this code knows %d", c.GetRecordVersion(), RecordVersion)
+	case l.GetLatenessBoundNano() <= 0 || l.GetLatenessBoundNano() > maxBoundNano:
+		return invalid("lateness bound of %d ns, want 1 ns to ten years", l.GetLatenessBoundNano())
+	case l.GetFutureBoundNano() < minFutureBoundNano || l.GetFutureBoundNano() > maxBoundNano:
+		return invalid("future bound of %d ns, want 10 s to ten years", l.GetFutureBoundNano())
+	case l.GetMaxMissingRanges() == 0 || l.GetMaxMissingRanges() > maxMissingRanges:
+		return invalid("%d missing ranges, want 1 to %d", l.GetMaxMissingRanges(), maxMissingRanges)
+	case l.GetMaxUncertifiedBlocks() == 0 || l.GetMaxUncertifiedBlocks() > maxUncertified:
+		return invalid("%d uncertified blocks, want 1 to %d", l.GetMaxUncertifiedBlocks(), maxUncertified)
+	}
+	return nil
+}
+
+func (c networkConfig) checkOrganisations() error {
+	if n := len(c.GetOrganisations()); n == 0 || n > MaxOrganisations {
+		return reason.New(reason.InvalidStatement, "%d organisations, want 1 to %d", n, MaxOrganisations)
+	}
+	var ids ascending
+	var keys distinct
+	for _, o := range c.GetOrganisations() {
+		if err := errors.Join(ids.take(o.GetId()), keys.take(o.GetRootKey())); err != nil {
+			return reason.New(reason.InvalidStatement, "organisations: %v", err)
+		}
+		if err := checkKey("root key of "+o.GetId(), o.GetRootKey(), signature.Ed25519, signature.P256); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c networkConfig) checkBodies() error {
+	if n := len(c.GetNotifiedBodies()); n == 0 || n > MaxBodies {
+		return reason.New(reason.InvalidStatement, "%d notified bodies, want 1 to %d", n, MaxBodies)
+	}
+	var ids ascending
+	var keys distinct
+	for _, n := range c.GetNotifiedBodies() {
+		if err := errors.Join(ids.take(n.GetId()), keys.take(n.GetKey())); err != nil {
+			return reason.New(reason.InvalidStatement, "notified bodies: %v", err)
+		}
+		if err := checkKey("key of notified body "+n.GetId(), n.GetKey(), signature.Ed25519, signature.P256); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkReplicas also checks the arithmetic of the quorum: two quorums share
+// more than the F replicas that may lie, and F missing ones do not stop one.
+func (c networkConfig) checkReplicas() error {
+	n := len(c.GetReplicas())
+	if n == 0 || n > MaxReplicas {
+		return reason.New(reason.InvalidStatement, "%d replicas, want 1 to %d", n, MaxReplicas)
+	}
+	var ids ascending
+	for _, r := range c.GetReplicas() {
+		if err := ids.take(r.GetNodeId()); err != nil {
+			return reason.New(reason.InvalidStatement, "replicas: %v", err)
+		}
+		if (&Config{Message: c.NetworkConfig}).Organisation(r.GetOrganisation()) == nil {
+			return reason.New(reason.InvalidStatement, "replica %s is of %.80q, which is no organisation of the network", r.GetNodeId(), r.GetOrganisation())
+		}
+	}
+	q, faulty := int64(c.GetQuorum()), int64(n-1)/3
+	if 2*q-int64(n) <= faulty || q > int64(n)-faulty {
+		return reason.New(reason.InvalidStatement, "quorum %d of %d replicas with %d faulty: want 2q-n > F and q <= n-F", q, n, faulty)
+	}
+	// The policy's own check covers the name, the keys and that no key stands twice.
+	if _, err := PolicyOf(c.NetworkConfig, digest.Zero); err != nil {
+		var weak *signature.KeyError
+		if errors.As(err, &weak) {
+			return reason.New(reason.WeakKey, "replicas: %v", err)
+		}
+		return reason.New(reason.InvalidStatement, "replicas: %v", err)
+	}
+	return nil
+}
+
+// ascending takes ids in strictly ascending order.
+type ascending struct{ last string }
+
+func (a *ascending) take(id string) error {
+	if err := record.CheckID(id); err != nil {
+		return err
+	}
+	if id <= a.last {
+		return reason.New(reason.InvalidStatement, "id %q after %q, want ascending distinct ids", id, a.last)
+	}
+	a.last = id
+	return nil
+}
+
+// distinct takes keys that did not come before.
+type distinct struct{ seen map[string]bool }
+
+func (d *distinct) take(key []byte) error {
+	if d.seen == nil {
+		d.seen = make(map[string]bool)
+	}
+	if d.seen[string(key)] {
+		return reason.New(reason.InvalidStatement, "one key stands twice")
+	}
+	d.seen[string(key)] = true
+	return nil
+}
+
+// authority is a majority of the organisations in force; new organisations may
+// sign along. A genesis configuration is signed by its own.
+func (c networkConfig) authority(_ *reader, config *Config) ([]signers, error) {
+	if config == nil {
+		return []signers{majority(c.NetworkConfig)}, nil
+	}
+	return []signers{majority(config.Message), {who: "the new root keys", keys: rootKeys(c.NetworkConfig)}}, nil
+}
+
+func majority(m *recordv1.NetworkConfig) signers {
+	keys := rootKeys(m)
+	return signers{who: "the " + itoa(len(keys)) + " root keys in force", keys: keys, atLeast: len(keys)/2 + 1}
+}
+
+func (c networkConfig) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	value := &statev1.Config{Last: ref, Payload: st.envelope.Payload, Height: b.height}
+	if b.config != nil {
+		if b.height == 0 {
+			return reason.New(reason.WrongPlace, "a genesis block has one configuration")
+		}
+		if b.Len() > 0 {
+			return reason.New(reason.WrongPlace, "a network configuration is alone in its block, block %d has %d records already", b.height, b.Len())
+		}
+		if err := c.checkSuccession(b); err != nil {
+			return err
+		}
+		before, err := message[statev1.Config](b.reader, KeyConfig)
+		if err != nil {
+			return err
+		}
+		value.PreviousPayload = before.GetPayload()
+		b.configChanged = true
+	} else {
+		b.putRaw(KeyNetwork, st.digest.Bytes())
+	}
+	b.putMessage(KeyConfig, value)
+	config, err := b.loadConfig()
+	if err != nil {
+		return err
+	}
+	b.config = config
+	return nil
+}
+
+// checkSuccession compares with the configuration in force: the name is for
+// ever, a replica's cosigner key is for its life, and replicas are registered.
+func (c networkConfig) checkSuccession(b *Block) error {
+	if c.GetName() != b.config.Message.GetName() {
+		return reason.New(reason.InvalidStatement, "network %q cannot be renamed %q: its origin is for ever", b.config.Message.GetName(), c.GetName())
+	}
+	for _, r := range c.GetReplicas() {
+		old := b.config.Replica(r.GetNodeId())
+		if old != nil && string(old.GetCosignerKey()) != string(r.GetCosignerKey()) {
+			return reason.New(reason.InvalidStatement, "replica %s cannot change its cosigner key; register a new node", r.GetNodeId())
+		}
+	}
+	return b.checkReplicasRegistered(c.NetworkConfig)
+}
+
+// checkReplicasRegistered wants each replica registered as one (rule N1).
+func (r *reader) checkReplicasRegistered(m *recordv1.NetworkConfig) error {
+	for _, replica := range m.GetReplicas() {
+		node, err := r.node(replica.GetNodeId())
+		if err != nil {
+			return err
+		}
+		if node == nil || node.GetRevoked() || node.GetRole() != int32(recordv1.Role_ROLE_REPLICA) || node.GetOrganisation() != replica.GetOrganisation() {
+			return reason.New(reason.InvalidStatement, "replica %s of %s has no registration in force as one of that organisation", replica.GetNodeId(), replica.GetOrganisation())
+		}
+	}
+	return nil
+}

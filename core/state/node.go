@@ -1,0 +1,130 @@
+package state
+
+import (
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+// nodeRegistration makes a key a member of the network. A second one on the
+// same node may change its TLS key only: what it signs with is for its life, so
+// that old endorsements verify under the registration in force.
+type nodeRegistration struct{ *recordv1.NodeRegistration }
+
+func (n nodeRegistration) check(st *statement) error {
+	if err := record.CheckID(n.GetNodeId()); err != nil {
+		return err
+	}
+	if err := record.CheckID(n.GetOrganisation()); err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectNode(n.GetNodeId())); err != nil {
+		return err
+	}
+	if n.GetRole() == recordv1.Role_ROLE_UNSPECIFIED {
+		return reason.New(reason.Malformed, "node %s has no role", n.GetNodeId())
+	}
+	if err := checkSPKI(n.GetTlsSpki()); err != nil {
+		return err
+	}
+	return checkKey("key of node "+n.GetNodeId(), n.GetKey(), signature.Ed25519ZIP215, signature.P256)
+}
+
+func (n nodeRegistration) authority(_ *reader, config *Config) ([]signers, error) {
+	return organisationSigns(config, n.GetOrganisation())
+}
+
+func organisationSigns(config *Config, id string) ([]signers, error) {
+	organisation := config.Organisation(id)
+	if organisation == nil {
+		return nil, reason.New(reason.NotAuthorised, "%s is no organisation of the network", id)
+	}
+	return []signers{{who: "the root key of " + id, keys: []signature.Key{storedKey(organisation.GetRootKey())}, atLeast: 1}}, nil
+}
+
+func (n nodeRegistration) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	old, err := b.node(n.GetNodeId())
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		switch {
+		case old.GetRevoked():
+			return reason.New(reason.InvalidStatement, "node %s was revoked; register another id", n.GetNodeId())
+		case old.GetOrganisation() != n.GetOrganisation() || old.GetRole() != int32(n.GetRole()) || string(old.GetKey()) != string(n.GetKey()):
+			return reason.New(reason.InvalidStatement, "node %s keeps its organisation, role and key; only its TLS key may change", n.GetNodeId())
+		}
+	}
+	keyOwner, tlsOwner := signedByKey(n.GetKey()), tlsKey(n.GetTlsSpki())
+	if err := b.takeKey(keyOwner, "the key of node "+n.GetNodeId(), st.subject); err != nil {
+		return err
+	}
+	if err := b.takeKey(tlsOwner, "the TLS key of node "+n.GetNodeId(), st.subject); err != nil {
+		return err
+	}
+	b.putRaw(keyOwner, []byte(st.subject))
+	b.putRaw(tlsOwner, []byte(st.subject))
+	b.putMessage(NodeKey(n.GetNodeId()), &statev1.Node{
+		Last: ref, Organisation: n.GetOrganisation(), Role: int32(n.GetRole()),
+		Key: n.GetKey(), TlsSpki: n.GetTlsSpki(), RegistrationIndex: ref.GetIndex(),
+	})
+	return nil
+}
+
+// nodeRevocation ends a registration for every later record (rule S2).
+type nodeRevocation struct{ *recordv1.NodeRevocation }
+
+func (n nodeRevocation) check(st *statement) error {
+	if err := record.CheckID(n.GetNodeId()); err != nil {
+		return err
+	}
+	if err := st.wantSubject(record.SubjectNode(n.GetNodeId())); err != nil {
+		return err
+	}
+	return checkText("reason", n.GetReason(), MaxReason)
+}
+
+func (n nodeRevocation) authority(r *reader, config *Config) ([]signers, error) {
+	node, err := r.node(n.GetNodeId())
+	if err != nil {
+		return nil, err
+	}
+	if node == nil {
+		return nil, reason.New(reason.InvalidStatement, "node %s is not registered", n.GetNodeId())
+	}
+	return organisationSigns(config, node.GetOrganisation())
+}
+
+func (n nodeRevocation) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {
+	old, err := b.node(n.GetNodeId())
+	if err != nil {
+		return err
+	}
+	if old.GetRevoked() {
+		return reason.New(reason.InvalidStatement, "node %s is revoked already", n.GetNodeId())
+	}
+	node := copyOf(old)
+	node.Last, node.Revoked = ref, true
+	b.putMessage(NodeKey(n.GetNodeId()), node)
+	return nil
+}
+
+// activeNode is a node that may act now: registered, not revoked, and of an
+// organisation of the configuration in force. The error of one that may not is
+// a *reason.Error.
+func (b *Block) activeNode(id string) (*statev1.Node, error) {
+	node, err := b.node(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case node == nil:
+		return nil, reason.New(reason.NotAuthorised, "node %.80q is not registered", id)
+	case node.GetRevoked():
+		return nil, reason.New(reason.NotAuthorised, "node %s is revoked", id)
+	case b.config.Organisation(node.GetOrganisation()) == nil:
+		return nil, reason.New(reason.NotAuthorised, "node %s is of %s, no longer an organisation of the network", id, node.GetOrganisation())
+	}
+	return node, nil
+}

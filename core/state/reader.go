@@ -1,0 +1,129 @@
+package state
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+// reader is a view with decoded values and, in a block, its writes so far. A
+// value that was read is kept, so each key is read and decoded once.
+type reader struct {
+	view  View
+	cells map[string]*cell
+	dirty []string // keys written, each once, in order of first writing
+	// approved are parsed approvals, each valid while the state value is the same.
+	approved map[digest.Digest]*approved
+	// registrations are decoded once: a meter's never changes.
+	registrations map[string]*recordv1.MeterRegistration
+}
+
+// cell is one state value, decoded or raw; present is false for a key that has
+// none. Messages in it are never changed in place: a write puts another.
+type cell struct {
+	present bool
+	dirty   bool
+	message proto.Message
+	raw     []byte
+}
+
+func newReader(view View) *reader {
+	return &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved), registrations: make(map[string]*recordv1.MeterRegistration)}
+}
+
+func (c *cell) encode() ([]byte, error) {
+	if c.message == nil {
+		return c.raw, nil
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.message)
+	if err != nil {
+		return nil, fmt.Errorf("encode state value: %w", err)
+	}
+	return b, nil
+}
+
+// raw reads a value that is not a message; nil when there is none.
+func (r *reader) raw(key string) ([]byte, error) {
+	c, ok := r.cells[key]
+	if !ok {
+		value, err := r.view.Get([]byte(key))
+		if err != nil {
+			return nil, fmt.Errorf("read state %q: %w", key, err)
+		}
+		c = &cell{present: value != nil, raw: value}
+		r.cells[key] = c
+	}
+	return c.raw, nil
+}
+
+func (r *reader) putRaw(key string, value []byte) { r.put(key, &cell{raw: value}) }
+
+func (r *reader) putMessage(key string, m proto.Message) { r.put(key, &cell{message: m}) }
+
+func (r *reader) put(key string, c *cell) {
+	old, ok := r.cells[key]
+	if !ok || !old.dirty {
+		r.dirty = append(r.dirty, key)
+	}
+	c.present, c.dirty = true, true
+	r.cells[key] = c
+}
+
+// message reads a value of message type M; nil when there is none. The caller
+// does not change it.
+func message[T any, M interface {
+	*T
+	proto.Message
+}](r *reader, key string) (M, error) {
+	c, ok := r.cells[key]
+	if !ok {
+		value, err := r.view.Get([]byte(key))
+		if err != nil {
+			return nil, fmt.Errorf("read state %q: %w", key, err)
+		}
+		c = &cell{present: value != nil}
+		if value != nil {
+			m := M(new(T))
+			if err := proto.Unmarshal(value, m); err != nil {
+				return nil, corrupt("%q: %w", key, err)
+			}
+			c.message = m
+		}
+		r.cells[key] = c
+	}
+	if !c.present {
+		return nil, nil
+	}
+	m, ok := c.message.(M)
+	if !ok {
+		return nil, corrupt("%q holds a %T", key, c.message)
+	}
+	return m, nil
+}
+
+// index reads an 8-byte index; ok is false when there is none.
+func (r *reader) index(key string) (index uint64, ok bool, err error) {
+	value, err := r.raw(key)
+	if err != nil || value == nil {
+		return 0, false, err
+	}
+	index, err = decodeIndex(key, value)
+	return index, err == nil, err
+}
+
+// registration decodes a meter's registration.
+func (r *reader) registration(id string, meter *statev1.Meter) (*recordv1.MeterRegistration, error) {
+	if m := r.registrations[id]; m != nil {
+		return m, nil
+	}
+	m := new(recordv1.MeterRegistration)
+	if err := proto.Unmarshal(meter.GetRegistrationPayload(), m); err != nil {
+		return nil, corrupt("registration of meter %s: %w", id, err)
+	}
+	r.registrations[id] = m
+	return m, nil
+}

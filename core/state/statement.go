@@ -1,0 +1,321 @@
+package state
+
+import (
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lacre-metrology/lacre/core/approval"
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
+)
+
+// MaxReason bounds the words of a statement for people, in bytes.
+const MaxReason = 256
+
+// statement is a decoded administrative record, checked as far as it goes
+// without the state.
+type statement struct {
+	envelope    *envelope.Envelope
+	digest      digest.Digest
+	network     digest.Digest // zero only in a first configuration
+	subject     string
+	sequence    uint64
+	predecessor digest.Digest // zero only in the first on its subject
+	body        statementBody
+}
+
+// statementBody is one kind of statement. Errors are *reason.Error, or failures
+// to read the state.
+type statementBody interface {
+	// check says what needs no state.
+	check(st *statement) error
+	// authority says who must have signed. config is nil before genesis.
+	authority(r *reader, config *Config) ([]signers, error)
+	// apply decides and, only if it accepts, writes.
+	apply(b *Block, st *statement, ref *statev1.StatementRef) error
+}
+
+// signers is a set of keys of which at least so many must have signed.
+type signers struct {
+	who     string // for messages
+	keys    []signature.Key
+	atLeast int
+}
+
+// protobufStatements are the statements that are protobuf messages.
+var protobufStatements = map[string]func() (proto.Message, statementBody){
+	record.TypeNetworkConfig: func() (proto.Message, statementBody) {
+		m := new(recordv1.NetworkConfig)
+		return m, networkConfig{m}
+	},
+	record.TypeNodeRegistration: func() (proto.Message, statementBody) {
+		m := new(recordv1.NodeRegistration)
+		return m, nodeRegistration{m}
+	},
+	record.TypeNodeRevocation: func() (proto.Message, statementBody) {
+		m := new(recordv1.NodeRevocation)
+		return m, nodeRevocation{m}
+	},
+	record.TypeAlgorithmStatus: func() (proto.Message, statementBody) {
+		m := new(recordv1.AlgorithmStatus)
+		return m, algorithmStatus{m}
+	},
+	record.TypeMeterRegistration: func() (proto.Message, statementBody) {
+		m := new(recordv1.MeterRegistration)
+		return m, meterRegistration{m}
+	},
+	record.TypeMeterStatus: func() (proto.Message, statementBody) {
+		m := new(recordv1.MeterStatus)
+		return m, meterStatus{m}
+	},
+	record.TypeMeterKeyRollover: func() (proto.Message, statementBody) {
+		m := new(recordv1.MeterKeyRollover)
+		return m, meterKeyRollover{m}
+	},
+}
+
+func parseStatement(m *recordv1.Envelope) (*statement, error) {
+	e := record.ToEnvelope(m)
+	if err := e.Check(); err != nil {
+		return nil, reason.New(reason.Malformed, "%v", err)
+	}
+	st := &statement{envelope: e, digest: e.Digest()}
+	if e.PayloadType == record.TypeApproval {
+		a, err := approval.Parse(e.Payload)
+		if err != nil {
+			return nil, err
+		}
+		st.network, st.subject, st.sequence, st.predecessor = a.NetworkID, a.Subject(), a.Sequence, a.Predecessor
+		st.body = algorithmApproval{a}
+	} else {
+		makeBody, ok := protobufStatements[e.PayloadType]
+		if !ok {
+			return nil, reason.New(reason.Malformed, "no statement has the type %q", e.PayloadType)
+		}
+		m, body := makeBody()
+		if err := record.Decode(e.Payload, record.MaxBytes, m); err != nil {
+			return nil, err
+		}
+		st.body = body
+		if err := st.readHeader(m.(interface {
+			GetHeader() *recordv1.StatementHeader
+		}).GetHeader()); err != nil {
+			return nil, err
+		}
+	}
+	if err := st.body.check(st); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// readHeader takes the place in the chain of a protobuf statement (rule S4).
+func (st *statement) readHeader(h *recordv1.StatementHeader) error {
+	st.subject, st.sequence = h.GetSubject(), h.GetSequence()
+	if st.sequence == 0 {
+		return reason.New(reason.Malformed, "statement on %.80q has no sequence; they begin at 1", st.subject)
+	}
+	if (st.sequence == 1) != (len(h.GetPredecessor()) == 0) {
+		return reason.New(reason.Malformed, "statement %d on %.80q with a predecessor of %d bytes; only the first has none", st.sequence, st.subject, len(h.GetPredecessor()))
+	}
+	var err error
+	if st.sequence > 1 {
+		if st.predecessor, err = record.Digest32("predecessor", h.GetPredecessor()); err != nil {
+			return err
+		}
+	}
+	if st.config() != nil && st.sequence == 1 {
+		if len(h.GetNetworkId()) != 0 {
+			return reason.New(reason.Malformed, "a genesis configuration founds its network and cannot name it")
+		}
+		return nil
+	}
+	st.network, err = record.Digest32("network_id", h.GetNetworkId())
+	return err
+}
+
+// config is the configuration that the statement is; nil for another kind.
+func (st *statement) config() *recordv1.NetworkConfig {
+	if c, ok := st.body.(networkConfig); ok {
+		return c.NetworkConfig
+	}
+	return nil
+}
+
+// wantSubject is the check that a statement is about what it names.
+func (st *statement) wantSubject(subject string) error {
+	if st.subject != subject {
+		return reason.New(reason.Malformed, "statement has the subject %.80q and is about %q", st.subject, subject)
+	}
+	return nil
+}
+
+// submitStatement decides one administrative record (rule S4).
+func (b *Block) submitStatement(it *item) (Outcome, error) {
+	st := it.statement
+	ref := &statev1.StatementRef{Sequence: st.sequence, Digest: st.digest.Bytes(), Index: b.nextIndex()}
+	if err := b.judgeStatement(st, ref); err != nil {
+		var earlier *earlierError
+		if errors.As(err, &earlier) {
+			return earlier.outcome(), nil
+		}
+		return settle(err)
+	}
+	index := b.append(it.bytes)
+	b.admin = ChainAdmin(b.admin, it.bytes)
+	return Outcome{Accepted: true, Index: index}, nil
+}
+
+func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
+	last, err := b.lastStatement(st.subject)
+	if err != nil {
+		return err
+	}
+	if last != nil && string(last.GetDigest()) == string(st.digest[:]) {
+		return &earlierError{reason.New(reason.Duplicate, "statement %s is leaf %d already", st.digest.Short(), last.GetIndex()), last.GetIndex()}
+	}
+	if b.config == nil && st.config() == nil {
+		return reason.New(reason.WrongPlace, "a ledger begins with its network configuration, this is %q", st.envelope.PayloadType)
+	}
+	if b.config != nil && st.network != b.config.NetworkID {
+		return reason.New(reason.WrongNetwork, "statement is for network %s, this is %s", st.network.Short(), b.config.NetworkID.Short())
+	}
+	if next := last.GetSequence() + 1; st.sequence != next || string(st.predecessor[:]) != string(orZero(last.GetDigest())) {
+		return reason.New(reason.OutOfSequence, "statement %d on %s after %s, the next is %d after %s",
+			st.sequence, st.subject, st.predecessor.Short(), next, shortOf(last.GetDigest()))
+	}
+	groups, err := st.body.authority(b.reader, b.config)
+	if err != nil {
+		return err
+	}
+	if err := b.authorise(st.envelope, groups); err != nil {
+		return err
+	}
+	return st.body.apply(b, st, ref)
+}
+
+// authorise wants every signature to be of a key of one of the groups and to
+// verify, enough of each group, and no key counted for two of them.
+func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
+	needed, signed := 0, make([]int, len(groups))
+	for _, s := range e.Signatures {
+		key, of := find(groups, s.KeyID)
+		if key.IsZero() {
+			return reason.New(reason.NotAuthorised, "key %.8s.. may not sign this; it takes %s", s.KeyID, describe(groups))
+		}
+		if !b.verifier.Verify(key.Kind(), key, e.PAE(), s.Sig) {
+			return reason.New(reason.BadSignature, "the signature of %v does not verify", key)
+		}
+		for _, g := range of {
+			signed[g]++
+		}
+	}
+	for g := range groups {
+		needed += groups[g].atLeast
+		if signed[g] < groups[g].atLeast {
+			return reason.New(reason.NotAuthorised, "%d signatures of %s, it takes %s", signed[g], groups[g].who, describe(groups))
+		}
+	}
+	if len(e.Signatures) < needed {
+		return reason.New(reason.NotAuthorised, "%d signatures, it takes %s, by different keys", len(e.Signatures), describe(groups))
+	}
+	return nil
+}
+
+// find is the key that a key id names and the groups that it is of.
+func find(groups []signers, keyID string) (key signature.Key, of []int) {
+	for g := range groups {
+		for _, k := range groups[g].keys {
+			if !k.IsZero() && k.ID() == keyID {
+				key, of = k, append(of, g)
+				break
+			}
+		}
+	}
+	return key, of
+}
+
+func describe(groups []signers) string {
+	text := ""
+	for i, g := range groups {
+		if i > 0 {
+			text += " and "
+		}
+		text += itoa(g.atLeast) + " of " + g.who
+	}
+	return text
+}
+
+// earlierError refuses what an earlier leaf already says.
+type earlierError struct {
+	refusal *reason.Error
+	index   uint64 // of that leaf
+}
+
+func (e *earlierError) Error() string { return e.refusal.Error() }
+
+// Unwrap makes it a *reason.Error too.
+func (e *earlierError) Unwrap() error { return e.refusal }
+
+func (e *earlierError) outcome() Outcome {
+	o := refusal(e.refusal)
+	o.Index = e.index
+	return o
+}
+
+// checkKey checks a tagged key that a statement registers (rule B3).
+func checkKey(what string, tagged []byte, kinds ...signature.Kind) error {
+	key, err := signature.ParseKey(tagged)
+	if err != nil {
+		return reason.New(reason.Malformed, "%s: %v", what, err)
+	}
+	allowed := false
+	for _, kind := range kinds {
+		allowed = allowed || key.Kind() == kind
+	}
+	if !allowed {
+		return reason.New(reason.WeakKey, "%s is of kind %v, want one of %v", what, key.Kind(), kinds)
+	}
+	if err := signature.CheckKey(key); err != nil {
+		return reason.New(reason.WeakKey, "%s: %v", what, err)
+	}
+	return nil
+}
+
+// takeKey says whether a subject may use a key that must be its own: one key
+// under two names would count twice. A key once used is never free again.
+func (r *reader) takeKey(stateKey, what, subject string) error {
+	owner, err := r.raw(stateKey)
+	if err != nil {
+		return err
+	}
+	if owner != nil && string(owner) != subject {
+		return reason.New(reason.InvalidStatement, "%s is that of %s already", what, owner)
+	}
+	return nil
+}
+
+func signedByKey(tagged []byte) string {
+	d := digest.Of(digest.PublicKey, tagged)
+	return PrefixSignedBy + string(d[:])
+}
+
+func checkSPKI(spki []byte) error {
+	if len(spki) != digest.Size {
+		return reason.New(reason.Malformed, "tls_spki has %d bytes, want %d", len(spki), digest.Size)
+	}
+	return nil
+}
+
+func checkText(what, text string, limit int) error {
+	if len(text) > limit {
+		return reason.New(reason.TooLarge, "%s has %d bytes, the limit is %d", what, len(text), limit)
+	}
+	return nil
+}
