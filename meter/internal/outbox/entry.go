@@ -38,6 +38,11 @@ func (e *Entry) stem() []byte {
 	return append(b, sum[:]...)
 }
 
+// Size is the length of the entry's file in bytes.
+func (e *Entry) Size() int64 {
+	return int64(len(magic) + 2 + len(e.Sample.Bytes) + signature.Size + sha256.Size + len(e.RawVector))
+}
+
 // parseStem reads a stem and returns what follows it.
 func parseStem(b []byte) (*Entry, []byte, error) {
 	rest, ok := bytes.CutPrefix(b, []byte(magic))

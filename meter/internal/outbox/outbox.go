@@ -48,9 +48,6 @@ var (
 	ErrFull = errors.New("outbox is full")
 	// ErrDamaged: stored bytes are not what was written.
 	ErrDamaged = errors.New("outbox is damaged")
-	// ErrUndecided: a write failed so late that only a restart can tell whether the
-	// sample is stored. The outbox takes no further sample until it is opened again.
-	ErrUndecided = errors.New("outbox does not know whether the last sample is stored; open it again")
 	// ErrNotPending: no such sample in the queue.
 	ErrNotPending = errors.New("sample is not in the outbox's queue")
 )
@@ -76,14 +73,13 @@ type Outbox struct {
 	adding   sync.Mutex // serialises Add
 	settling sync.Mutex // serialises what moves files out of the queue
 
-	mu        sync.Mutex       // guards the rest
-	queue     map[uint64]int64 // counter to size
-	bytes     int64            // their sum
-	head      Head
-	headStem  []byte // of the sample that head names; nil for the zero Head
-	undecided error  // set once a write of Add may or may not have happened
-	receipts  int    // files in receipts/
-	refused   int    // samples in refused/
+	mu       sync.Mutex       // guards the rest
+	queue    map[uint64]int64 // counter to size
+	bytes    int64            // their sum
+	head     Head
+	headStem []byte // of the sample that head names; nil for the zero Head
+	receipts int    // files in receipts/
+	refused  int    // samples in refused/
 }
 
 // Open recovers the outbox from its directory. Errors match ErrDamaged when the
@@ -128,8 +124,7 @@ func (o *Outbox) prepare(options Options) error {
 	want := fmt.Sprintf("network %s\nmeter %s\n", options.NetworkID, options.MeterID)
 	got, err := o.files.Read("identity")
 	if errors.Is(err, fs.ErrNotExist) {
-		_, err := o.replace("identity", []byte(want))
-		return err
+		return o.replace("identity", []byte(want))
 	}
 	if err == nil && string(got) != want {
 		err = fmt.Errorf("it belongs to %q, not to %q", got, want)
@@ -225,9 +220,14 @@ func (o *Outbox) list(dir, suffix string) ([]Item, error) {
 
 func fileName(counter uint64, suffix string) string { return fmt.Sprintf("%020d%s", counter, suffix) }
 
-func queueName(counter uint64) string   { return "queue/" + fileName(counter, ".sample") }
-func receiptName(counter uint64) string { return "receipts/" + fileName(counter, ".receipt") }
-func refusedName(counter uint64) string { return "refused/" + fileName(counter, ".sample") }
+func queueName(counter uint64) string { return "queue/" + fileName(counter, ".sample") }
+
+// ReceiptName is the file of a receipt, for Dir.Path.
+func ReceiptName(counter uint64) string { return "receipts/" + fileName(counter, ".receipt") }
+
+// RefusedName is the file of a refused sample, for Dir.Path.
+func RefusedName(counter uint64) string { return "refused/" + fileName(counter, ".sample") }
+
 func reasonName(counter uint64) string  { return "refused/" + fileName(counter, ".json") }
 func damagedName(counter uint64) string { return "damaged/" + fileName(counter, ".sample") }
 
@@ -271,26 +271,22 @@ func (o *Outbox) Usage() Usage {
 }
 
 // Add stores the next sample of the chain; it is durable when Add returns nil.
-// Errors: ErrFull, ErrUndecided, or a failed write that used no counter. The
-// entry must continue the chain that Head names.
+// Errors: ErrFull, or a failed write. Then the counter is free: the next sample
+// takes it, and replaces what a half-failed write may have left, which never was
+// in the index and so never left the machine. Only if the process ends before
+// that may the sample turn up after all. The entry must continue the chain that
+// Head names.
 func (o *Outbox) Add(e *Entry) error {
 	o.adding.Lock()
 	defer o.adding.Unlock()
 	stem := e.stem()
-	size := int64(len(stem) + len(e.RawVector))
+	size := e.Size()
 	if err := o.admit(e, size); err != nil {
 		return err
 	}
 	name := queueName(e.Sample.Counter)
-	if visible, err := o.replace(name, stem, e.RawVector); err != nil {
-		err = fmt.Errorf("store sample %d: %w", e.Sample.Counter, err)
-		if visible {
-			err = fmt.Errorf("%w: %w", ErrUndecided, err)
-			o.mu.Lock()
-			o.undecided = err
-			o.mu.Unlock()
-		}
-		return err
+	if err := o.replace(name, stem, e.RawVector); err != nil {
+		return fmt.Errorf("store sample %d: %w", e.Sample.Counter, err)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -305,8 +301,6 @@ func (o *Outbox) admit(e *Entry, size int64) error {
 	defer o.mu.Unlock()
 	s := e.Sample
 	switch {
-	case o.undecided != nil:
-		return o.undecided
 	case o.head.Counter != 0 && (s.Counter != o.head.Counter+1 || s.Previous != o.head.Digest):
 		return fmt.Errorf("sample %d after %s does not continue the chain at %d, %s",
 			s.Counter, s.Previous.Short(), o.head.Counter, o.head.Digest.Short())
@@ -318,17 +312,17 @@ func (o *Outbox) admit(e *Entry, size int64) error {
 
 const temporary = ".tmp"
 
-// replace writes a file durably under its final name. After an error, visible
-// says that the new content may be there all the same.
-func (o *Outbox) replace(name string, parts ...[]byte) (visible bool, err error) {
+// replace writes a file durably under its final name. After an error the new
+// content may be there all the same.
+func (o *Outbox) replace(name string, parts ...[]byte) error {
 	if err := o.files.Write(name+temporary, parts...); err != nil {
 		// Best effort: what stays is removed at the next start.
-		return false, errors.Join(err, ignoreNotExist(o.files.Remove(name+temporary)))
+		return errors.Join(err, ignoreNotExist(o.files.Remove(name+temporary)))
 	}
 	if err := o.files.Rename(name+temporary, name); err != nil {
-		return true, err
+		return err
 	}
-	return true, o.files.SyncDir(dirOf(name))
+	return o.files.SyncDir(dirOf(name))
 }
 
 func dirOf(name string) string {

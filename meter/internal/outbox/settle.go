@@ -57,11 +57,11 @@ func (o *Outbox) Read(counter uint64) (*Entry, error) {
 func (o *Outbox) left(counter uint64) bool {
 	o.settling.Lock()
 	defer o.settling.Unlock()
-	if _, err := o.files.Read(receiptName(counter)); err == nil {
+	if _, err := o.files.Read(ReceiptName(counter)); err == nil {
 		o.forget(counter, func() { o.receipts++ })
 		return true
 	}
-	if _, err := o.files.Read(refusedName(counter)); err == nil {
+	if _, err := o.files.Read(RefusedName(counter)); err == nil {
 		o.forget(counter, func() { o.refused++ })
 		return true
 	}
@@ -76,7 +76,7 @@ func (o *Outbox) Settle(batch []Settlement) error {
 	defer o.settling.Unlock()
 	batch = slices.DeleteFunc(slices.Clone(batch), func(s Settlement) bool { return !o.Has(s.Counter) })
 	for _, s := range batch {
-		name := receiptName(s.Counter)
+		name := ReceiptName(s.Counter)
 		err := o.files.Write(name+temporary, s.Receipt)
 		if err == nil {
 			err = o.files.Rename(name+temporary, name)
@@ -113,13 +113,13 @@ func (o *Outbox) Refuse(r Refusal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := o.replace(reasonName(r.Counter), append(why, '\n')); err != nil {
+	if err := o.replace(reasonName(r.Counter), append(why, '\n')); err != nil {
 		return fmt.Errorf("store refusal of sample %d: %w", r.Counter, err)
 	}
 	if err := o.keepHead(r.Counter); err != nil {
 		return err
 	}
-	if err := o.move(queueName(r.Counter), refusedName(r.Counter)); err != nil {
+	if err := o.move(queueName(r.Counter), RefusedName(r.Counter)); err != nil {
 		return fmt.Errorf("move sample %d to the refused: %w", r.Counter, err)
 	}
 	o.forget(r.Counter, func() { o.refused++ })
@@ -131,11 +131,11 @@ func (o *Outbox) Refuse(r Refusal) error {
 func (o *Outbox) Retry(counter uint64) (Item, error) {
 	o.settling.Lock()
 	defer o.settling.Unlock()
-	b, err := o.files.Read(refusedName(counter))
+	b, err := o.files.Read(RefusedName(counter))
 	if err != nil {
 		return Item{}, fmt.Errorf("refused sample %d: %w", counter, err)
 	}
-	if err := o.move(refusedName(counter), queueName(counter)); err != nil {
+	if err := o.move(RefusedName(counter), queueName(counter)); err != nil {
 		return Item{}, fmt.Errorf("queue sample %d again: %w", counter, err)
 	}
 	// The old reason goes; if it stays, nothing reads it without its sample.
@@ -189,7 +189,7 @@ func (o *Outbox) keepHead(counter uint64) error {
 	if !isHead {
 		return nil
 	}
-	if _, err := o.replace("head", stem); err != nil {
+	if err := o.replace("head", stem); err != nil {
 		return fmt.Errorf("store the chain's head %d: %w", counter, err)
 	}
 	return nil
@@ -213,7 +213,7 @@ func (o *Outbox) forget(counter uint64, count func()) {
 }
 
 // Receipt is a stored receipt; errors.Is(err, fs.ErrNotExist) when there is none.
-func (o *Outbox) Receipt(counter uint64) ([]byte, error) { return o.files.Read(receiptName(counter)) }
+func (o *Outbox) Receipt(counter uint64) ([]byte, error) { return o.files.Read(ReceiptName(counter)) }
 
 // Receipts gives the receipts by counter, in order; Size is a receipt's.
 func (o *Outbox) Receipts() ([]Item, error) { return o.list("receipts", ".receipt") }
@@ -248,7 +248,7 @@ func (o *Outbox) Refusal(counter uint64) (Refusal, error) {
 
 // RefusedEntry is the refused sample itself.
 func (o *Outbox) RefusedEntry(counter uint64) (*Entry, error) {
-	b, err := o.files.Read(refusedName(counter))
+	b, err := o.files.Read(RefusedName(counter))
 	if err != nil {
 		return nil, err
 	}
