@@ -41,7 +41,7 @@ func TestChargesOfRegions(t *testing.T) {
 		{"both arms", nil, w.Cat(zero, w.Block(0x04, w.Void, zero, drop, w.Op(0x05), zero, drop), zero, w.End), []uint64{9 + 1 + 1 + 2 + 1 + 2 + 1 + 2}},
 		{"loops", nil, w.Cat(
 			w.Block(0x03, w.Void, zero, drop, // loop, 2, end
-				w.Block(0x03, w.Void, w.Op(0x01)), // loop, 1, end
+				w.Block(0x03, w.Void, w.Op(0x01)),  // loop, 1, end
 				w.Block(0x02, w.Void, zero, drop)), // 4
 			w.Block(0x03, w.Void), // loop, end
 			zero, w.End), []uint64{9 + 2, 2 + 2 + 4, 3, 2}},

@@ -20,7 +20,6 @@ type rewriter struct {
 	// Locals added to the function: temporaries for a store's address and value,
 	// and for the counter.
 	address, value32, value64 uint64
-	memoryBytes               uint64
 }
 
 // code returns the content of the code section, every function instrumented.
@@ -29,7 +28,7 @@ func code(m *profile.Module, globals addedGlobals) []byte {
 	section := leb.AppendUnsigned(nil, uint64(len(functions)))
 	for i, f := range functions {
 		locals := uint64(len(f.Locals))
-		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2, memoryBytes: uint64(m.MemoryBytes)}
+		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2}
 		groups, declared := m.LocalGroups(i)
 		w.out = leb.AppendUnsigned(w.out, uint64(groups+2))
 		w.out = append(w.out, declared...)
@@ -82,13 +81,10 @@ func (w *rewriter) charge(cost uint64) {
 //
 //	end = address + offset + width; if end > highWater { highWater = end }
 //
-// When the 32-bit sum wraps, or offset + width alone exceeds memory, the store
-// itself traps, and the mark of an instance that trapped is never read.
+// When the 32-bit sum wraps, the store lies outside memory and traps, and the
+// mark of an instance that trapped is never read.
 func (w *rewriter) track(store profile.Instruction) {
 	reach := uint64(store.Value) + uint64(store.Op.Width())
-	if reach > w.memoryBytes {
-		return
-	}
 	value := w.value32
 	if store.Op.Operands()[1] == profile.I64 {
 		value = w.value64

@@ -156,11 +156,11 @@ func (g *generator) address(depth int) []byte {
 }
 
 func (g *generator) offset() uint32 {
-	if b := g.next(); b%32 == 1 {
-		return 0xffffff00 + uint32(b)
-	} else {
-		return uint32(b) * 100
+	b := uint32(g.next())
+	if b%32 == 1 {
+		return 0xffffff00 + b
 	}
+	return b * 100
 }
 
 func (g *generator) store(t byte, depth int) []byte {
