@@ -213,7 +213,7 @@ func (s *Store) recover() error {
 			return fmt.Errorf("remove a segment that was never committed: %w", err)
 		}
 	}
-	if err := durable.SyncDir(filepath.Join(s.dir, segmentsDir)); err != nil {
+	if err := s.options.disk.SyncDir(filepath.Join(s.dir, segmentsDir)); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
 	if s.tip.end.segment == 0 {

@@ -56,9 +56,11 @@ func (t *tip) encode() []byte {
 
 func decodeTip(b []byte) (tip, error) {
 	var t tip
-	if len(b) < tipFixedBytes || b[0] != tipVersion {
-		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes and version %d, want at least %d and version %d",
-			len(b), b[0], tipFixedBytes, tipVersion))
+	if len(b) < tipFixedBytes {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), tipFixedBytes))
+	}
+	if b[0] != tipVersion {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has version %d, this program reads %d", b[0], tipVersion))
 	}
 	r := b[1:]
 	next := func() uint64 {
