@@ -26,6 +26,10 @@ func newMotion(c Config, length, span float64, rng *rand.Rand) motion {
 	m.startSpeed = math.Sqrt(max(mid*mid-2*m.accel*half, mid*mid/16))
 	m.lead = int(min(max(0.1*2*half/mid*m.rate, minLeadSamples), maxLeadSamples))
 	switch c.Fault {
+	case TwoVehicles:
+		if rng.IntN(2) == 0 { // the recording follows both, not just the first
+			m.lead = int(25 / m.startSpeed * m.rate)
+		}
 	case Reversal:
 		m.manoeuvre = true
 		m.turnFactor = 1 - 2*c.Severity

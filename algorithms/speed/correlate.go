@@ -62,8 +62,9 @@ func (m *measurement) correlate(direction, delay, shortest, longest int64) int64
 // whole lags on both sides.
 func (m *measurement) gain(direction, lag, stride, from, to int64) int64 {
 	near, square, _ := m.product(direction*(lag>>16), stride, from, to)
-	far, _, _ := m.product(direction*(lag>>16+1), stride, from, to)
-	return (near + (far-near)>>16*(lag&65535)) / max(1, square>>16)
+	far, other, _ := m.product(direction*(lag>>16+1), stride, from, to)
+	near, far = near*65536/max(1, square), far*65536/max(1, other)
+	return near + (far-near)*(lag&65535)>>16
 }
 
 // product sums first[i] * last[i+lag] over samples from..to of the first

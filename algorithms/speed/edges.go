@@ -3,34 +3,33 @@ package speed
 // survey finds each channel's baseline and noise from the lead-in, and its
 // extremes, and refuses what has no vehicle in it, or half of one.
 func (m *measurement) survey() uint32 {
-	lead := max(16, min(256, m.n/16)) // samples of quiet lead-in that a recording must have
+	lead := leadIn(m.n)
 	strongest, worst, best := int64(0), int64(1<<62), int64(0)
 	saturated, hollow := false, false
 	for i := range m.channels {
 		c := &m.channel[i]
-		c.low, c.high = c.at(0), c.at(0)
-		var sum, squares, firstHalf int64
-		for j := range m.n {
+		var sum, squares, half int64
+		for j := range lead {
 			x := c.at(j)
-			c.low, c.high = min(c.low, x), max(c.high, x)
-			if j < lead {
-				sum += x
-				squares += x * x
-			}
-			if j == lead/2-1 {
-				firstHalf = sum
+			sum += x
+			squares += x * x
+			if j < lead/2 {
+				half += x
 			}
 		}
+		c.low, c.high = c.at(0), c.at(0)
+		for j := range m.n {
+			c.low, c.high = min(c.low, c.at(j)), max(c.high, c.at(j))
+		}
 		c.base = sum * 256 / lead
-		variance := (lead*squares - sum*sum) / (lead - 1) * 65536 / lead // Q16
-		c.noise = max(74, root(variance))                                // rounding: 256/sqrt(12)
+		c.noise = max(74, root((lead*squares-sum*sum)/(lead-1)*65536/lead)) // 74: rounding, 256/sqrt(12)
 		c.peak = c.high*256 - c.base
 		c.quiet = max(c.peak/16, 6*c.noise)
-		lean := (sum-firstHalf)*256/(lead-lead/2) - firstHalf*256/(lead/2)
+		lean := abs(sum-2*half) * 512 / lead // second half of the lead-in less the first
 		saturated = saturated || c.high == 32767 || c.low == -32768
-		hollow = hollow || c.base-c.low*256 > c.quiet || abs(lean) > c.quiet
+		hollow = hollow || c.base-c.low*256 > c.quiet || lean > c.quiet
 		strongest = max(strongest, c.peak)
-		ratio := 100 * max(0, c.peak) / c.noise
+		ratio := max(0, c.peak) * 100 / c.noise
 		worst, best = min(worst, ratio), max(best, ratio)
 	}
 	m.value[ValueSignalToNoise] = worst
@@ -45,21 +44,21 @@ func (m *measurement) survey() uint32 {
 	case best < required/4:
 		return NoVehicle
 	}
-	unlike := false
 	for i := range m.channels {
 		if m.channel[i].peak < strongest/8 {
 			return DeadChannel
 		}
-		unlike = unlike || m.channel[i].peak < strongest*5/8
+		m.unlike = m.unlike || m.channel[i].peak < strongest*5/8
 	}
 	if worst < required {
 		return LowSNR
 	}
-	if unlike {
-		return LaneChange
-	}
 	return Valid
 }
+
+// leadIn returns how many samples of quiet a recording of n must begin with,
+// an even number.
+func leadIn(n int64) int64 { return max(16, min(256, n/32*2)) }
 
 // edges finds where each channel crosses its thresholds: first coarsely, by the
 // hysteresis on single samples, then finely, on a moving mean whose width is an
@@ -131,9 +130,9 @@ func (c *channel) cross(n int64, parameter *[ParameterCount]int64) uint32 {
 		}
 	}
 	switch {
-	case c.flat >= max(8, (c.off-c.on)/16) && !inside:
+	case !inside && c.flat >= max(8, (c.off-c.on)/16):
 		return Clipping
-	case inside || c.first < max(16, min(256, n/16)) || c.last >= n-8:
+	case inside || c.first < leadIn(n) || c.last >= n-8:
 		return MissingEdge
 	case c.pulses > 1:
 		return TwoVehicles

@@ -1,12 +1,11 @@
 package speed
 
 // fuse turns the edges into speeds, adds the correlation's, and states the value
-// with its uncertainty or refuses.
+// with its uncertainty or refuses. Delays are in Q16 samples per spacing.
 func (m *measurement) fuse() uint32 {
 	p, v, end := &m.parameter, &m.value, m.channels-1
 	head, tail := &m.channel[0], &m.channel[end]
-	leading := (tail.rise - head.rise) / end
-	trailing := (tail.fall - head.fall) / end
+	leading, trailing := (tail.rise-head.rise)/end, (tail.fall-head.fall)/end
 	v[ValueOnTimeFirst] = m.microseconds(head.fall - head.rise)
 	v[ValueOnTimeLast] = m.microseconds(tail.fall - tail.rise)
 	direction := int64(1)
@@ -18,44 +17,46 @@ func (m *measurement) fuse() uint32 {
 	}
 	v[ValueDirection] = direction
 	// speed (km/h, 10^-3) = 3600 * 65536 / 10^9 * spacing (um) * rate (mHz) / delay
-	m.scale = p[ParameterSpacingMicrometres] * m.rate / 78125 * 18432
-	v[ValueSpeedLeading] = m.scale / leading
-	v[ValueSpeedTrailing] = m.scale / trailing
+	scale := p[ParameterSpacingMicrometres] * m.rate / 78125 * 18432
+	both := (leading + trailing) / 2
 	slowest, fastest := p[ParameterMinSpeed]*18/5, p[ParameterMaxSpeed]*18/5
-	edges := m.scale * 2 / (leading + trailing)
-	if edges < slowest || edges > fastest {
+	v[ValueSpeedLeading], v[ValueSpeedTrailing] = scale/leading, scale/trailing
+	if scale/both < slowest || scale/both > fastest {
 		return OutOfRange
 	}
-	// Beyond its thresholds a pulse ends within the length of the loop.
-	skirt := (leading+trailing)/2*(p[ParameterLoopLengthMicrometres]/100)/(p[ParameterSpacingMicrometres]/100)/65536 + 2
+	// The effective length of a loop, in samples. Beyond its thresholds a pulse
+	// fades within two of them.
+	loop := both*(p[ParameterLoopLengthMicrometres]/100)/(p[ParameterSpacingMicrometres]/100)>>16 + 1
 	for i := range m.channels {
 		c := &m.channel[i]
-		if c.on-c.first > skirt || c.last-c.off > skirt {
+		if c.on-c.first > 2*loop+2 || c.last-c.off > 2*loop+2 {
 			return TwoVehicles
 		}
 	}
-	shape := m.correlate(direction, (leading+trailing)/2, m.scale/fastest*end>>16, m.scale/slowest*end>>16)
-	if shape <= 0 {
+	shape := m.correlate(direction, both, scale/fastest*end>>16, scale/slowest*end>>16)
+	if shape < both/2 || shape > both*2 {
 		return SpeedsDisagree
 	}
-	v[ValueSpeedCorrelation] = m.scale / shape
+	v[ValueSpeedCorrelation] = scale / shape
 	v[ValueCorrelation] = 1000 - m.unlikeness/1000
+	delay := (both + shape) / 2
+	speed := max(1, scale/delay)
+	permissible := delay * max(3000, speed*3/100) / speed // the MPE, as a difference of delays
+	if abs(leading-trailing) > min(permissible, delay*8/100+6554) {
+		return SpeedsDisagree
+	}
 	// Noise makes shapes unlike by about 3/SNR^2; acceleration, by the square of
-	// the stretch over the product of the lengths of pulse and edge.
-	stretch := abs(leading-trailing) * end >> 8
-	explained := stretch * stretch / skirt * 1_000_000 / (head.fall - head.rise)
-	if m.unlikeness > 200+3*explained/2+30_000_000_000/(v[ValueSignalToNoise]*v[ValueSignalToNoise]) ||
-		m.tilt > 12+40_000/v[ValueSignalToNoise] {
+	// the stretch over the product of the lengths of pulse and edge. In ppm.
+	snr, stretch := v[ValueSignalToNoise], abs(leading-trailing)*end>>8
+	explained := 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_000_000/(head.fall-head.rise)
+	if m.unlike || m.unlikeness > 200+explained || m.tilt > 12+40_000/snr {
 		return LaneChange
 	}
-	both := (leading + trailing) / 2
+	// The shape, and the foot of the pulses, must agree with the edges to 1.5 %
+	// and a tenth of a sample together (here in Q8). Crosstalk moves the foot most.
 	foot := direction * (tail.footRise - head.footRise + tail.footFall - head.footFall) / 2 / end
-	delay := (both + shape) / 2
-	speed := m.scale / delay
-	permissible := delay * max(3000, speed*3/100) / speed // the MPE, as a difference of delays
-	tolerance := delay*3/200 + 6554                       // 1.5 % and a tenth of a sample
-	if abs(leading-trailing) > min(permissible, delay*8/100+6554) ||
-		(shape-both)*(shape-both)+(foot-both)*(foot-both) > tolerance*tolerance {
+	byShape, byFoot, tolerance := (shape-both)>>8, (foot-both)>>8, (delay*3/200+6554)>>8
+	if byShape*byShape+2*byFoot*byFoot > tolerance*tolerance {
 		return SpeedsDisagree
 	}
 	for i := range end {
@@ -81,7 +82,7 @@ func (m *measurement) microseconds(samples int64) int64 {
 // uncertainty fills the expanded uncertainties (k = 2) and the length. The budget
 // in ppm of the delay, standard uncertainties combined as root sum of squares:
 //   - the registered spacing: half its expanded uncertainty;
-//   - noise at the edges: each enters with a quarter of its weight;
+//   - noise at the edges: each of the four enters with a quarter;
 //   - disagreement of front, rear and shape: a quarter of their range;
 //   - interpolation between samples: 0.03 sample;
 //   - the model (crosstalk up to 0.3 %, unequal loops): 0.3 %.
@@ -89,7 +90,7 @@ func (m *measurement) uncertainty(delay, spread int64) {
 	p, v, end := &m.parameter, &m.value, m.channels-1
 	ppm := func(x int64) int64 { return min(x*1_000_000/delay, 1_000_000) }
 	spacing := p[ParameterSpacingUncertaintyMicrometres] * 500_000 / p[ParameterSpacingMicrometres]
-	noise := ppm(root(m.channel[0].jitter+m.channel[end].jitter) * 16 / 4 / end)
+	noise := ppm(root(m.channel[0].jitter+m.channel[end].jitter) * 4 / end)
 	disagreement := ppm(spread / 4)
 	interpolation := ppm(1966 / end)
 	const model = 3000

@@ -83,13 +83,13 @@ type measurement struct {
 	rate      int64 // sample rate, mHz
 	parameter [ParameterCount]int64
 	channel   [maxChannels]channel
-	scale     int64 // speed (km/h, 10^-3) = scale / delay (Q16 samples per spacing)
+	unlike    bool // a channel is weaker than 5/8 of the strongest
 	// unlikeness is 1 less the correlation coefficient at its peak, ppm.
 	unlikeness int64
 	// tilt is by how much the channels' gains differ more at the vehicle's front
 	// than at its rear, permille.
-	tilt int64
-	value      [ValueCount]int64
+	tilt  int64
+	value [ValueCount]int64
 }
 
 func (m *measurement) run(input []byte) uint32 {

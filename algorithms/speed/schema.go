@@ -144,13 +144,14 @@ func Schema() Definition {
 }
 
 // DefaultParameters returns LR parameters, in schema order, for loops of 2 m at
-// the given spacing (mm): its uncertainty 6 mm, thresholds 25 % and 15 %, a
-// signal to noise ratio of 40, speeds from 5 to 300 km/h.
+// the given spacing (mm): its expanded uncertainty 6 mm, thresholds 25 % and
+// 15 %, at which such a loop is effectively 1.25 m long, a signal to noise ratio
+// of 40, speeds from 5 to 300 km/h.
 func DefaultParameters(spacingMillimetres int64) []int64 {
 	p := make([]int64, ParameterCount)
 	p[ParameterSpacingMicrometres] = spacingMillimetres * 1000
 	p[ParameterSpacingUncertaintyMicrometres] = 6000
-	p[ParameterLoopLengthMicrometres] = 2000000
+	p[ParameterLoopLengthMicrometres] = 1250000
 	p[ParameterRisePermille] = 250
 	p[ParameterFallPermille] = 150
 	p[ParameterMinSignalToNoise] = 4000
