@@ -30,7 +30,7 @@ type Validator interface {
 // Load reads the file at path over the values already in into, a pointer to a struct, and validates the result.
 // Secrets are never in the file: it holds their paths.
 func Load(path string, into any) error {
-	content, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file.
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -113,7 +113,7 @@ func own(value reflect.Value, path string) []error {
 		return nil
 	}
 	failures := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the join itself is taken apart, not its members.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		failures = joined.Unwrap()
 	}
 	if path == "" {

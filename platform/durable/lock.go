@@ -36,7 +36,7 @@ func (e *LockedError) Error() string {
 // held, also when this very process holds it.
 func LockDir(dir, holder string) (*Lock, error) {
 	path := filepath.Join(dir, LockName)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // G304: the path is configuration.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock directory: %w", err)
 	}
@@ -66,7 +66,7 @@ func (l *Lock) Unlock() error {
 
 func flock(file *os.File) error {
 	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // G115: a descriptor fits.
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if !errors.Is(err, syscall.EINTR) {
 			return err
 		}
@@ -74,7 +74,7 @@ func flock(file *os.File) error {
 }
 
 func readHolder(path string) string {
-	text, err := os.ReadFile(path) //nolint:gosec // G304: the path is configuration.
+	text, err := os.ReadFile(path)
 	if holder := strings.TrimSpace(string(text)); err == nil && holder != "" {
 		return holder
 	}

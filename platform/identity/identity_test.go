@@ -187,7 +187,7 @@ func TestN1_PeersAreJudgedByKeyInTheHandshake(t *testing.T) {
 		"server not checked":       {server: replicasOnly, client: replica.ClientTLS(nil), clientRefuses: true},
 		"optional, without":        {server: server.ServerTLS(), client: AnonymousTLS(pinned)},
 		"optional, unknown key":    {server: server.ServerTLS(), client: stranger.ClientTLS(pinned)},
-		"TLS 1.2": {server: server.ServerTLS(), client: &tls.Config{MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true}, //nolint:gosec // G402: refused, which is the test.
+		"TLS 1.2": {server: server.ServerTLS(), client: &tls.Config{MaxVersion: tls.VersionTLS12, InsecureSkipVerify: true},
 			serverRefuses: "version"},
 	}
 	for name, c := range cases {

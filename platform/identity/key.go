@@ -80,7 +80,7 @@ func (n *Node) SPKI() SPKI { return n.spki }
 
 // PublicKey is the node's TLS public key.
 func (n *Node) PublicKey() ed25519.PublicKey {
-	//nolint:errcheck // newNode made the certificate of an Ed25519 key.
+
 	public, _ := n.certificate.Leaf.PublicKey.(ed25519.PublicKey)
 	return bytes.Clone(public)
 }
@@ -129,7 +129,7 @@ func ReadKey(path string) (ed25519.PrivateKey, error) {
 	if open := info.Mode().Perm() & (fs.ModePerm &^ 0o700); open != 0 {
 		return nil, fmt.Errorf("%w: %s has mode %04o, required is 0600 or stricter", ErrKeyFile, path, info.Mode().Perm())
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // G304: the path is configuration.
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read node key: %w", err)
 	}

@@ -71,7 +71,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		go func() {
 			defer p.cancel()
 			err := p.part.Run(partContext)
-			if err != nil && !(partContext.Err() != nil && errors.Is(err, context.Canceled)) {
+			cancelled := partContext.Err() != nil && errors.Is(err, context.Canceled)
+			if err != nil && !cancelled {
 				p.err = fmt.Errorf("%s: %w", p.name, err)
 			}
 			close(p.done)

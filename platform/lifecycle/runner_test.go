@@ -29,7 +29,7 @@ func (j *journal) note(event string) {
 func (j *journal) untilStopped(name string, tidying time.Duration) lifecycle.PartFunc {
 	return func(ctx context.Context) error {
 		<-ctx.Done()
-		time.Sleep(tidying) // virtual: these tests run in a synctest bubble
+		<-time.After(tidying) // virtual: these tests run in a synctest bubble
 		j.note(name)
 		return ctx.Err()
 	}
@@ -59,7 +59,10 @@ func TestFirstFailureStopsAllAndIsReported(t *testing.T) {
 		var j journal
 		var runner lifecycle.Runner
 		runner.Add("storage", j.untilStopped("storage", 0))
-		runner.AddFunc("disk", func(context.Context) error { time.Sleep(time.Second); return broken })
+		runner.AddFunc("disk", func(context.Context) error {
+			<-time.After(time.Second)
+			return broken
+		})
 		runner.AddFunc("writer", func(ctx context.Context) error { <-ctx.Done(); return late })
 		err := runner.Run(t.Context())
 		if !errors.Is(err, broken) || !errors.Is(err, late) {
@@ -79,7 +82,11 @@ func TestPartThatFinishesStopsNothing(t *testing.T) {
 		var j journal
 		var runner lifecycle.Runner
 		runner.AddFunc("migration", func(context.Context) error { return nil })
-		runner.AddFunc("worker", func(context.Context) error { time.Sleep(time.Hour); j.note("worked"); return nil })
+		runner.AddFunc("worker", func(context.Context) error {
+			<-time.After(time.Hour)
+			j.note("worked")
+			return nil
+		})
 		if err := runner.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}

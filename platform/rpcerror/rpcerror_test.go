@@ -1,6 +1,7 @@
 package rpcerror_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -166,7 +167,7 @@ func TestTableIsComplete(t *testing.T) {
 func TestErrorsPageMatchesTable(t *testing.T) {
 	want := rpcerror.Markdown()
 	if *update {
-		if err := os.WriteFile(page, want, 0o644); err != nil { //nolint:gosec // G306: a public page.
+		if err := os.WriteFile(page, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +175,7 @@ func TestErrorsPageMatchesTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != string(want) {
+	if !bytes.Equal(got, want) {
 		t.Fatalf("%s does not match the table; run go test ./rpcerror -update", page)
 	}
 }

@@ -40,7 +40,7 @@ func (s *Server) mapUnary(ctx context.Context, request any, info *grpc.UnaryServ
 	response, err := next(ctx, request)
 	if err != nil {
 		err = s.mapError(ctx, info.FullMethod, err)
-		_ = grpc.SetTrailer(ctx, pushback) //nolint:errcheck // fails only when the call has ended already.
+		_ = grpc.SetTrailer(ctx, pushback)
 		return nil, err
 	}
 	return response, nil

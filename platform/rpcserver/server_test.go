@@ -318,7 +318,9 @@ func TestOversizedMessageReachesNoHandler(t *testing.T) {
 
 func TestPanicBecomesInternalAndTheServerLives(t *testing.T) {
 	service := newLedger()
-	service.submit = func(context.Context, *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) { panic("secret detail") }
+	service.submit = func(context.Context, *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+		panic("secret detail")
+	}
 	service.blocks = func(grpc.ServerStreamingServer[ledgerv1.StreamBlocksResponse]) error { panic("secret detail") }
 	n := serve(t, service)
 	client := ledgerv1.NewLedgerServiceClient(n.dial(n.gateway))

@@ -1,0 +1,126 @@
+# Lacre. `make` or `make help` lists the targets.
+# demo, build and test need only Go, make and git; what needs more says so.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X github.com/lacre-metrology/lacre/platform/version.version=$(VERSION)
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+BENCH ?= .
+
+COMMANDS := $(wildcard services/*/cmd/*) $(wildcard cli/cmd/lacre)
+BASELINE := proto/baseline.binpb
+PLUGINS := bin/protoc-gen-go bin/protoc-gen-go-grpc
+TOOL_SOURCES := $(wildcard tools/modules/*.go tools/docs/*.go)
+
+##@ Using it
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build every binary into bin/
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(COMMANDS))
+
+.PHONY: demo
+demo: build ## run the whole path once: four organisations, ten meters, 1,000 vehicles
+	bin/lacre demo
+
+##@ Testing it
+
+.PHONY: test
+test: ## run all tests of all modules
+	go test $(TESTFLAGS) work
+
+.PHONY: race
+race: ## run all tests with the race detector (needs gcc)
+	CGO_ENABLED=1 go test -race $(TESTFLAGS) work
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## run the benchmarks that match BENCH (.)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem work
+
+.PHONY: lint
+lint: bin/golangci-lint ## lint all modules and the tools
+	bin/golangci-lint run $$(go list -m -f '{{.Dir}}/...' | grep -v '/gen/\.\.\.')
+	cd tools && GOWORK=off ../bin/golangci-lint run ./...
+
+.PHONY: vuln
+vuln: bin/govulncheck bin/modules ## look for known vulnerabilities (needs the network); says when it could not
+	tools/vuln.sh
+
+##@ Keeping it in order
+
+.PHONY: generate
+generate: bin/buf $(PLUGINS) ## write gen/ anew from proto/
+	rm -rf gen/lacre # not gen/: go.mod lives there
+	bin/buf generate
+
+.PHONY: tidy
+tidy: bin/modules ## write the local replace lines of every go.mod and tidy all
+	bin/modules tidy
+
+.PHONY: verify
+verify: verify-modules verify-generated verify-proto verify-pure verify-module-digest verify-docs ## check all that must hold, changing nothing
+
+.PHONY: verify-modules
+verify-modules: bin/modules ## each module builds and is tidy alone; imports point one way; core stays pure
+	bin/modules check
+	cd tools && GOWORK=off go vet ./... && GOWORK=off go test ./...
+
+.PHONY: verify-generated
+verify-generated: bin/buf $(PLUGINS) ## gen/ is what proto/ gives
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && bin/buf generate --output "$$fresh" && \
+	diff -r "$$fresh/gen/lacre" gen/lacre && echo "gen/ matches proto/" || { echo "gen/ differs from proto/: run make generate" >&2; exit 1; }
+
+.PHONY: verify-proto
+verify-proto: bin/buf ## protos pass Buf's lint and break nothing since the baseline
+	bin/buf lint
+	bin/buf format --diff --exit-code
+	bin/buf breaking --against $(BASELINE)
+
+.PHONY: baseline
+baseline: bin/buf ## accept the protos as they are as the new baseline (a release does this)
+	bin/buf build --output $(BASELINE)
+
+.PHONY: verify-pure
+verify-pure: ## core builds for the browser
+	cd core && GOOS=js GOARCH=wasm go build ./...
+
+.PHONY: verify-module-digest
+verify-module-digest: ## algorithm modules rebuilt from C are the committed ones, byte for byte (where clang-19 is)
+	tools/module-digest.sh
+
+.PHONY: verify-docs
+verify-docs: bin/docs ## links, decisions, make targets and rule tests named in the documentation exist
+	bin/docs
+
+##@ Tools (pinned in tools/, outside the workspace)
+
+.PHONY: tools
+tools: bin/buf bin/golangci-lint bin/govulncheck bin/modules bin/docs $(PLUGINS) ## build them all into bin/
+
+bin/buf: tools/buf/go.mod tools/buf/go.sum
+	cd tools/buf && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
+	@touch $@
+
+bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	cd tools/lint && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
+	@touch $@
+
+$(PLUGINS) bin/govulncheck &: tools/go.mod tools/go.sum
+	cd tools && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
+	@touch $(PLUGINS) bin/govulncheck
+
+bin/modules bin/docs &: tools/go.mod tools/go.sum $(TOOL_SOURCES)
+	cd tools && GOWORK=off go build -o '$(CURDIR)/bin/' ./modules ./docs

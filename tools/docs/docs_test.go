@@ -1,0 +1,86 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// inRepository runs check in a directory that holds the files given.
+func inRepository(t *testing.T, files map[string]string, check func() []error) string {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	for name, text := range files {
+		if err := os.MkdirAll(filepath.Dir(name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []string
+	for _, err := range check() {
+		all = append(all, err.Error())
+	}
+	return strings.Join(all, "\n")
+}
+
+func TestPages(t *testing.T) {
+	const makefile = "test: ## x\ngo-on:\n"
+	cases := map[string]struct {
+		page string
+		want string // in the faults; "" for none
+	}{
+		"good": {"# A b!\n[x](other.md#one-two) [y](#a-b) [z](https://example.org/none) `make test go-on` `make go-on X=1`\n" +
+			"```\n[no](link)\nmake test\n```\n`[no](link)`", ""},
+		"lost file":       {"[x](lost.md)", "lost.md, which is not there"},
+		"lost heading":    {"[x](other.md#three)", "no such heading"},
+		"lost own":        {"[x](#three)", "no such heading"},
+		"lost target":     {"`make tset`", "`make tset`"},
+		"lost in a block": {"```\n$ make test lost\n```", "`make lost`"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := inRepository(t, map[string]string{"Makefile": makefile, "docs/page.md": c.page, "docs/other.md": "## One two\n"},
+				func() []error { return checkPage("docs/page.md") })
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Fatalf("faults %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestDecisions(t *testing.T) {
+	cases := map[string]struct {
+		file, text, index, want string
+	}{
+		"good":         {"docs/adr/0001-why.md", "# Why?\n", "[why](0001-why.md)", ""},
+		"gap":          {"docs/adr/0002-why.md", "# Why?\n", "[why](0002-why.md)", "expected number 0001"},
+		"no question":  {"docs/adr/0001-why.md", "# Because\n", "[why](0001-why.md)", "not a question"},
+		"not listed":   {"docs/adr/0001-why.md", "# Why?\n", "", "not listed"},
+		"name is none": {"docs/adr/why.md", "# Why?\n", "", "expected a name"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := inRepository(t, map[string]string{c.file: c.text, "docs/adr/README.md": c.index},
+				func() []error { return checkDecisions([]string{c.file, "docs/adr/README.md"}) })
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Fatalf("faults %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRulesWithoutTestsAreNamed(t *testing.T) {
+	var source strings.Builder
+	for _, rule := range rules {
+		if rule != "S3" {
+			source.WriteString("func Test" + rule + "_Something(t *testing.T) {}\n")
+		}
+	}
+	got := inRepository(t, map[string]string{"a_test.go": source.String()}, func() []error { return checkRules([]string{"a_test.go"}) })
+	if !strings.HasSuffix(got, ": S3") {
+		t.Fatalf("faults %q, want S3 alone", got)
+	}
+}
