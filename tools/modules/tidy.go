@@ -77,5 +77,5 @@ func writeLocal(m module, dependencies []module) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return os.WriteFile(name, formatted, 0o644) //nolint:gosec // G306: a source file, readable by all.
+	return os.WriteFile(name, formatted, 0o644)
 }
