@@ -51,8 +51,8 @@ func (m meterRegistration) check(st *statement) error {
 		site.GetLongitudeE7() < -maxLongitude || site.GetLongitudeE7() > maxLongitude:
 		return invalid("site at %d, %d (1e-7 degrees) is not on Earth", site.GetLatitudeE7(), site.GetLongitudeE7())
 	}
-	for what, text := range map[string]string{"model": m.GetModel(), "type_approval": m.GetTypeApproval(), "seal": m.GetSeal(), "site name": site.GetName()} {
-		if err := checkText(what, text, maxMeterText); err != nil {
+	for _, text := range []string{m.GetModel(), m.GetTypeApproval(), m.GetSeal(), site.GetName()} {
+		if err := checkText("model, type approval, seal or site", text, maxMeterText); err != nil {
 			return err
 		}
 	}

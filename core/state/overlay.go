@@ -22,7 +22,7 @@ func NewOverlay(base View) *Overlay {
 	return &Overlay{base: base, written: make(map[string][]byte)}
 }
 
-// Add puts a sealed block, with its root, on top. Its reference is returned.
+// Add puts a sealed block on top; ref is its reference with the root.
 func (o *Overlay) Add(s *Sealed, ref BlockRef) {
 	if len(o.blocks) == 0 {
 		o.first = ref.FirstIndex

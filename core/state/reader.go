@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
@@ -39,11 +40,7 @@ func (c *cell) encode() ([]byte, error) {
 	if c.message == nil {
 		return c.raw, nil
 	}
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.message)
-	if err != nil {
-		return nil, fmt.Errorf("encode state value: %w", err)
-	}
-	return b, nil
+	return wire.Encode(c.message) // the one form, as the header covers it
 }
 
 // raw reads a value that is not a message; nil when there is none.

@@ -18,7 +18,7 @@ func check(b []byte, d protoreflect.MessageDescriptor, depth int) error {
 		return fail(0, "nested too deeply")
 	}
 	var last protowire.Number
-	oneofsSeen := make(map[protoreflect.OneofDescriptor]bool)
+	var oneofsSeen uint64 // bit per oneof of the message, synthetic ones included
 	for at := 0; at < len(b); {
 		tag, n, ok := varint(b[at:])
 		if !ok {
@@ -36,10 +36,11 @@ func check(b []byte, d protoreflect.MessageDescriptor, depth int) error {
 			return fail(at, "fields do not ascend, or one appears twice")
 		}
 		if o := field.ContainingOneof(); o != nil {
-			if oneofsSeen[o] {
+			bit := uint64(1) << o.Index()
+			if o.Index() >= 64 || oneofsSeen&bit != 0 {
 				return fail(at, "two members of one oneof")
 			}
-			oneofsSeen[o] = true
+			oneofsSeen |= bit
 		}
 		last = number
 		start := at

@@ -1,0 +1,174 @@
+package state_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+const second = statetest.Second
+
+// ready is a network with an approved module and a registered meter.
+func ready(t testing.TB) (*statetest.Network, *statetest.Meter) {
+	t.Helper()
+	n := statetest.New(t, statetest.Options{})
+	n.Approve()
+	return n, n.Register("meter-1")
+}
+
+// try decides a submission in a block that is then thrown away, and checks that
+// what is refused leaves no leaf and no write.
+func try(t testing.TB, n *statetest.Network, records, raw [][]byte) []state.Outcome {
+	t.Helper()
+	b := n.Begin()
+	outcomes, err := b.Submit(statetest.Parse(records, raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := 0
+	for i, o := range outcomes {
+		if o.Accepted {
+			if want := n.Store.Head().Size + uint64(accepted); o.Index != want || o.Reason != "" {
+				t.Errorf("record %d accepted as leaf %d with reason %q, want leaf %d", i, o.Index, o.Reason, want)
+			}
+			accepted++
+		} else if o.Reason == "" || o.Detail == "" {
+			t.Errorf("record %d refused without reason or detail: %+v", i, o)
+		}
+	}
+	if b.Len() != accepted {
+		t.Errorf("%d leaves of %d accepted records", b.Len(), accepted)
+	}
+	sealed, err := b.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if accepted == 0 && len(sealed.Writes) != 0 {
+		t.Errorf("nothing was accepted and %d values were written", len(sealed.Writes))
+	}
+	return outcomes
+}
+
+// wantReason checks one outcome.
+func wantReason(t testing.TB, o state.Outcome, want reason.Reason) {
+	t.Helper()
+	if o.Reason != want || o.Accepted != (want == "") {
+		t.Errorf("outcome is %q (accepted %v: %s), want %q", o.Reason, o.Accepted, o.Detail, want)
+	}
+}
+
+// refuseStatement checks why a statement is refused.
+func refuseStatement(t testing.TB, n *statetest.Network, leaf []byte, want reason.Reason) {
+	t.Helper()
+	wantReason(t, try(t, n, [][]byte{leaf}, nil)[0], want)
+}
+
+// refuseCapture checks why a capture is refused.
+func refuseCapture(t testing.TB, n *statetest.Network, c *statetest.Capture, want reason.Reason) {
+	t.Helper()
+	b := n.Batch(c)
+	wantReason(t, try(t, n, b.Records(), b.Raw)[1], want)
+}
+
+func TestMeasurementsAreRecordedInOrder(t *testing.T) {
+	n, m := ready(t)
+	captures := []*statetest.Capture{m.Capture(), m.Capture(), m.Capture()}
+	first := n.AcceptCaptures(captures...)
+	for i := range captures {
+		index, ok, err := state.IndexOf(n.Store, m.ID, uint64(i)+1)
+		if err != nil || !ok || index != first+uint64(i) {
+			t.Errorf("counter %d is leaf %d (%v, %v), want %d", i+1, index, ok, err, first+uint64(i))
+		}
+	}
+	if _, ok, err := state.IndexOf(n.Store, m.ID, 4); ok || err != nil {
+		t.Errorf("counter 4 is found (%v)", err)
+	}
+	chain, err := state.GetMeterChain(n.Store, m.ID)
+	if err != nil || chain.GetNewestCounter() != 3 || len(chain.GetMissing()) != 0 {
+		t.Errorf("chain is %v (%v)", chain, err)
+	}
+}
+
+func TestP256MeterAndRefusedResult(t *testing.T) {
+	n, _ := ready(t)
+	m := n.RegisterWith("meter-p256", statetest.P256Key("m"))
+	c := []*statetest.Capture{m.Capture(), m.Capture(), m.Capture()}
+	b := n.Batch(c...)
+	b.Claims[0].Result = statetest.Result(2)          // refusal without values
+	b.Claims[1].Result = statetest.Result(2, 0, 0, 0) // refusal with diagnostics
+	b.Claims[2].Result = statetest.Result(100)        // the sandbox's
+	for i, o := range n.Submit(b.Records(), b.Raw) {
+		if !o.Accepted {
+			t.Errorf("record %d: %s: %s", i, o.Reason, o.Detail)
+		}
+	}
+}
+
+// A failing read must stop the block, never decide an outcome.
+func TestReadErrorsAreNotOutcomes(t *testing.T) {
+	n, m := ready(t)
+	n.AcceptCaptures(m.Capture())
+	b := n.Batch(m.Capture())
+	records := b.Records()
+	head, certificate := n.Store.Head(), n.Certificate(n.Store.Head().Height)
+	reads, failures := 0, 0
+	for fail := 0; ; fail++ {
+		reads = 0
+		n.Store.Fail = func(string) error {
+			if reads++; reads == fail+1 {
+				return errDisk
+			}
+			return nil
+		}
+		block, err := state.Begin(n.Store, head, state.Options{}, head.Height, certificate)
+		if err == nil {
+			_, err = block.Submit(statetest.Parse(records, b.Raw))
+		}
+		if reads <= fail {
+			if err != nil {
+				t.Fatalf("without a failure: %v", err)
+			}
+			break
+		}
+		failures++
+		if err == nil || !strings.Contains(err.Error(), errDisk.Error()) {
+			t.Fatalf("read %d failed and the error is %v", fail, err)
+		}
+	}
+	if failures < 6 {
+		t.Errorf("only %d reads were failed", failures)
+	}
+}
+
+type diskError struct{}
+
+func (diskError) Error() string { return "disk error" }
+
+var errDisk = diskError{}
+
+// atNano changes the capture time.
+func atNano(unixNano int64) func(*sample.Header) {
+	return func(h *sample.Header) { h.CapturedAtUnixNano = unixNano }
+}
+
+// skip changes the counter, leaving a gap.
+func skip(counters uint64) func(*sample.Header) {
+	return func(h *sample.Header) { h.Counter += counters; h.Previous = [32]byte{1} }
+}
+
+func status(n *statetest.Network, m *statetest.Meter, action recordv1.MeterAction, at int64) []byte {
+	return n.Sign(&recordv1.MeterStatus{
+		Header: n.Header("meter/" + m.ID), MeterId: m.ID, Action: action, EffectiveAtUnixNano: at,
+	}, statetest.Body())
+}
+
+func algorithmStatus(n *statetest.Network, action recordv1.AlgorithmAction, at int64) []byte {
+	return n.Sign(&recordv1.AlgorithmStatus{
+		Header: n.Header("algorithm/" + n.Algorithm.String()), Algorithm: n.Algorithm.Bytes(), Action: action, EffectiveAtUnixNano: at,
+	}, statetest.Body())
+}
