@@ -1,0 +1,221 @@
+package follower
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+)
+
+const (
+	// maxAhead bounds the blocks that are held before a certificate covers them.
+	maxAhead = 4096
+	// refsKept is how many block references a view answers: enough for every
+	// certificate that a header may name.
+	refsKept = 1024
+)
+
+// Snapshot is the administrative state at a certified block. It implements
+// state.View for what followers see: Record is not among it.
+type Snapshot struct {
+	head        state.BlockRef
+	certificate []byte
+	values      map[string][]byte // never changed once published
+	refs        map[uint64]state.BlockRef
+	config      *state.Config
+}
+
+// Head is the certified block.
+func (s *Snapshot) Head() state.BlockRef { return s.head }
+
+// Certificate certifies Head.
+func (s *Snapshot) Certificate() []byte { return s.certificate }
+
+// Config is the configuration in force.
+func (s *Snapshot) Config() *state.Config { return s.config }
+
+// Keys visits the keys with a prefix in no order; the caller sorts.
+func (s *Snapshot) Keys(prefix string, visit func(key string)) {
+	for key := range s.values {
+		if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
+			visit(key)
+		}
+	}
+}
+
+// Get implements state.View.
+func (s *Snapshot) Get(key []byte) ([]byte, error) { return s.values[string(key)], nil }
+
+// Block implements state.View for recent blocks.
+func (s *Snapshot) Block(height uint64) (state.BlockRef, bool, error) {
+	ref, ok := s.refs[height]
+	return ref, ok, nil
+}
+
+// Record implements state.View; a follower holds no records.
+func (s *Snapshot) Record(index uint64) ([]byte, error) {
+	return nil, reason.New(reason.NotFound, "a follower holds no records, record %d is asked for", index)
+}
+
+// chain is the follower's ledger: certified up to a snapshot, and some blocks
+// above it that wait for a certificate. Owned by Run's goroutine.
+type chain struct {
+	networkID digest.Digest
+	verifier  signature.Verifier
+
+	certified *Snapshot
+	tree      *tlog.Range // of the certified blocks
+
+	ahead     *Snapshot   // with the blocks above; nil when there are none
+	aheadTree *tlog.Range // nil when ahead is
+	private   bool        // ahead.values is a copy of its own, not shared with certified
+}
+
+func newChain(networkID digest.Digest, verifier signature.Verifier) *chain {
+	return &chain{networkID: networkID, verifier: verifier, tree: tlog.NewRange()}
+}
+
+// next is the height that is wanted next.
+func (c *chain) next() uint64 {
+	if top := c.top(); top != nil {
+		return top.head.Height + 1
+	}
+	return 0
+}
+
+func (c *chain) top() *Snapshot {
+	if c.ahead != nil {
+		return c.ahead
+	}
+	return c.certified
+}
+
+// forget drops what no certificate covers: another replica may say otherwise.
+func (c *chain) forget() { c.ahead, c.aheadTree, c.private = nil, nil, false }
+
+// add applies one block and returns the new snapshot if a certificate came with
+// it. An error means that the replica does not serve this ledger.
+func (c *chain) add(b *ledgerv1.StreamBlocksResponse) (*Snapshot, error) {
+	if want := c.next(); b.GetHeight() != want {
+		return nil, fmt.Errorf("block %d came, block %d was due", b.GetHeight(), want)
+	}
+	if c.certified != nil && b.GetHeight()-c.certified.head.Height > maxAhead {
+		return nil, fmt.Errorf("%d blocks came without a certificate", maxAhead)
+	}
+	leaves, err := leavesOf(b)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := c.replay(leaves)
+	if err != nil {
+		return nil, err
+	}
+	c.extend(sealed)
+	if len(b.GetCertificate()) == 0 {
+		return nil, nil
+	}
+	return c.settle(b.GetCertificate())
+}
+
+func leavesOf(b *ledgerv1.StreamBlocksResponse) ([]state.Leaf, error) {
+	if len(b.GetLeaves()) == 0 {
+		return nil, fmt.Errorf("block %d has no leaves", b.GetHeight())
+	}
+	leaves := make([]state.Leaf, len(b.GetLeaves()))
+	for i, l := range b.GetLeaves() {
+		switch content := l.GetContent().(type) {
+		case *ledgerv1.Leaf_Record:
+			leaves[i] = state.Leaf{Record: content.Record}
+		case *ledgerv1.Leaf_Hash:
+			hash, err := digest.FromBytes(content.Hash)
+			if err != nil {
+				return nil, fmt.Errorf("leaf %d of block %d: %w", i, b.GetHeight(), err)
+			}
+			leaves[i] = state.Leaf{Hash: hash}
+		default:
+			return nil, fmt.Errorf("leaf %d of block %d is empty", i, b.GetHeight())
+		}
+	}
+	return leaves, nil
+}
+
+func (c *chain) replay(leaves []state.Leaf) (*state.Sealed, error) {
+	options := state.Options{Verifier: c.verifier}
+	if top := c.top(); top != nil {
+		return state.ReplayAdministrative(top, top.head, options, leaves)
+	}
+	records := make([][]byte, len(leaves))
+	for i, l := range leaves {
+		if records[i] = l.Record; l.Record == nil {
+			return nil, fmt.Errorf("leaf %d of the genesis block is withheld", i)
+		}
+	}
+	sealed, err := state.ReplayGenesis(records, options)
+	if err != nil {
+		return nil, err
+	}
+	return sealed, nil
+}
+
+// extend puts a sealed block above what there is.
+func (c *chain) extend(sealed *state.Sealed) {
+	if c.ahead == nil {
+		c.aheadTree = c.tree.Clone()
+		c.ahead = &Snapshot{values: map[string][]byte{}, refs: map[uint64]state.BlockRef{}}
+		if c.certified != nil {
+			// Values are copied only when something is written: most blocks hold
+			// measurements alone.
+			c.ahead.values, c.ahead.config = c.certified.values, c.certified.config
+			c.ahead.refs = maps.Clone(c.certified.refs)
+		}
+		c.private = c.certified == nil
+	}
+	c.aheadTree.Append(sealed.LeafHashes...)
+	c.ahead.head = sealed.Complete(c.aheadTree.Root())
+	c.ahead.refs[c.ahead.head.Height] = c.ahead.head
+	delete(c.ahead.refs, c.ahead.head.Height-refsKept)
+	if len(sealed.Writes) > 0 && !c.private {
+		c.ahead.values, c.private = maps.Clone(c.ahead.values), true
+	}
+	for _, w := range sealed.Writes {
+		c.ahead.values[string(w.Key)] = w.Value
+	}
+}
+
+// settle checks the certificate of the newest block and publishes it.
+func (c *chain) settle(text []byte) (*Snapshot, error) {
+	s := c.ahead
+	config, err := state.GetConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	if config.NetworkID != c.networkID {
+		return nil, reason.New(reason.WrongNetwork, "the replica serves network %s, followed is %s", config.NetworkID, c.networkID)
+	}
+	certificate, err := tlog.ParseCertificate(text)
+	if err != nil {
+		return nil, err
+	}
+	if got := certificate.Checkpoint; got.Size != s.head.Size || got.Root != s.head.Root {
+		return nil, fmt.Errorf("certificate is of size %d and root %s, block %d has size %d and root %s",
+			got.Size, got.Root.Short(), s.head.Height, s.head.Size, s.head.Root.Short())
+	}
+	quorum, err := state.QuorumAt(s, s.head.Height)
+	if err != nil {
+		return nil, err
+	}
+	if err := quorum.Check(c.verifier, certificate); err != nil {
+		return nil, err
+	}
+	s.certificate, s.config = text, config
+	c.certified, c.tree = s, c.aheadTree
+	c.forget()
+	return s, nil
+}
+
+var _ state.View = (*Snapshot)(nil)

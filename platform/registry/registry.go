@@ -1,0 +1,90 @@
+// Package registry tells from the ledger's state who holds a TLS key.
+//
+// Source: architecture, rule N1: a connection's role comes from the ledger's
+// registration of its certificate's public key, never from a CA's word.
+package registry
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+
+	"github.com/lacre-metrology/lacre/core/state"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
+)
+
+var roles = map[recordv1.Role]identity.Role{
+	recordv1.Role_ROLE_REPLICA:  identity.RoleReplica,
+	recordv1.Role_ROLE_ENDORSER: identity.RoleEndorser,
+	recordv1.Role_ROLE_GATEWAY:  identity.RoleGateway,
+	recordv1.Role_ROLE_APPROVAL: identity.RoleApproval,
+}
+
+// Certified is the newest state and the size of the certified tree: what was
+// registered at or above it does not count yet.
+type Certified func() (view state.View, size uint64)
+
+// Of is the registry that a ledger's state holds. A revoked node, a barred
+// meter and a replaced key are strangers; so is everybody while the view is nil.
+func Of(certified Certified, log *slog.Logger) identity.Registry {
+	return identity.RegistryFunc(func(spki identity.SPKI) (identity.Peer, bool) {
+		v, size := certified()
+		if v == nil {
+			return identity.Peer{}, false
+		}
+		peer, ok, err := find(v, size, spki)
+		if err != nil {
+			log.Error("registry cannot be read", "error", err)
+		}
+		return peer, ok && err == nil
+	})
+}
+
+func find(view state.View, size uint64, spki identity.SPKI) (identity.Peer, bool, error) {
+	subject, err := state.TLSSubject(view, spki[:])
+	if err != nil || subject == "" {
+		return identity.Peer{}, false, err
+	}
+	if id, ok := strings.CutPrefix(subject, "node/"); ok {
+		return node(view, size, id, spki)
+	}
+	if id, ok := strings.CutPrefix(subject, "meter/"); ok {
+		meter, err := state.GetMeter(view, id)
+		if err != nil || meter == nil || meter.GetRegistrationIndex() >= size || meter.GetBarred() || !bytes.Equal(meter.GetTlsSpki(), spki[:]) {
+			return identity.Peer{}, false, err
+		}
+		return identity.Peer{ID: id, Role: identity.RoleMeter, SPKI: spki}, true, nil
+	}
+	return identity.Peer{}, false, nil
+}
+
+func node(view state.View, size uint64, id string, spki identity.SPKI) (identity.Peer, bool, error) {
+	n, err := state.GetNode(view, id)
+	if err != nil || n == nil || n.GetRegistrationIndex() >= size || n.GetRevoked() || !bytes.Equal(n.GetTlsSpki(), spki[:]) {
+		return identity.Peer{}, false, err
+	}
+	role, ok := roles[recordv1.Role(n.GetRole())]
+	return identity.Peer{ID: id, Organisation: n.GetOrganisation(), Role: role, SPKI: spki}, ok, nil
+}
+
+// Node checks that a server is a node of the ledger by its id: for connections
+// between nodes, whose addresses are local configuration.
+func Node(registry identity.Registry, id string) identity.Check {
+	return func(spki identity.SPKI) error {
+		if err := identity.Registered(registry)(spki); err != nil {
+			return err
+		}
+		if peer, _ := registry.Role(spki); peer.ID != id {
+			return &WrongNodeError{Want: id, Got: peer.ID}
+		}
+		return nil
+	}
+}
+
+// WrongNodeError is a registered node at another node's address.
+type WrongNodeError struct{ Want, Got string }
+
+func (e *WrongNodeError) Error() string {
+	return "the server is node " + e.Got + ", expected " + e.Want
+}
