@@ -1,0 +1,93 @@
+// Package approval is the notified body's front door: it takes statements that
+// were signed offline and answers from certified state.
+//
+// Source: architecture, "The path of one measurement" step 5; the paper, section
+// VI-D.
+package approval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/lacre-metrology/lacre/core/record"
+	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
+	"github.com/lacre-metrology/lacre/platform/follower"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/lifecycle"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/services/approval/internal/api"
+)
+
+// Config is the front door's configuration.
+type Config struct {
+	NodeID string           `yaml:"node_id" doc:"this node's id, as registered on the ledger"`
+	TLSKey string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	Server rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	Ledger follower.Config  `yaml:"ledger" doc:"the ledger to follow and submit to"`
+}
+
+// Validate reports every wrong field.
+func (c *Config) Validate() error {
+	var failures []error
+	if err := record.CheckID(c.NodeID); err != nil {
+		failures = append(failures, fmt.Errorf("node_id: %w", err))
+	}
+	if c.TLSKey == "" {
+		failures = append(failures, errors.New("tls_key: is missing"))
+	}
+	return errors.Join(failures...)
+}
+
+// Service is the front door. Make it with New, then Run it once.
+type Service struct {
+	log      *slog.Logger
+	follower *follower.Follower
+	server   *rpcserver.Server
+}
+
+// New opens the port; Run serves.
+func New(c Config, log *slog.Logger) (*Service, error) {
+	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
+		return nil, err
+	}
+	s := &Service{log: log.With("node", c.NodeID)}
+	node, err := identity.Load(c.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
+		return nil, err
+	}
+	allow := rpcserver.Allow{}
+	// Statements carry their own authority, their signatures; so anybody may hand
+	// one in. Flooding is bounded by the server's limits on streams and sizes.
+	allow.AllowService(&approvalv1.ApprovalService_ServiceDesc, identity.RolePublic)
+	if s.server, err = rpcserver.New(c.Server, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+		return nil, errors.Join(err, s.follower.Close())
+	}
+	approvalv1.RegisterApprovalServiceServer(s.server, api.New(s.follower))
+	s.server.SetServing(approvalv1.ApprovalService_ServiceDesc.ServiceName, false)
+	return s, nil
+}
+
+// Addr is where the gRPC server listens.
+func (s *Service) Addr() net.Addr { return s.server.Addr() }
+
+// Run serves until ctx ends.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.follower.Close()) }()
+	run := lifecycle.Runner{Logger: s.log}
+	run.AddFunc("follower", s.follower.Run)
+	run.AddFunc("readiness", func(ctx context.Context) error {
+		if _, err := s.follower.Wait(ctx, 0); err != nil {
+			return ctx.Err()
+		}
+		s.server.SetServing(approvalv1.ApprovalService_ServiceDesc.ServiceName, true)
+		return nil
+	})
+	run.AddFunc("grpc", s.server.Run)
+	return run.Run(ctx)
+}

@@ -1,0 +1,18 @@
+module github.com/lacre-metrology/lacre/services/approval
+
+go 1.26
+
+require (
+	github.com/lacre-metrology/lacre/algorithms v0.0.0
+	github.com/lacre-metrology/lacre/core v0.0.0
+	github.com/lacre-metrology/lacre/gen v0.0.0
+	github.com/lacre-metrology/lacre/platform v0.0.0
+)
+
+replace (
+	github.com/lacre-metrology/lacre/core => ../../core
+	github.com/lacre-metrology/lacre/gen => ../../gen
+	github.com/lacre-metrology/lacre/platform => ../../platform
+)
+
+replace github.com/lacre-metrology/lacre/algorithms => ../../algorithms

@@ -1,0 +1,167 @@
+// Package compute is an endorser: it recomputes results in the sandbox and
+// signs them for one organisation.
+//
+// Source: architecture, "The path of one measurement" step 3; the paper,
+// section VI-C.
+//
+// Invariants:
+//   - It trusts only the certified ledger, which it follows by itself.
+//   - It is ready when it follows the certified height.
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"github.com/lacre-metrology/lacre/core/record"
+	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/follower"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/lifecycle"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/sandbox"
+	"github.com/lacre-metrology/lacre/services/compute/internal/api"
+	"github.com/lacre-metrology/lacre/services/compute/internal/endorse"
+	"github.com/lacre-metrology/lacre/services/compute/internal/modules"
+)
+
+// Config is one endorser's configuration.
+type Config struct {
+	NodeID     string           `yaml:"node_id" doc:"this endorser's id, as registered on the ledger"`
+	TLSKey     string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	SigningKey string           `yaml:"signing_key" doc:"file of the key that signs endorsements and events"`
+	Modules    string           `yaml:"modules" doc:"directory of the installed modules"`
+	Server     rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	Ledger     follower.Config  `yaml:"ledger" doc:"the ledger to follow"`
+}
+
+// Validate reports every wrong field.
+func (c *Config) Validate() error {
+	var failures []error
+	if err := record.CheckID(c.NodeID); err != nil {
+		failures = append(failures, fmt.Errorf("node_id: %w", err))
+	}
+	for _, f := range []struct{ key, value string }{{"tls_key", c.TLSKey}, {"signing_key", c.SigningKey}, {"modules", c.Modules}} {
+		if f.value == "" {
+			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// Service is an endorser. Make it with New, then Run it once.
+type Service struct {
+	log      *slog.Logger
+	follower *follower.Follower
+	engine   *sandbox.Engine
+	server   *rpcserver.Server
+	events   chan *recordv1.EventReport
+	endorser *endorse.Endorser
+}
+
+// maxMessageBytes is a batch of samples with their raw vectors.
+const maxMessageBytes = 64 << 20
+
+// New loads the modules and opens the port; Run serves.
+func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
+	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
+		return nil, err
+	}
+	s := &Service{log: log.With("node", c.NodeID), events: make(chan *recordv1.EventReport, 16)}
+	node, err := identity.Load(c.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := identity.ReadKey(c.SigningKey)
+	if err != nil {
+		return nil, err
+	}
+	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.follower.Close())
+		}
+	}()
+	if s.engine, err = sandbox.NewEngine(ctx, sandbox.Config{OnDivergence: s.diverged}); err != nil {
+		return nil, err
+	}
+	held, err := modules.Open(ctx, c.Modules, s.engine, s.log)
+	if err != nil {
+		return nil, errors.Join(err, s.engine.Close(ctx))
+	}
+	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: held}
+
+	allow := rpcserver.Allow{
+		computev1.ComputeService_Endorse_FullMethodName: {identity.RoleGateway},
+		// Whoever contracted the endorser hands in modules; what is run is decided
+		// by the approval on the ledger, not by who brought it.
+		computev1.ComputeService_InstallAlgorithm_FullMethodName: {identity.RoleGateway, identity.RoleApproval},
+		computev1.ComputeService_ListAlgorithms_FullMethodName:   {identity.RolePublic},
+	}
+	config := c.Server
+	if config.MaxMessageBytes == 0 {
+		config.MaxMessageBytes = maxMessageBytes
+	}
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+		return nil, errors.Join(err, s.engine.Close(ctx))
+	}
+	computev1.RegisterComputeServiceServer(s.server, api.New(s.follower, s.endorser, held, s.log))
+	s.server.SetServing(computev1.ComputeService_ServiceDesc.ServiceName, false)
+	return s, nil
+}
+
+// Addr is where the gRPC server listens.
+func (s *Service) Addr() net.Addr { return s.server.Addr() }
+
+// Run serves until ctx ends.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.engine.Close(context.WithoutCancel(ctx)), s.follower.Close()) }()
+	run := lifecycle.Runner{Logger: s.log}
+	run.AddFunc("follower", s.follower.Run)
+	run.AddFunc("events", s.reportEvents)
+	run.AddFunc("readiness", s.ready)
+	run.AddFunc("grpc", s.server.Run)
+	return run.Run(ctx)
+}
+
+// ready tells health checks as soon as the certified ledger is followed.
+func (s *Service) ready(ctx context.Context) error {
+	if _, err := s.follower.Wait(ctx, 0); err != nil {
+		return ctx.Err()
+	}
+	s.server.SetServing(computev1.ComputeService_ServiceDesc.ServiceName, true)
+	return nil
+}
+
+// diverged queues the event that compiler and interpreter differed. A full
+// queue drops it: the module is on the interpreter from now on anyway.
+func (s *Service) diverged(d sandbox.Divergence) {
+	report := &recordv1.EventReport{
+		NetworkId: s.endorser.NetworkID.Bytes(), Reporter: s.endorser.NodeID, Kind: recordv1.EventKind_EVENT_KIND_ENGINE_DIVERGENCE,
+		Subject: record.SubjectAlgorithm(d.Module),
+		Detail:  fmt.Sprintf("compiler gave %.200s, interpreter %.200s", d.Compiled, d.Interpreted),
+	}
+	select {
+	case s.events <- report:
+	default:
+	}
+}
+
+func (s *Service) reportEvents(ctx context.Context) error {
+	for {
+		select {
+		case report := <-s.events:
+			if err := s.follower.Report(ctx, s.endorser.Signer, report); err != nil {
+				s.log.ErrorContext(ctx, "a divergence of the engines could not be recorded", "error", err)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

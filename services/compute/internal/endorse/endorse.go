@@ -1,0 +1,205 @@
+// Package endorse turns a batch of signed samples into claims and one
+// endorsement: the heart of an endorser.
+//
+// Source: architecture, "The path of one measurement" step 3; the paper,
+// section VI-C (endorsers) and VI-E.
+//
+// Invariants:
+//   - Parameters come from the meter's certified registration, never from the
+//     sample; the module is the one that the approval names, by digest.
+//   - Counters and times are the ledger's business; nothing here remembers a
+//     sample.
+//   - A claim is made only of a result that the sandbox produced; when the
+//     sandbox cannot produce one, the endorser abstains.
+package endorse
+
+import (
+	"crypto"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lacre-metrology/lacre/core/approval"
+	"github.com/lacre-metrology/lacre/core/claim"
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
+	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/sandbox"
+)
+
+// Programs finds a loaded module; nil when this endorser does not hold it.
+type Programs interface {
+	Program(module digest.Digest) *sandbox.Program
+}
+
+// Endorser computes and signs for one node. It is safe for concurrent use.
+type Endorser struct {
+	NetworkID digest.Digest
+	NodeID    string
+	Signer    crypto.Signer // the key of the node's registration
+	Programs  Programs
+}
+
+// job is one sample on its way to a claim.
+type job struct {
+	sample       *sample.Sample
+	registration *recordv1.MeterRegistration
+	statement    digest.Digest // the registration's
+	key          signature.Key
+	raw          []byte
+	claim        []byte
+	err          error
+}
+
+// Endorse computes one batch against a snapshot of certified state. Outcomes
+// are in the order of the samples. The error is a *reason.Error that concerns
+// the whole batch, or a failure of this node.
+func (e *Endorser) Endorse(view state.View, algorithm digest.Digest, samples []*computev1.SignedSample) (*computev1.EndorseResponse, error) {
+	terms, err := e.terms(view, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	program := e.Programs.Program(algorithm)
+	if program == nil {
+		return nil, reason.New(reason.NotInstalled, "algorithm %s is approved, and endorser %s does not hold it", algorithm.Short(), e.NodeID)
+	}
+	jobs := make([]job, len(samples))
+	checks := make([]signature.Check, 0, len(samples))
+	for i, s := range samples {
+		j := &jobs[i]
+		if j.err = e.admit(view, algorithm, s, j); j.err == nil {
+			checks = append(checks, signature.Check{Kind: j.key.Kind(), Key: j.key, Message: j.sample.Signed(), Signature: s.GetSignature()})
+		}
+	}
+	signed := signature.VerifyBatch(checks)
+	next := 0
+	for i := range jobs {
+		if jobs[i].err != nil {
+			continue
+		}
+		if !signed[next] {
+			jobs[i].err = reason.New(reason.BadSignature, "sample %s is not signed by the key of meter %s", jobs[i].sample.Digest.Short(), jobs[i].sample.MeterID)
+		}
+		next++
+	}
+	each(jobs, func(j *job) { j.err = e.compute(program, algorithm, terms.FuelLimit, j) })
+
+	response := &computev1.EndorseResponse{NodeId: e.NodeID, Outcomes: make([]*computev1.SampleOutcome, len(jobs))}
+	var hashes []digest.Digest
+	for i := range jobs {
+		j := &jobs[i]
+		if j.err == nil {
+			response.Outcomes[i] = &computev1.SampleOutcome{Claim: j.claim}
+			hashes = append(hashes, claim.Hash(j.claim))
+			continue
+		}
+		why := reason.Of(j.err)
+		if why == "" {
+			return nil, j.err // the node failed, not the sample
+		}
+		response.Outcomes[i] = &computev1.SampleOutcome{Reason: string(why), Detail: j.err.Error()}
+	}
+	if len(hashes) == 0 {
+		return response, nil
+	}
+	kind, err := sample.KindOf(e.Signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	response.Signature, err = signature.Sign(e.Signer, kind, claim.EndorsementMessage(e.NetworkID, algorithm, hashes))
+	if err != nil {
+		return nil, fmt.Errorf("sign endorsement: %w", err)
+	}
+	return response, nil
+}
+
+// terms are the approval's, as long as it is not withdrawn. Suspension and
+// validity are judged at capture time, by the ledger (rule S2).
+func (e *Endorser) terms(view state.View, algorithm digest.Digest) (*approval.Approval, error) {
+	entry, err := state.GetAlgorithm(view, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	if entry == nil {
+		return nil, reason.New(reason.UnknownAlgorithm, "no approval on the certified ledger names algorithm %s", algorithm.Short())
+	}
+	if entry.GetWithdrawn() {
+		return nil, reason.New(reason.AlgorithmNotInForce, "the approval of algorithm %s is withdrawn", algorithm.Short())
+	}
+	return approval.Parse(entry.GetApprovalPayload())
+}
+
+// admit parses a sample and finds its meter; the signature is still to be checked.
+func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.SignedSample, j *job) error {
+	if len(s.GetRawVector()) > record.MaxRawVectorBytes {
+		return reason.New(reason.TooLarge, "raw vector has %d bytes, the limit is %d", len(s.GetRawVector()), record.MaxRawVectorBytes)
+	}
+	parsed, err := sample.Parse(s.GetHeader())
+	if err != nil {
+		return err
+	}
+	if parsed.NetworkID != e.NetworkID {
+		return reason.New(reason.WrongNetwork, "sample is for network %s, this is %s", parsed.NetworkID.Short(), e.NetworkID.Short())
+	}
+	meter, err := state.GetMeter(view, parsed.MeterID)
+	if err != nil {
+		return err
+	}
+	if meter == nil {
+		return reason.New(reason.UnknownMeter, "meter %q is not registered", parsed.MeterID)
+	}
+	registration := new(recordv1.MeterRegistration)
+	if err := record.Decode(meter.GetRegistrationPayload(), record.MaxBytes, registration); err != nil {
+		return fmt.Errorf("state of meter %s: %w", parsed.MeterID, err)
+	}
+	if want, err := digest.FromBytes(registration.GetAlgorithm()); err != nil || want != algorithm {
+		return reason.New(reason.WrongAlgorithm, "meter %s is registered for algorithm %s, the batch is for %s", parsed.MeterID, want.Short(), algorithm.Short())
+	}
+	key, ok := state.MeterKeyAt(meter, parsed.Counter)
+	if !ok {
+		return reason.New(reason.CounterOutOfRange, "counter %d of meter %s is below its first", parsed.Counter, parsed.MeterID)
+	}
+	j.sample, j.registration, j.key, j.raw = parsed, registration, key, s.GetRawVector()
+	j.statement, err = digest.FromBytes(meter.GetRegistration())
+	return err
+}
+
+func (e *Endorser) compute(program *sandbox.Program, algorithm digest.Digest, fuelLimit uint64, j *job) error {
+	if j.err != nil {
+		return j.err
+	}
+	input, err := claim.Input(j.registration, j.sample, j.raw)
+	if err != nil {
+		return err
+	}
+	result, err := program.Run(input, fuelLimit)
+	if err != nil {
+		return fmt.Errorf("run algorithm %s: %w", algorithm.Short(), err)
+	}
+	j.claim, err = (&claim.Claim{
+		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.statement,
+		ProfileVersion: claim.ProfileVersion, FuelLimit: fuelLimit, FuelUsed: result.FuelUsed,
+		Input: claim.InputDigest(input), Result: result.Output,
+	}).Encode()
+	return err
+}
+
+// each runs work over all jobs on every core; each job belongs to one goroutine.
+func each(jobs []job, work func(*job)) {
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
+		running.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
+				work(&jobs[i])
+			}
+		})
+	}
+	running.Wait()
+}

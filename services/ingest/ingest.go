@@ -1,0 +1,180 @@
+// Package ingest is the gateway that meters send to, run by whoever owns them.
+//
+// Source: architecture, "The path of one measurement" step 2, rule N2.
+//
+// Invariants:
+//   - Nobody trusts it: receipts are verified by meters, samples by endorsers
+//     and replicas.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"google.golang.org/grpc"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/record"
+	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
+	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
+	"github.com/lacre-metrology/lacre/platform/follower"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/lifecycle"
+	"github.com/lacre-metrology/lacre/platform/rpcclient"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/services/ingest/internal/api"
+	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
+)
+
+// Config is one gateway's configuration.
+type Config struct {
+	NodeID     string           `yaml:"node_id" doc:"this gateway's id, as registered on the ledger"`
+	TLSKey     string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	SigningKey string           `yaml:"signing_key" doc:"file of the key that signs events"`
+	Server     rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	Ledger     follower.Config  `yaml:"ledger" doc:"the ledger to follow and submit to"`
+	Endorsers  []Endorser       `yaml:"endorsers" doc:"the contracted endorsers"`
+}
+
+// Endorser is where a contracted endorser is, and its TLS key.
+type Endorser struct {
+	NodeID       string `yaml:"node_id" doc:"its id, as registered on the ledger"`
+	Organisation string `yaml:"organisation" doc:"the organisation that runs it"`
+	Address      string `yaml:"address" doc:"host:port of its gRPC server"`
+	SPKI         string `yaml:"spki" doc:"SHA-256 of its TLS key's SubjectPublicKeyInfo, in hexadecimal"`
+}
+
+// Validate reports every wrong field.
+func (c *Config) Validate() error {
+	var failures []error
+	if err := record.CheckID(c.NodeID); err != nil {
+		failures = append(failures, fmt.Errorf("node_id: %w", err))
+	}
+	for _, f := range []struct{ key, value string }{{"tls_key", c.TLSKey}, {"signing_key", c.SigningKey}} {
+		if f.value == "" {
+			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
+		}
+	}
+	if len(c.Endorsers) == 0 {
+		failures = append(failures, errors.New("endorsers: at least one is needed"))
+	}
+	for i, e := range c.Endorsers {
+		if _, err := digest.Parse(e.SPKI); err != nil {
+			failures = append(failures, fmt.Errorf("endorsers[%d].spki: %w", i, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// Service is a gateway. Make it with New, then Run it once.
+type Service struct {
+	log         *slog.Logger
+	follower    *follower.Follower
+	server      *rpcserver.Server
+	connections []*grpc.ClientConn
+	stop        context.CancelFunc // ends the batches
+}
+
+const (
+	maxMessageBytes  = 64 << 20 // a batch of samples with their raw vectors, to endorsers
+	maxSampleMessage = 1 << 20  // one sample with its raw vector, from meters
+)
+
+// New opens the port and prepares connections; Run serves.
+func New(c Config, log *slog.Logger) (_ *Service, err error) {
+	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
+		return nil, err
+	}
+	life, stop := context.WithCancel(context.Background())
+	s := &Service{log: log.With("node", c.NodeID), stop: stop}
+	defer func() {
+		if err != nil {
+			stop()
+			err = errors.Join(err, s.close())
+		}
+	}()
+	node, err := identity.Load(c.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := identity.ReadKey(c.SigningKey)
+	if err != nil {
+		return nil, err
+	}
+	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
+		return nil, err
+	}
+	var endorsers gateway.Endorsers
+	for _, e := range c.Endorsers {
+		spki, err := digest.Parse(e.SPKI)
+		if err != nil {
+			return nil, err
+		}
+		connection, err := rpcclient.Dial(e.Address, rpcclient.Options{Node: node, Server: identity.Pin(identity.SPKI(spki)), MaxMessageBytes: maxMessageBytes, Logger: s.log})
+		if err != nil {
+			return nil, err
+		}
+		s.connections = append(s.connections, connection)
+		endorsers = append(endorsers, &endorser{config: e, client: computev1.NewComputeServiceClient(connection)})
+	}
+	config := c.Server
+	if config.MaxMessageBytes == 0 {
+		config.MaxMessageBytes = maxSampleMessage
+	}
+	allow := rpcserver.Allow{}
+	allow.AllowService(&ingestv1.IngestService_ServiceDesc, identity.RoleMeter, identity.RoleGateway)
+	allow[ingestv1.IngestService_GetHead_FullMethodName] = []identity.Role{identity.RolePublic}
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	g := gateway.New(life, s.follower.NetworkID(), c.NodeID, signing, s.follower, endorsers, s.log)
+	ingestv1.RegisterIngestServiceServer(s.server, api.New(g))
+	s.server.SetServing(ingestv1.IngestService_ServiceDesc.ServiceName, false)
+	return s, nil
+}
+
+// endorser is a contracted endorser behind its connection.
+type endorser struct {
+	config Endorser
+	client computev1.ComputeServiceClient
+}
+
+func (e *endorser) NodeID() string       { return e.config.NodeID }
+func (e *endorser) Organisation() string { return e.config.Organisation }
+func (e *endorser) Endorse(ctx context.Context, request *computev1.EndorseRequest) (*computev1.EndorseResponse, error) {
+	return e.client.Endorse(ctx, request)
+}
+
+// Addr is where the gRPC server listens.
+func (s *Service) Addr() net.Addr { return s.server.Addr() }
+
+func (s *Service) close() error {
+	var failures []error
+	for _, c := range s.connections {
+		failures = append(failures, c.Close())
+	}
+	if s.follower != nil {
+		failures = append(failures, s.follower.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// Run serves until ctx ends. Samples on their way when it ends stay in their
+// meters' outboxes.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { s.stop(); err = errors.Join(err, s.close()) }()
+	run := lifecycle.Runner{Logger: s.log}
+	run.AddFunc("follower", s.follower.Run)
+	run.AddFunc("readiness", func(ctx context.Context) error {
+		if _, err := s.follower.Wait(ctx, 0); err != nil {
+			return ctx.Err()
+		}
+		s.server.SetServing(ingestv1.IngestService_ServiceDesc.ServiceName, true)
+		return nil
+	})
+	run.AddFunc("grpc", s.server.Run)
+	return run.Run(ctx)
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+)
+
+const retryDelay = 250 * time.Millisecond
+
+// GetStatus tells where this replica stands.
+func (s *Server) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledgerv1.GetStatusResponse, error) {
+	applied := s.Machine.Head().Block
+	certified := s.Collector.Newest().Block
+	leader, _ := s.Order.Leader()
+	return &ledgerv1.GetStatusResponse{
+		NodeId: s.NodeID, Origin: s.Origin, NetworkId: s.NetworkID.Bytes(), Leader: leader,
+		AppliedHeight: applied.Height, CertifiedHeight: certified.Height, TreeSize: certified.Size,
+		BlockTimeUnixNano: certified.BlockTimeUnixNano, Header: certified.Header.Bytes(), Config: certified.Config.Bytes(),
+	}, nil
+}
+
+// GetCheckpoint returns the newest certificate, or the first at or above a height.
+func (s *Server) GetCheckpoint(_ context.Context, request *ledgerv1.GetCheckpointRequest) (*ledgerv1.GetCheckpointResponse, error) {
+	if request.Height == nil {
+		newest := s.Collector.Fresh()
+		if len(newest.Text) == 0 {
+			return nil, reason.New(reason.NotCertified, "no block is certified yet")
+		}
+		return &ledgerv1.GetCheckpointResponse{Height: newest.Block.Height, Certificate: newest.Text}, nil
+	}
+	c, ok, err := s.Certificates.From(request.GetHeight())
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, reason.New(reason.NotFound, "block %d is not certified; the newest certified is %d", request.GetHeight(), s.Collector.Newest().Block.Height)
+	}
+	return &ledgerv1.GetCheckpointResponse{Height: c.Height, Certificate: c.Note}, nil
+}
+
+// GetTrust returns the verifier's trust bundle.
+func (s *Server) GetTrust(context.Context, *ledgerv1.GetTrustRequest) (*ledgerv1.GetTrustResponse, error) {
+	bundle, err := trustBundle(s.Store)
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.GetTrustResponse{Trust: bundle.Bytes()}, nil
+}
+
+// GetRecord returns one certified leaf with its inclusion proof.
+func (s *Server) GetRecord(_ context.Context, request *ledgerv1.GetRecordRequest) (*ledgerv1.GetRecordResponse, error) {
+	certificate, err := s.covering(request.GetIndex())
+	if err != nil {
+		return nil, err
+	}
+	record, path, err := s.proven(request.GetIndex(), certificate)
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.GetRecordResponse{Record: record, Proof: bytesOf(path), Certificate: certificate.Text()}, nil
+}
+
+// GetReceipt returns the receipt of one measurement.
+func (s *Server) GetReceipt(ctx context.Context, request *ledgerv1.GetReceiptRequest) (*ledgerv1.GetReceiptResponse, error) {
+	index, err := s.locate(ctx, request.GetMeasurement())
+	if err != nil {
+		return nil, err
+	}
+	text, err := s.receipt(index)
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.GetReceiptResponse{Receipt: text}, nil
+}
+
+// GetConsistencyProof shows that one tree extends another.
+func (s *Server) GetConsistencyProof(_ context.Context, request *ledgerv1.GetConsistencyProofRequest) (*ledgerv1.GetConsistencyProofResponse, error) {
+	certified := s.Collector.Newest().Block.Size
+	if request.GetFromSize() > request.GetToSize() || request.GetToSize() > certified {
+		return nil, reason.New(reason.NotFound, "sizes %d and %d, want them ascending and at most %d, the certified size", request.GetFromSize(), request.GetToSize(), certified)
+	}
+	path, err := tlog.ConsistencyProof(s.Store, request.GetFromSize(), request.GetToSize())
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.GetConsistencyProofResponse{Proof: bytesOf(path)}, nil
+}

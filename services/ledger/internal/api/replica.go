@@ -1,0 +1,58 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/state"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/peers"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+// Cosign takes another replica's cosignature. A replica speaks for itself only.
+func (r *Replica) Cosign(ctx context.Context, request *replicav1.CosignRequest) (*replicav1.CosignResponse, error) {
+	signed, err := peers.FromRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	caller := rpcserver.PeerFrom(ctx)
+	if own := state.CosignerName(r.server.Origin, caller.ID); signed.Cosignature.Name != own {
+		return nil, reason.New(reason.PermissionDenied, "node %s sent a cosignature of %s, its own name is %s", caller.ID, signed.Cosignature.Name, own)
+	}
+	return &replicav1.CosignResponse{}, r.server.Collector.Receive(signed)
+}
+
+// Position tells how far this replica is and what it has seen of the caller (rule C7).
+func (r *Replica) Position(ctx context.Context, _ *replicav1.PositionRequest) (*replicav1.PositionResponse, error) {
+	name := state.CosignerName(r.server.Origin, rpcserver.PeerFrom(ctx).ID)
+	return &replicav1.PositionResponse{
+		AppliedHeight:   r.server.Machine.Head().Block.Height,
+		CertifiedHeight: r.server.Collector.Newest().Block.Height,
+		SeenHeight:      r.server.Collector.Seen(name),
+	}, nil
+}
+
+// Forward is a submission that another replica took in. It is not forwarded again.
+func (r *Replica) Forward(ctx context.Context, request *replicav1.ForwardRequest) (*replicav1.ForwardResponse, error) {
+	if err := checkLimits(request.GetSubmit()); err != nil {
+		return nil, err
+	}
+	if !r.server.Order.IsLeader() {
+		leader, _ := r.server.Order.Leader()
+		return nil, rpcerror.With(reason.New(reason.NotLeader, "replica %s does not lead; the leader is %q", r.server.NodeID, leader), rpcerror.Leader(leader), rpcerror.RetryAfter(retryDelay))
+	}
+	response, err := r.server.lead(ctx, request.GetSubmit())
+	return &replicav1.ForwardResponse{Submit: response}, err
+}
+
+// FetchBlocks streams whole blocks to a replica that lacks them.
+func (r *Replica) FetchBlocks(request *replicav1.FetchBlocksRequest, stream grpc.ServerStreamingServer[replicav1.FetchBlocksResponse]) error {
+	return r.fetchBlocks(request.GetFromHeight(), request.GetToHeight(), func(height uint64, stored storage.Stored, certificate []byte) error {
+		return stream.Send(&replicav1.FetchBlocksResponse{Height: height, Records: stored.Leaves, RawVectors: vectors(stored), Certificate: certificate})
+	})
+}

@@ -1,0 +1,115 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
+)
+
+// Submit hands in one submission; a replica that does not lead forwards it.
+func (s *Server) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+	if err := checkLimits(request); err != nil {
+		return nil, err
+	}
+	if s.Order.IsLeader() {
+		return s.lead(ctx, request)
+	}
+	leader, ok := s.Order.Leader()
+	if !ok || leader == s.NodeID {
+		return nil, rpcerror.With(reason.New(reason.NotLeader, "no leader is known at the moment"), rpcerror.RetryAfter(retryDelay))
+	}
+	return s.Peers.Forward(ctx, leader, request)
+}
+
+func checkLimits(request *ledgerv1.SubmitRequest) error {
+	if n := len(request.GetRecords()); n == 0 || n > 1+record.MaxClaims {
+		return reason.New(reason.Malformed, "%d records, want 1 to %d", n, 1+record.MaxClaims)
+	}
+	for i, r := range request.GetRecords() {
+		if len(r) == 0 || len(r) > record.MaxBytes {
+			return reason.New(reason.TooLarge, "record %d has %d bytes, want 1 to %d", i, len(r), record.MaxBytes)
+		}
+	}
+	if n := len(request.GetRawVectors()); n > len(request.GetRecords())-1 {
+		return reason.New(reason.Malformed, "%d raw vectors for %d records", n, len(request.GetRecords()))
+	}
+	for i, v := range request.GetRawVectors() {
+		if len(v) == 0 || len(v) > record.MaxRawVectorBytes {
+			return reason.New(reason.TooLarge, "raw vector %d has %d bytes, want 1 to %d", i, len(v), record.MaxRawVectorBytes)
+		}
+	}
+	return nil
+}
+
+// lead checks a submission, has it ordered, and answers when it is certified.
+func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+	submission := &replicav1.Submission{Records: request.GetRecords(), RawVectors: request.GetRawVectors()}
+	outcomes, height, hopeless := s.rehearse(fsm.Parse(submission))
+	if !hopeless {
+		result, err := s.Cutter.Submit(ctx, submission)
+		if err != nil {
+			return nil, err
+		}
+		outcomes, height = result.Outcomes, result.Height
+	}
+	certified, err := s.Collector.Wait(ctx, height)
+	if err != nil {
+		return nil, err
+	}
+	response := &ledgerv1.SubmitResponse{CertifiedHeight: certified.Block.Height, Outcomes: make([]*ledgerv1.RecordOutcome, len(outcomes))}
+	for i, o := range outcomes {
+		answer := &ledgerv1.RecordOutcome{Accepted: o.Accepted, Index: o.Index, Reason: string(o.Reason), Detail: o.Detail}
+		measured := len(request.GetRawVectors()) > 0 && i > 0
+		if measured && (o.Accepted || o.Reason == reason.Duplicate) {
+			if answer.Receipt, err = s.receipt(o.Index); err != nil {
+				return nil, err
+			}
+		}
+		response.Outcomes[i] = answer
+		if measured && o.Reason == reason.Equivocation {
+			s.reportEquivocation(ctx, request.GetRecords()[i])
+		}
+	}
+	return response, nil
+}
+
+// rehearse runs the transition against the newest block without keeping
+// anything. A submission of which nothing would be accepted is answered without
+// being ordered; its signatures are in the cache from now on in any case. The
+// head that it saw is returned: rule C3 holds for refusals too. A rehearsal
+// that fails says nothing: then the real transition decides.
+func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcome, height uint64, hopeless bool) {
+	checks, err := state.Checks(s.Store, submission)
+	if err != nil {
+		return nil, 0, false
+	}
+	s.Cache.VerifyBatch(checks)
+	head := s.Machine.Head().Block
+	fresh := s.Collector.Fresh()
+	if fresh.Block.Height > head.Height {
+		return nil, 0, false // another block was applied in between
+	}
+	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache}, fresh.Block.Height, fresh.Text)
+	if err != nil {
+		if !errors.Is(err, state.ErrTooFarAhead) {
+			s.Log.Debug("rehearsal failed", "error", err)
+		}
+		return nil, 0, false
+	}
+	if outcomes, err = block.Submit(submission); err != nil {
+		return nil, 0, false
+	}
+	for _, o := range outcomes {
+		if o.Accepted {
+			return nil, 0, false
+		}
+	}
+	return outcomes, head.Height, true
+}

@@ -1,0 +1,355 @@
+// Package fsm applies what was ordered: it runs the ledger's one transition
+// (core/state), keeps the result, and cosigns it.
+//
+// Source: architecture, rules C1, C2, C5, R2 and R4.
+//
+// Invariants:
+//   - A batch of entries becomes durable in one storage.Commit, applied index,
+//     entry digests, lock and cosignature included; only then does a
+//     cosignature or an answer leave this package.
+//   - Every block is built by core/state from the entry and the ledger before
+//     it; no clock and no configuration file takes part. The clock enters only
+//     into this replica's own cosignature.
+//   - An error stops the node. An entry that makes no sense still applies.
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	"github.com/lacre-metrology/lacre/core/wire"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+// Machine is this replica's state machine. ApplyBatch and RestorePointer belong
+// to the ordering engine's goroutine; Head may be called from any.
+type Machine struct {
+	store     *storage.Store
+	cache     *signature.Cache
+	collector *certify.Collector
+	signer    *certify.Signer
+	publish   func(certify.Signed) // hands a durable cosignature to the peers
+	fetch     Fetch                // for RestorePointer
+	log       *slog.Logger
+
+	tree *tlog.Range // owned by the apply goroutine
+	head atomic.Pointer[Head]
+}
+
+// Head is the newest applied block and what follows from it.
+type Head struct {
+	Block          state.BlockRef
+	MaxUncertified uint32 // the limit of the configuration in force
+}
+
+// Config is what a Machine is made of.
+type Config struct {
+	Store     *storage.Store // holds at least the genesis block
+	Cache     *signature.Cache
+	Collector *certify.Collector
+	Signer    *certify.Signer
+	Publish   func(certify.Signed)
+	Fetch     Fetch
+	Log       *slog.Logger
+}
+
+// New continues from what the store holds.
+func New(c Config) (*Machine, error) {
+	head, ok := c.Store.Head()
+	if !ok {
+		return nil, errors.New("state machine: the store has no genesis block")
+	}
+	tree, err := c.Store.Range()
+	if err != nil {
+		return nil, fmt.Errorf("state machine: %w", err)
+	}
+	if tree.Size() != head.Size || tree.Root() != head.Root {
+		return nil, reason.New(reason.DataLoss, "the tree has size %d and root %s, block %d says size %d and root %s",
+			tree.Size(), tree.Root().Short(), head.Height, head.Size, head.Root.Short())
+	}
+	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
+		publish: c.Publish, fetch: c.Fetch, log: c.Log, tree: tree}
+	return m, m.setHead(head)
+}
+
+// Cache is the cache of signature checks, shared with whoever checks ahead.
+func (m *Machine) Cache() *signature.Cache { return m.cache }
+
+// Head is the newest applied block.
+func (m *Machine) Head() Head { return *m.head.Load() }
+
+func (m *Machine) setHead(block state.BlockRef) error {
+	config, err := state.GetConfig(m.store)
+	if err != nil {
+		return err
+	}
+	m.head.Store(&Head{Block: block, MaxUncertified: config.Message.GetLimits().GetMaxUncertifiedBlocks()})
+	return nil
+}
+
+// AppliedIndex is the highest ordering index whose effects are durable.
+func (m *Machine) AppliedIndex() uint64 { return m.store.AppliedIndex() }
+
+// AppliedDigest is the digest of the entry that was applied at an index.
+func (m *Machine) AppliedDigest(index uint64) (digest.Digest, bool) {
+	d, ok, err := m.store.EntryDigest(index)
+	return d, ok && err == nil
+}
+
+// ApplyBatch applies entries in order and makes all of them durable at once.
+func (m *Machine) ApplyBatch(entries []ordering.Entry) ([]any, error) {
+	b := m.begin()
+	batch := storage.Batch{}
+	responses := make([]any, len(entries))
+	for i, entry := range entries {
+		applied, err := b.apply(entry)
+		if err != nil {
+			return nil, fmt.Errorf("apply entry %d: %w", entry.Index, err)
+		}
+		responses[i] = applied
+		batch.Entries = append(batch.Entries, storage.Entry{Index: entry.Index, Digest: entry.Digest})
+		batch.AppliedIndex = entry.Index
+	}
+	return responses, b.commit(batch)
+}
+
+// building is a batch of blocks before they are durable.
+type building struct {
+	*Machine
+	pending *storage.Pending
+	signed  []*certify.Signed // one for each block; nil while rule C7 keeps quiet
+	head    state.BlockRef
+}
+
+func (m *Machine) begin() *building {
+	return &building{Machine: m, pending: m.store.Pending(), head: m.Head().Block}
+}
+
+// apply decides one entry (rule C5).
+func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
+	proposal, malformed := decode(entry.Data)
+	var version *versionError
+	if errors.As(malformed, &version) {
+		return propose.Applied{}, malformed // an unknown version stops the node
+	}
+	options := state.Options{Verifier: b.cache}
+	var block *state.Block
+	err := malformed
+	if malformed == nil {
+		block, err = state.Begin(b.pending, b.head, options, proposal.GetCertifiedHeight(), proposal.GetCertificate())
+	}
+	ignored := err
+	if malformed != nil || errors.Is(err, state.ErrBadProposal) {
+		b.log.Error("a malformed proposal applies as an empty block", "index", entry.Index, "error", err)
+		block, err = state.BeginEmpty(b.pending, b.head, options)
+		proposal = nil
+	}
+	if errors.Is(err, state.ErrTooFarAhead) {
+		return propose.Applied{Height: b.head.Height, Ignored: err}, nil
+	}
+	if err != nil {
+		return propose.Applied{}, err
+	}
+	results := make([][]state.Outcome, len(proposal.GetSubmissions()))
+	submissions := parse(proposal.GetSubmissions())
+	if err := b.verify(submissions); err != nil {
+		return propose.Applied{}, err
+	}
+	for i, s := range submissions {
+		if results[i], err = block.Submit(s); err != nil {
+			return propose.Applied{}, err
+		}
+	}
+	sealed, err := block.Seal()
+	if err != nil {
+		return propose.Applied{}, err
+	}
+	vectors, err := vectorsOf(sealed, proposal.GetSubmissions(), results)
+	if err != nil {
+		return propose.Applied{}, err
+	}
+	if err := b.add(sealed, vectors); err != nil {
+		return propose.Applied{}, err
+	}
+	return propose.Applied{Height: b.head.Height, Results: results, Ignored: ignored}, nil
+}
+
+// add appends a sealed block to the tree and to the batch, and cosigns it.
+func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector) error {
+	nodes := storage.Extend(b.tree, sealed.LeafHashes)
+	ref := sealed.Complete(b.tree.Root())
+	block := storage.Block{Ref: ref, Leaves: sealed.Records, LeafHashes: sealed.LeafHashes,
+		RawVectors: vectors, Nodes: nodes, Writes: sealed.Writes}
+	signed, err := b.signer.Sign(ref, b.rootAt)
+	if err != nil {
+		return err
+	}
+	if signed != nil {
+		block.Lock = b.signer.Lock()
+		block.Cosignature = Lines(signed)
+	}
+	if err := b.pending.Add(block); err != nil {
+		return err
+	}
+	b.head, b.signed = ref, append(b.signed, signed)
+	return nil
+}
+
+// rootAt is the root of this replica's own tree at an earlier size (rule C1).
+// The lock is nearly always the head before, whose root is known without reading.
+func (b *building) rootAt(size uint64) (digest.Digest, error) {
+	if size == b.head.Size {
+		return b.head.Root, nil
+	}
+	earlier, err := tlog.RangeAt(b.store, size)
+	if err != nil {
+		return digest.Zero, err
+	}
+	return earlier.Root(), nil
+}
+
+// commit makes the batch durable and then, and only then, tells of it.
+func (b *building) commit(batch storage.Batch) error {
+	batch.Blocks = b.pending.Blocks()
+	if err := b.store.Commit(batch); err != nil {
+		return err
+	}
+	if len(batch.Blocks) == 0 {
+		return nil
+	}
+	if err := b.setHead(b.head); err != nil {
+		return err
+	}
+	for i := range batch.Blocks {
+		if err := b.collector.Applied(batch.Blocks[i].Ref, b.signed[i]); err != nil {
+			return err
+		}
+		if b.signed[i] != nil {
+			b.publish(*b.signed[i])
+		}
+	}
+	return nil
+}
+
+// verify checks the signatures of all submissions at once and in parallel into
+// the cache, where the transition finds them (rule B4).
+func (b *building) verify(submissions []*state.Submission) error {
+	checks, err := state.Checks(b.pending, submissions...)
+	if err != nil {
+		return err
+	}
+	b.cache.VerifyBatch(checks)
+	return nil
+}
+
+// Parse decodes a submission and digests its raw vectors.
+func Parse(s *replicav1.Submission) *state.Submission {
+	raw := make([]state.RawVector, len(s.GetRawVectors()))
+	for i, v := range s.GetRawVectors() {
+		raw[i] = state.DescribeRaw(v)
+	}
+	return state.ParseSubmission(s.GetRecords(), raw)
+}
+
+// parse decodes submissions on every core.
+func parse(list []*replicav1.Submission) []*state.Submission {
+	parsed := make([]*state.Submission, len(list))
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)) {
+		running.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
+				parsed[i] = Parse(list[i])
+			}
+		})
+	}
+	running.Wait()
+	return parsed
+}
+
+// vectorsOf places the raw vectors of the accepted measurements among the leaves.
+func vectorsOf(sealed *state.Sealed, submissions []*replicav1.Submission, results [][]state.Outcome) ([]storage.RawVector, error) {
+	var vectors []storage.RawVector
+	for i, s := range submissions {
+		measurements := len(s.GetRawVectors()) // an endorsement set comes first
+		for j := range measurements {
+			outcome := results[i][len(s.GetRecords())-measurements+j]
+			if outcome.Accepted {
+				vectors = append(vectors, storage.RawVector{Leaf: int(outcome.Index - sealed.Ref.FirstIndex), Bytes: s.GetRawVectors()[j]})
+			}
+		}
+	}
+	return vectors, nil
+}
+
+// versionError is an entry of a version that this node does not know.
+type versionError struct{ got uint32 }
+
+func (e *versionError) Error() string {
+	return fmt.Sprintf("proposal has version %d, this node knows %d; update it", e.got, propose.Version)
+}
+
+// maxProposalBytes bounds an entry before it is decoded.
+const maxProposalBytes = 64 << 20
+
+// decode reads an entry. The version is the first field of every version, so
+// it is judged before the form of the rest is.
+func decode(data []byte) (*replicav1.Proposal, error) {
+	if len(data) > maxProposalBytes {
+		return nil, fmt.Errorf("entry has %d bytes, the limit is %d", len(data), maxProposalBytes)
+	}
+	if len(data) >= 2 && data[0] == 0x08 && data[1] != propose.Version {
+		return nil, &versionError{got: uint32(data[1])}
+	}
+	p := new(replicav1.Proposal)
+	if err := wire.Decode(data, p); err != nil {
+		return nil, err
+	}
+	if p.GetVersion() != propose.Version {
+		return nil, fmt.Errorf("entry has no version")
+	}
+	for i, s := range p.GetSubmissions() {
+		for j, v := range s.GetRawVectors() {
+			if len(v) == 0 || len(v) > record.MaxRawVectorBytes {
+				return nil, fmt.Errorf("raw vector %d of submission %d has %d bytes, want 1 to %d", j, i, len(v), record.MaxRawVectorBytes)
+			}
+		}
+	}
+	return p, nil
+}
+
+// Lines are the exact note lines of a cosignature, as the store keeps them.
+func Lines(s *certify.Signed) []byte {
+	return []byte(s.Log.Line() + "\n" + s.Cosignature.Line() + "\n")
+}
+
+// GenesisBlock builds block 0 for an empty store.
+func GenesisBlock(genesis *recordv1.Genesis) (storage.Block, error) {
+	block, err := state.Genesis(genesis.GetRecords(), genesis.GetBlockTimeUnixNano(), state.Options{})
+	if err != nil {
+		return storage.Block{}, fmt.Errorf("genesis: %w", err)
+	}
+	sealed, err := block.Seal()
+	if err != nil {
+		return storage.Block{}, fmt.Errorf("genesis: %w", err)
+	}
+	tree := tlog.NewRange()
+	nodes := storage.Extend(tree, sealed.LeafHashes)
+	return storage.Block{Ref: sealed.Complete(tree.Root()), Leaves: sealed.Records, LeafHashes: sealed.LeafHashes,
+		Nodes: nodes, Writes: sealed.Writes}, nil
+}

@@ -1,0 +1,230 @@
+// Package peers is this replica's side of ReplicaService: it hands cosignatures
+// to the other replicas, forwards submissions to the leader, asks for positions
+// (rule C7) and fetches blocks.
+//
+// Source: architecture, rules C3, C7 and N1.
+//
+// Invariants:
+//   - A peer is the TLS key that the ledger registered for its node id; the
+//     address is local configuration and carries no trust.
+//   - Cosignatures are pushed from one goroutine for each peer, with a bounded
+//     queue whose oldest entry gives way: a newer cosignature covers it.
+package peers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/rpcclient"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+)
+
+const (
+	cosignQueue   = 64
+	cosignTimeout = 5 * time.Second
+)
+
+// Peer is another replica.
+type Peer struct {
+	NodeID  string
+	Address string // host:port of its gRPC server
+}
+
+// Peers are the other replicas. It is safe for concurrent use.
+type Peers struct {
+	log   *slog.Logger
+	peers map[string]*peer // by node id; fixed after New
+}
+
+type peer struct {
+	id         string
+	connection *grpc.ClientConn
+	client     replicav1.ReplicaServiceClient
+	cosign     chan *replicav1.CosignRequest
+}
+
+// New prepares connections; nothing is sent before Run or a call. check judges
+// the server's key for a node id.
+func New(list []Peer, node *identity.Node, check func(nodeID string) identity.Check, maxMessageBytes int, log *slog.Logger) (*Peers, error) {
+	p := &Peers{log: log, peers: make(map[string]*peer, len(list))}
+	for _, each := range list {
+		connection, err := rpcclient.Dial(each.Address, rpcclient.Options{
+			Node: node, Server: check(each.NodeID), MaxMessageBytes: maxMessageBytes, Logger: log,
+		})
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.peers[each.NodeID] = &peer{
+			id: each.NodeID, connection: connection,
+			client: replicav1.NewReplicaServiceClient(connection),
+			cosign: make(chan *replicav1.CosignRequest, cosignQueue),
+		}
+	}
+	return p, nil
+}
+
+// Close ends all connections.
+func (p *Peers) Close() error {
+	var failures []error
+	for _, each := range p.peers {
+		failures = append(failures, each.connection.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// Run pushes cosignatures until ctx ends.
+func (p *Peers) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, each := range p.peers {
+		running.Go(func() { p.push(ctx, each) })
+	}
+	running.Wait()
+	return ctx.Err()
+}
+
+func (p *Peers) push(ctx context.Context, to *peer) {
+	for {
+		select {
+		case request := <-to.cosign:
+			call, cancel := context.WithTimeout(ctx, cosignTimeout)
+			_, err := to.client.Cosign(call, request)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				p.log.DebugContext(ctx, "cosignature not delivered", "peer", to.id, "height", request.GetHeight(), "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Broadcast queues a cosignature for every peer and never blocks.
+func (p *Peers) Broadcast(s certify.Signed) {
+	request := ToRequest(s)
+	for _, each := range p.peers {
+		for sent := false; !sent; {
+			select {
+			case each.cosign <- request:
+				sent = true
+			default:
+				select {
+				case <-each.cosign: // the oldest gives way
+				default:
+				}
+			}
+		}
+	}
+}
+
+// Forward hands a submission to the leader.
+func (p *Peers) Forward(ctx context.Context, leader string, submit *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+	to, ok := p.peers[leader]
+	if !ok {
+		return nil, reason.New(reason.NotLeader, "the leader %q has no address here", leader)
+	}
+	response, err := to.client.Forward(ctx, &replicav1.ForwardRequest{Submit: submit})
+	return response.GetSubmit(), err
+}
+
+// Positions asks all peers at once and returns the answers of those that gave
+// one before ctx ended, by node id.
+func (p *Peers) Positions(ctx context.Context) map[string]*replicav1.PositionResponse {
+	var mu sync.Mutex
+	answers := make(map[string]*replicav1.PositionResponse)
+	var asking sync.WaitGroup
+	for _, each := range p.peers {
+		asking.Go(func() {
+			answer, err := each.client.Position(ctx, &replicav1.PositionRequest{})
+			if err != nil {
+				p.log.DebugContext(ctx, "peer gives no position", "peer", each.id, "error", err)
+				return
+			}
+			mu.Lock()
+			answers[each.id] = answer
+			mu.Unlock()
+		})
+	}
+	asking.Wait()
+	return answers
+}
+
+// Fetch streams blocks from one peer after the other, from the first height to
+// the last, until take has had them all. take verifies; an error of take ends
+// the stream from that peer and the next peer is asked for what is still missing.
+func (p *Peers) Fetch(ctx context.Context, from, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
+	next := from
+	var failures []error
+	for id, each := range p.peers {
+		if next > to {
+			return nil
+		}
+		if err := fetch(ctx, each, &next, to, take); err != nil {
+			failures = append(failures, fmt.Errorf("from %s: %w", id, err))
+		}
+	}
+	if next > to {
+		return nil
+	}
+	return fmt.Errorf("blocks %d to %d could not be fetched: %w", next, to, errors.Join(failures...))
+}
+
+func fetch(ctx context.Context, from *peer, next *uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := from.client.FetchBlocks(ctx, &replicav1.FetchBlocksRequest{FromHeight: *next, ToHeight: to})
+	if err != nil {
+		return err
+	}
+	for {
+		block, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if block.GetHeight() != *next {
+			return fmt.Errorf("block %d came, block %d was due", block.GetHeight(), *next)
+		}
+		if err := take(block); err != nil {
+			return err
+		}
+		*next++
+	}
+}
+
+// ToRequest is the wire form of a cosignature.
+func ToRequest(s certify.Signed) *replicav1.CosignRequest {
+	return &replicav1.CosignRequest{
+		Height: s.Height, Checkpoint: s.Checkpoint.Body(),
+		LogSignature: []byte(s.Log.Line()), Cosignature: []byte(s.Cosignature.Line()),
+	}
+}
+
+// FromRequest parses the wire form; it verifies nothing.
+func FromRequest(r *replicav1.CosignRequest) (certify.Signed, error) {
+	s := certify.Signed{Height: r.GetHeight()}
+	var err error
+	if s.Checkpoint, err = tlog.ParseCheckpoint(r.GetCheckpoint()); err != nil {
+		return s, reason.New(reason.Malformed, "%v", err)
+	}
+	if s.Log, err = tlog.ParseLogSignature(string(r.GetLogSignature())); err != nil {
+		return s, reason.New(reason.Malformed, "%v", err)
+	}
+	if s.Cosignature, err = tlog.ParseCosignature(string(r.GetCosignature())); err != nil {
+		return s, reason.New(reason.Malformed, "%v", err)
+	}
+	return s, nil
+}

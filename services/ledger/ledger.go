@@ -1,0 +1,367 @@
+// Package ledger is one replica of the ledger: it orders, validates, stores and
+// cosigns records, and answers from what is certified.
+//
+// Source: architecture, "The path of one measurement" step 4, rules C1 to C7,
+// R0 to R5; the paper, section VI-C (the orderer and the peers).
+//
+// Invariants:
+//   - A replica begins only by Init, from a genesis file; New never creates one.
+//   - Nothing is ordered before rule C7 is answered.
+//   - Stopping goes from the outside in: intake, ordering, peers, storage.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/lifecycle"
+	"github.com/lacre-metrology/lacre/platform/registry"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/api"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/peers"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+// Config is one replica's configuration. Who may do what is not in it: that is
+// on the ledger.
+type Config struct {
+	NodeID      string           `yaml:"node_id" doc:"this replica's id, as registered on the ledger"`
+	DataDir     string           `yaml:"data_dir" doc:"directory of the ledger and the ordering log"`
+	Genesis     string           `yaml:"genesis" doc:"file that begins the network"`
+	TLSKey      string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	SigningKey  string           `yaml:"signing_key" doc:"file of the key that signs events"`
+	CosignerKey string           `yaml:"cosigner_key" doc:"file of the key that cosigns checkpoints"`
+	LogKey      string           `yaml:"log_key" doc:"file of the key that signs checkpoints as the log"`
+	Server      rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	RaftListen  string           `yaml:"raft_listen" doc:"host:port of the ordering engine's own transport"`
+	Loopback    bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
+	Peers       []Peer           `yaml:"peers" doc:"where the other replicas are"`
+}
+
+// Peer is where another replica is. Its keys are on the ledger.
+type Peer struct {
+	NodeID      string `yaml:"node_id" doc:"its id, as registered on the ledger"`
+	Address     string `yaml:"address" doc:"host:port of its gRPC server"`
+	RaftAddress string `yaml:"raft_address" doc:"host:port of its ordering engine"`
+}
+
+// Validate reports every wrong field.
+func (c *Config) Validate() error {
+	var failures []error
+	if err := record.CheckID(c.NodeID); err != nil {
+		failures = append(failures, fmt.Errorf("node_id: %w", err))
+	}
+	for _, f := range []struct{ key, value string }{
+		{"data_dir", c.DataDir}, {"genesis", c.Genesis}, {"tls_key", c.TLSKey}, {"signing_key", c.SigningKey},
+		{"cosigner_key", c.CosignerKey}, {"log_key", c.LogKey}, {"raft_listen", c.RaftListen},
+	} {
+		if f.value == "" {
+			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (c *Config) storeDir() string { return filepath.Join(c.DataDir, "store") }
+func (c *Config) raftDir() string  { return filepath.Join(c.DataDir, "raft") }
+
+// ErrInitialised is Init's answer for a replica that exists.
+var ErrInitialised = errors.New("the replica is initialised already")
+
+// Init begins a replica of the network that the genesis file founds: block 0,
+// cosigned, and the ordering engine's first members. It is the only way to
+// begin one, and never touches one that exists.
+func Init(c Config, log *slog.Logger) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.storeDir()); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrInitialised, c.storeDir())
+	}
+	genesis, err := readGenesis(c.Genesis)
+	if err != nil {
+		return err
+	}
+	block, err := fsm.GenesisBlock(genesis)
+	if err != nil {
+		return err
+	}
+	store, err := storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := store.Close(); err != nil {
+			log.Error("closing the new store", "error", err)
+		}
+	}()
+	pending := store.Pending()
+	if err := pending.Add(block); err != nil {
+		return err
+	}
+	config, err := state.GetConfig(pending)
+	if err != nil {
+		return err
+	}
+	signer, err := newSigner(&c, config.Origin(), storage.Lock{})
+	if err != nil {
+		return err
+	}
+	signed, err := signer.Sign(block.Ref, nil)
+	if err != nil {
+		return err
+	}
+	block.Lock, block.Cosignature = signer.Lock(), fsm.Lines(signed)
+	members := make([]ordering.Member, 0, len(config.Message.GetReplicas()))
+	for _, r := range config.Message.GetReplicas() {
+		members = append(members, ordering.Member{ID: r.GetNodeId(), Voter: true})
+	}
+	if err := raft.Bootstrap(c.raftDir(), members, log); err != nil {
+		return err
+	}
+	return store.Commit(storage.Batch{Blocks: []storage.Block{block}})
+}
+
+func readGenesis(path string) (*recordv1.Genesis, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
+	}
+	genesis := new(recordv1.Genesis)
+	if err := record.Decode(b, 16<<20, genesis); err != nil {
+		return nil, fmt.Errorf("genesis %s: %w", path, err)
+	}
+	return genesis, nil
+}
+
+func newSigner(c *Config, origin string, lock storage.Lock) (*certify.Signer, error) {
+	cosigner, err := identity.ReadKey(c.CosignerKey)
+	if err != nil {
+		return nil, err
+	}
+	log, err := identity.ReadKey(c.LogKey)
+	if err != nil {
+		return nil, err
+	}
+	return certify.NewSigner(origin, state.CosignerName(origin, c.NodeID), cosigner, log, time.Now, lock), nil
+}
+
+// cacheEntries holds the signature checks of some thousand measurements.
+const cacheEntries = 1 << 16
+
+// Service is a replica. Make it with New, then Run it once.
+type Service struct {
+	config    Config
+	log       *slog.Logger
+	networkID digest.Digest
+	store     *storage.Store
+	archive   *certify.Archive
+	collector *certify.Collector
+	signer    *certify.Signer
+	machine   *fsm.Machine
+	cutter    *propose.Cutter
+	peers     *peers.Peers
+	registry  identity.Registry
+	node      *identity.Node
+	server    *rpcserver.Server
+	raft      net.Listener
+	order     lateOrder
+	idle      refresher
+}
+
+// New opens the replica's store and its ports; Run serves.
+func New(c Config, log *slog.Logger) (_ *Service, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{config: c, log: log.With("node", c.NodeID)}
+	var opened []func() error
+	defer func() {
+		if err != nil {
+			for i := len(opened) - 1; i >= 0; i-- {
+				err = errors.Join(err, opened[i]())
+			}
+		}
+	}()
+	if _, err := os.Stat(c.storeDir()); err != nil {
+		return nil, fmt.Errorf("the replica is not initialised, run 'lacre init' first: %w", err)
+	}
+	if s.store, err = storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID}); err != nil {
+		return nil, err
+	}
+	opened = append(opened, s.store.Close)
+	if s.node, err = identity.Load(c.TLSKey); err != nil {
+		return nil, err
+	}
+	origin, err := s.openLedger()
+	if err != nil {
+		return nil, err
+	}
+	s.registry = registry.Of(func() (state.View, uint64) { return s.store, s.collector.Newest().Block.Size }, s.log)
+	list := make([]peers.Peer, len(c.Peers))
+	for i, p := range c.Peers {
+		list[i] = peers.Peer{NodeID: p.NodeID, Address: p.Address}
+	}
+	if s.peers, err = peers.New(list, s.node, func(id string) identity.Check { return registry.Node(s.registry, id) }, maxMessageBytes, s.log); err != nil {
+		return nil, err
+	}
+	opened = append(opened, s.peers.Close)
+	if err := s.openServer(origin); err != nil {
+		return nil, err
+	}
+	opened = append(opened, s.server.Close)
+	if s.raft, err = net.Listen("tcp", c.RaftListen); err != nil { //nolint:noctx // binding a local address does not block.
+		return nil, fmt.Errorf("ordering transport: %w", err)
+	}
+	return s, nil
+}
+
+// maxMessageBytes is a submission of many measurements with their raw vectors.
+const maxMessageBytes = 64 << 20
+
+// openLedger continues the ledger that the store holds.
+func (s *Service) openLedger() (origin string, err error) {
+	config, err := state.GetConfig(s.store)
+	if err != nil {
+		return "", err
+	}
+	if config == nil {
+		return "", errors.New("the store has no genesis block: its initialisation was cut short; remove the data directory and run 'lacre init' again")
+	}
+	s.networkID, origin = config.NetworkID, config.Origin()
+	certified, err := newestCertified(s.store)
+	if err != nil {
+		return "", err
+	}
+	s.archive = certify.NewArchive(s.store)
+	s.collector = certify.NewCollector(certified, func(height uint64) (*state.Quorum, error) { return state.QuorumAt(s.store, height) },
+		s.archive.Keep, func(err error) { s.log.Error("another replica cosigned another tree", "error", err) })
+	if s.signer, err = newSigner(&s.config, origin, s.store.Lock()); err != nil {
+		return "", err
+	}
+	cache := signature.NewCache(cacheEntries)
+	s.machine, err = fsm.New(fsm.Config{
+		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
+		Publish: s.publish, Fetch: s.fetch, Log: s.log,
+	})
+	if err != nil {
+		return "", err
+	}
+	s.cutter = propose.NewCutter(&s.order, s.collector, func() (uint64, uint32) {
+		head := s.machine.Head()
+		return head.Block.Height, head.MaxUncertified
+	}, s.log)
+	return origin, s.resume(certified.Block.Height)
+}
+
+// resume tells the collector of the blocks that are applied and not certified,
+// and of this replica's own newest cosignature, in its exact bytes.
+func (s *Service) resume(certified uint64) error {
+	own, err := s.machine.OwnCosignature()
+	if err != nil {
+		return err
+	}
+	for height := certified; height <= s.machine.Head().Block.Height; height++ {
+		block, _, err := s.store.Block(height)
+		if err != nil {
+			return err
+		}
+		var mine *certify.Signed
+		if own != nil && own.Height == height {
+			mine = own
+		}
+		if err := s.collector.Applied(block, mine); err != nil {
+			return err
+		}
+	}
+	if own != nil {
+		s.publish(*own)
+	}
+	return nil
+}
+
+// newestCertified is the newest block with a certificate on disk; the genesis
+// block, which the network's id certifies, before there is one.
+func newestCertified(store *storage.Store) (certify.Certified, error) {
+	c, ok, err := store.NewestCertificate()
+	if err != nil {
+		return certify.Certified{}, err
+	}
+	height := uint64(0)
+	if ok {
+		height = c.Height
+	}
+	block, _, err := store.Block(height)
+	return certify.Certified{Block: block, Text: c.Note}, err
+}
+
+func (s *Service) openServer(origin string) error {
+	signing, err := identity.ReadKey(s.config.SigningKey)
+	if err != nil {
+		return err
+	}
+	allow := rpcserver.Allow{}
+	allow.AllowService(&ledgerv1.LedgerService_ServiceDesc, identity.RolePublic)
+	allow[ledgerv1.LedgerService_Submit_FullMethodName] = []identity.Role{identity.RoleGateway, identity.RoleApproval, identity.RoleEndorser, identity.RoleReplica}
+	allow.AllowService(&replicav1.ReplicaService_ServiceDesc, identity.RoleReplica)
+	config := s.config.Server
+	if config.MaxMessageBytes == 0 {
+		config.MaxMessageBytes = maxMessageBytes
+	}
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log}); err != nil {
+		return err
+	}
+	public, replica := api.New(api.Config{
+		NodeID: s.config.NodeID, NetworkID: s.networkID, Origin: origin, Signer: signing,
+		Store: s.store, Certificates: s.archive, Collector: s.collector, Machine: s.machine,
+		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Log: s.log,
+	})
+	ledgerv1.RegisterLedgerServiceServer(s.server, public)
+	replicav1.RegisterReplicaServiceServer(s.server, replica)
+	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
+	return nil
+}
+
+// Addr is where the gRPC server listens.
+func (s *Service) Addr() net.Addr { return s.server.Addr() }
+
+// Run serves until ctx ends, then stops in order. A *reason.Error of DATA_LOSS
+// must keep the process from being restarted blindly.
+func (s *Service) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.peers.Close(), s.store.Close()) }()
+	run := lifecycle.Runner{Logger: s.log}
+	run.AddFunc("certificates", s.archive.Run)
+	run.AddFunc("peers", s.peers.Run)
+	run.AddFunc("grpc", s.server.Run)
+	run.AddFunc("cosignatures", s.refresh)
+	run.AddFunc("ordering", s.runOrdering)
+	run.AddFunc("cutter", s.cutter.Run)
+	run.AddFunc("readiness", s.watch)
+	return run.Run(ctx)
+}
+
+// publish hands a durable cosignature on and remembers it for refreshing.
+func (s *Service) publish(signed certify.Signed) {
+	s.idle.signed(signed)
+	s.peers.Broadcast(signed)
+}
