@@ -30,7 +30,8 @@ type Config struct {
 	CrossCheckShare float64
 	// OnDivergence, if set, is called by Run, on its goroutine, for a difference
 	// between the engines; it becomes a SecurityEvent. It may be called
-	// concurrently, and more than once for a module when calls overlap.
+	// concurrently, and more than once for a module when calls overlap. It must
+	// not close the program or the engine, which wait for calls in flight.
 	OnDivergence func(Divergence)
 }
 

@@ -34,7 +34,7 @@ func compareEngines(t *testing.T, e *Engine, module, input []byte) Outcome {
 	}
 	for name, x := range executors(p) {
 		same(name, x, generatedFuel, want)
-		if want.Outcome != OutOfFuel {
+		if want.Outcome == Completed {
 			same(name, x, want.FuelUsed, want)
 			same(name, x, want.FuelUsed-1, failed(OutOfFuel, want.FuelUsed-1))
 		}
@@ -42,7 +42,7 @@ func compareEngines(t *testing.T, e *Engine, module, input []byte) Outcome {
 		assertPristine(t, name, x.(*pool))
 	}
 	if want.Outcome != OutOfFuel {
-		original := runOriginal(t, e, p.Module(), input, want.FuelUsed)
+		original := runOriginal(t, e, p.Module(), input)
 		if original.Outcome != want.Outcome || !bytes.Equal(original.Output, want.Output) {
 			t.Fatalf("the original module gives %v, the instrumented one %v", original, want)
 		}
@@ -52,7 +52,7 @@ func compareEngines(t *testing.T, e *Engine, module, input []byte) Outcome {
 
 // runOriginal runs the module without fuel on the interpreter. Only for modules
 // that are known to end.
-func runOriginal(t *testing.T, e *Engine, m *profile.Module, input []byte, fuelUsed uint64) Result {
+func runOriginal(t *testing.T, e *Engine, m *profile.Module, input []byte) Result {
 	t.Helper()
 	ctx := context.Background()
 	compiled, err := e.interpreter.CompileModule(ctx, m.Bytes())
@@ -68,10 +68,10 @@ func runOriginal(t *testing.T, e *Engine, m *profile.Module, input []byte, fuelU
 	instance.Memory().Write(m.InputPtr, input)
 	length, err := instance.ExportedFunction(profile.ExportMeasure).Call(ctx, uint64(len(input)))
 	if err != nil {
-		return failed(Trapped, fuelUsed)
+		return failed(Trapped, 0)
 	}
 	output, _ := instance.Memory().Read(m.OutputPtr, m.OutputCap)
-	return completed(output, uint32(length[0]), fuelUsed)
+	return judge(output, uint32(length[0]), 0, 0)
 }
 
 // TestEnginesAgree is FuzzEngines over a fixed sequence, long enough that every
@@ -141,6 +141,41 @@ func TestFuelIsExact(t *testing.T) {
 		}
 		if got, err := x.execute([]byte{0}, 0); err != nil || got.Outcome != OutOfFuel || got.FuelUsed != 0 {
 			t.Errorf("%s: no fuel: %v, %v", name, got, err)
+		}
+	}
+}
+
+// TestFuelOfExits: whichever way a function is left, its charge reaches the
+// caller, and so do the charges of what it called.
+func TestFuelOfExits(t *testing.T) {
+	exits := map[string]struct {
+		body []byte
+		fuel uint64 // weight of the body's instructions
+	}{
+		"end":               {w.Cat(w.Op(0x01), w.End), 2},
+		"return":            {w.Cat(w.Op(0x0f), w.End), 2},
+		"branch":            {w.Cat(w.Idx(0x0c, 0), w.End), 2},
+		"conditional":       {w.Cat(w.I32Const(1), w.Idx(0x0d, 0), w.End), 3},
+		"branch table":      {w.Cat(w.I32Const(9), []byte{0x0e, 1, 0, 0}, w.End), 1 + 4 + 1},
+		"return in a block": {w.Cat(w.Block(0x02, w.Void, w.Op(0x0f)), w.End), 4},
+		"branch in a loop":  {w.Cat(w.Block(0x03, w.Void, w.Idx(0x0c, 1)), w.End), 4},
+	}
+	e := newEngine(t, Config{})
+	for exit, c := range exits {
+		m := w.Minimal()
+		leaf := m.AddFunction(w.TypeVoid, nil, c.body)
+		middle := m.AddFunction(w.TypeVoid, nil, w.Call(leaf), w.Call(leaf), w.End)
+		m.Functions[w.Measure].Body = w.Cat(w.Call(leaf), w.Call(middle), returns(0, w.I64Const(0)))
+		p := load(t, e, m.Encode())
+		// leaf runs three times, middle and measure once: entries of 8 (measure
+		// has one local), calls of 8 each, and measure's 6 + 2 stores of 4.
+		want := 3*(8+c.fuel) + (8 + 2*8 + 1) + (8 + 1 + 2*8 + 6 + 2*4)
+		for name, x := range executors(p) {
+			for limit, outcome := range map[uint64]Outcome{want: Completed, want - 1: OutOfFuel} {
+				if got, err := x.execute(nil, limit); err != nil || got.Outcome != outcome || got.FuelUsed != limit {
+					t.Errorf("%s, %s, limit %d: %v, %v, want %s", exit, name, limit, got, err, outcome)
+				}
+			}
 		}
 	}
 }

@@ -147,10 +147,10 @@ func (in *instance) call(m *profile.Module, input []byte, fuelLimit uint64) (res
 		if left < 0 {
 			return failed(OutOfFuel, fuelLimit), false, nil
 		}
-		return failed(Trapped, fuelLimit-uint64(left)), false, nil
+		return failed(Trapped, fuelLimit), false, nil
 	}
 	output := in.memory[m.OutputPtr : m.OutputPtr+m.OutputCap]
-	return completed(output, uint32(in.stack[0]), fuelLimit-uint64(left)), true, nil
+	return judge(output, uint32(in.stack[0]), fuelLimit, uint64(left)), true, nil
 }
 
 // restore returns the instance to its state after instantiation: memory up to

@@ -74,7 +74,7 @@ func (p *Program) Run(input []byte, fuelLimit uint64) (Result, error) {
 
 func (p *Program) run(input []byte, fuelLimit uint64) (Result, error) {
 	if uint64(len(input)) > uint64(p.module.InputCap) {
-		return failed(InputTooLarge, 0), nil
+		return failed(InputTooLarge, fuelLimit), nil
 	}
 	if p.compiled == nil || p.distrusted.Load() {
 		return p.authority.execute(input, fuelLimit)

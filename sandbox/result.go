@@ -16,8 +16,8 @@ type Result struct {
 	// Output holds the result bytes of ABI lacre/1: u32 code, u32 V, V x i64,
 	// little endian. Owned by the caller.
 	Output []byte
-	// FuelUsed is the fuel that the call consumed, at most the limit; exactly
-	// the limit when it ran out. Part of the claim.
+	// FuelUsed is the fuel that the call consumed, at most the limit. Every
+	// failure (code 100) counts as the whole limit. Part of the claim.
 	FuelUsed uint64
 	// Outcome explains a code 100. It is diagnostic and not part of the claim.
 	Outcome Outcome
@@ -40,23 +40,24 @@ func (r Result) String() string {
 	return fmt.Sprintf("%s fuel %d output %x", r.Outcome, r.FuelUsed, r.Output)
 }
 
-// failed builds the one result of every failure: {code 100, V 0}.
-func failed(outcome Outcome, fuelUsed uint64) Result {
+// failed builds the one result of every failure: {code 100, V 0}, all fuel used.
+func failed(outcome Outcome, fuelLimit uint64) Result {
 	output := make([]byte, outputHeaderBytes)
 	binary.LittleEndian.PutUint32(output, CodeExecutionFailed)
-	return Result{Output: output, FuelUsed: fuelUsed, Outcome: outcome}
+	return Result{Output: output, FuelUsed: fuelLimit, Outcome: outcome}
 }
 
-// completed judges the bytes that measure left at output_ptr. region is the
-// whole output region, length what measure returned. The output is copied.
-func completed(region []byte, length uint32, fuelUsed uint64) Result {
+// judge builds the result of a call that returned. region is the whole output
+// region, length what measure returned, fuelLeft what remains of the limit. The
+// output is copied.
+func judge(region []byte, length uint32, fuelLimit, fuelLeft uint64) Result {
 	if length < outputHeaderBytes || uint64(length) > uint64(len(region)) {
-		return failed(MalformedOutput, fuelUsed)
+		return failed(MalformedOutput, fuelLimit)
 	}
 	code := binary.LittleEndian.Uint32(region)
 	values := binary.LittleEndian.Uint32(region[4:])
 	if code > maxAlgorithmCode || uint64(length) != outputHeaderBytes+8*uint64(values) {
-		return failed(MalformedOutput, fuelUsed)
+		return failed(MalformedOutput, fuelLimit)
 	}
-	return Result{Output: bytes.Clone(region[:length]), FuelUsed: fuelUsed, Outcome: Completed}
+	return Result{Output: bytes.Clone(region[:length]), FuelUsed: fuelLimit - fuelLeft, Outcome: Completed}
 }

@@ -110,8 +110,8 @@ func TestRunOutcomes(t *testing.T) {
 			if err != nil || got.Outcome != c.outcome || !bytes.Equal(got.Output, c.output) {
 				t.Errorf("%s: %v, %v, want %s %x", c.name, got, err, c.outcome, c.output)
 			}
-			if c.outcome == OutOfFuel && got.FuelUsed != plenty {
-				t.Errorf("%s: fuel %d, want the limit", c.name, got.FuelUsed)
+			if (got.FuelUsed == plenty) != (c.outcome != Completed) {
+				t.Errorf("%s: fuel %d of %d, want all of it for a failure only", c.name, got.FuelUsed, plenty)
 			}
 		}
 	}

@@ -27,11 +27,15 @@
 //
 // A call needs exactly the sum of its charges: a limit of n suffices when the
 // charges sum to n, n-1 does not. A charge that is not covered leaves the
-// counter negative and executes unreachable.
+// counter negative and executes unreachable. While a function runs, a local
+// holds the counter (an addition to a global in every iteration doubles the time
+// of a tight loop); the global is exact whenever a function is entered or left,
+// and says no more than that it is not negative after any other trap. So a call
+// that fails has no fuel of its own: all failures count as the whole limit.
 //
 // # What is added
 //
-// Two mutable globals at the end of the global index space, three locals at the
+// Two mutable globals at the end of the global index space, four locals at the
 // end of each function, and exports for both globals and every mutable global of
 // the module (names below; they cannot collide with the seven of the ABI). The
 // second global is the high-water mark: the end of the highest store that the
@@ -65,8 +69,9 @@ const (
 
 // Names of the added exports.
 const (
-	// ExportFuel is the i64 counter: set it to the limit before a call; after
-	// it, the remaining fuel, or a negative value when the limit did not suffice.
+	// ExportFuel is the i64 counter: set it to the limit before a call; after a
+	// call that returned, the remaining fuel; after one that trapped, negative
+	// exactly when the limit did not suffice.
 	ExportFuel = "lacre.fuel"
 	// ExportHighWater is the i32 end of the highest store above input_ptr; set
 	// it to input_ptr before a call.

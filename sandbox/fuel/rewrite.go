@@ -18,8 +18,8 @@ type rewriter struct {
 	out     []byte
 	globals addedGlobals
 	// Locals added to the function: temporaries for a store's address and value,
-	// and for the counter.
-	address, value32, value64 uint64
+	// and the counter while the function runs.
+	address, value32, value64, fuel uint64
 }
 
 // code returns the content of the code section, every function instrumented.
@@ -28,11 +28,11 @@ func code(m *profile.Module, globals addedGlobals) []byte {
 	section := leb.AppendUnsigned(nil, uint64(len(functions)))
 	for i, f := range functions {
 		locals := uint64(len(f.Locals))
-		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2}
+		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2, fuel: locals + 3}
 		groups, declared := m.LocalGroups(i)
 		w.out = leb.AppendUnsigned(w.out, uint64(groups+2))
 		w.out = append(w.out, declared...)
-		w.out = append(w.out, 2, byte(profile.I32), 1, byte(profile.I64))
+		w.op(2, byte(profile.I32), 2, byte(profile.I64))
 		w.body(m, i)
 		section = leb.AppendUnsigned(section, uint64(len(w.out)))
 		section = append(section, w.out...)
@@ -40,40 +40,63 @@ func code(m *profile.Module, globals addedGlobals) []byte {
 	return section
 }
 
-// body copies the instructions, with a charge at the entry and after each loop
-// instruction (a branch back to the loop arrives there), and a tracking prologue
-// before each store.
+// body writes
+//
+//	fuel = global - charge; check
+//	block (result) original instructions end
+//	global = fuel
+//	end
+//
+// The block takes the place of the function's own label, so that every branch
+// out of the function arrives where the counter is saved, without a change of
+// any label. The counter is saved also before a return and around calls. It is
+// charged after each loop instruction: a branch back to the loop arrives there.
 func (w *rewriter) body(m *profile.Module, index int) {
 	regions := charges(m, index)
+	w.index(profile.OpGlobalGet, w.globals.fuel)
 	w.charge(regions[0])
+	w.op(byte(profile.OpBlock), byte(m.Functions()[index].Type.Result))
 	loops := 0
 	for in := range m.Instructions(index) {
-		if in.Op.Kind() == profile.Store {
+		switch {
+		case in.Op.Kind() == profile.Store:
 			w.track(in)
+		case in.Op == profile.OpCall || in.Op == profile.OpReturn:
+			w.save()
 		}
-		w.out = append(w.out, in.Raw...)
-		if in.Op == profile.OpLoop {
+		w.op(in.Raw...)
+		switch in.Op {
+		case profile.OpCall:
+			w.index(profile.OpGlobalGet, w.globals.fuel)
+			w.index(profile.OpLocalSet, w.fuel)
+		case profile.OpLoop:
 			loops++
+			w.index(profile.OpLocalGet, w.fuel)
 			w.charge(regions[loops])
 		}
 	}
+	w.save()
+	w.op(byte(profile.OpEnd))
 }
 
-// charge subtracts cost from the counter and traps when it was not covered.
-// Between two charges the counter is never negative, and a cost is far below
-// 2^62, so the subtraction cannot wrap.
-//
-//	fuel = temp = fuel - cost; if temp < 0 { unreachable }
+// save puts the counter where the caller, the callee or the host finds it.
+func (w *rewriter) save() {
+	w.index(profile.OpLocalGet, w.fuel)
+	w.index(profile.OpGlobalSet, w.globals.fuel)
+}
+
+// charge subtracts cost from the counter on the operand stack, and traps, with
+// the negative counter saved, when it was not covered. Before a charge the
+// counter is never negative, and a cost is far below 2^62, so the subtraction
+// cannot wrap.
 func (w *rewriter) charge(cost uint64) {
-	w.index(profile.OpGlobalGet, w.globals.fuel)
 	w.constant(profile.OpI64Const, int64(cost))
 	w.op(opI64Sub)
-	w.index(profile.OpLocalTee, w.value64)
-	w.index(profile.OpGlobalSet, w.globals.fuel)
-	w.index(profile.OpLocalGet, w.value64)
+	w.index(profile.OpLocalTee, w.fuel)
 	w.constant(profile.OpI64Const, 0)
-	w.op(opI64LtS)
-	w.op(byte(profile.OpIf), byte(profile.NoType), byte(profile.OpUnreachable), byte(profile.OpEnd))
+	w.op(opI64LtS, byte(profile.OpIf), byte(profile.NoType))
+	w.save()
+	w.op(byte(profile.OpUnreachable), byte(profile.OpEnd))
 }
 
 // track raises the high-water mark to the end of the store that follows. The

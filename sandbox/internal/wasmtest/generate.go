@@ -17,11 +17,13 @@ func Generate(data []byte) []byte {
 	m.Data = []Data{{16, []byte("lacre")}, {300, []byte{g.next(), g.next(), 0xff, 0x80}}}
 	for range int(g.next() % 4) {
 		g.enter(1, 1)
+		g.result = I64
 		body := Cat(Get(0), Set(g.base32), Get(1), Set(g.base64), g.statements(3), g.expression(I64, 3), End)
 		m.AddFunction(3, generatedLocals, body)
 		g.helpers++
 	}
 	g.enter(1, 0)
+	g.result = I32
 	body := Cat(Get(0), Set(g.base32), g.statements(5))
 	for len(g.data) > 0 {
 		body = append(body, g.statements(5)...)
@@ -43,6 +45,7 @@ type generator struct {
 	base32  int    // first i32 local
 	count32 int    // number of i32 locals
 	base64  int    // first i64 local
+	result  byte   // result type of the function
 	labels  []byte // open labels, innermost last: the type that a branch carries
 }
 
@@ -111,7 +114,9 @@ func (g *generator) statement(depth int) []byte {
 		return Cat(I32Const(int32(g.next()%32)), Set(counter),
 			Block(0x03, Void, g.within(depth), Get(counter), I32Const(1), Op(0x6b), Tee(counter), Idx(0x0d, 0)))
 	case 6: // br_if and br_table to labels that carry nothing
+		g.labels = append(g.labels, Void)
 		inner := g.within(depth)
+		g.labels = g.labels[:len(g.labels)-1]
 		return Block(0x02, Void, Block(0x02, Void, inner, g.expression(I32, depth-1), Idx(0x0d, int(g.next()%2)),
 			g.expression(I32, depth-1), []byte{0x0e, 2, 0, 1, g.next() % 2}))
 	case 7:
@@ -124,6 +129,17 @@ func (g *generator) statement(depth int) []byte {
 			return Cat(condition, Block(0x04, Void, Idx(0x0c, target+1), Op(0x6a, 0x1a)))
 		}
 		return Cat(condition, Block(0x04, Void, Op(0x00), g.expression(t, 1), Op(0x1a)))
+	case 9: // leave the function early, by return or by a branch to its label
+		exit := Op(0x0f)
+		if g.next()%2 == 0 {
+			exit = Idx(0x0c, len(g.labels)+1)
+		}
+		value := I32Const(8)
+		if g.result == I64 {
+			value = g.expression(I64, 1)
+		}
+		condition := Cat(g.expression(I32, depth), I32Const(int32(g.next()%8)), Op(0x46))
+		return Cat(condition, Block(0x04, Void, value, exit))
 	}
 	return Cat(g.expression(t, depth), Set(g.local(t)))
 }
