@@ -26,7 +26,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build every binary into bin/
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(COMMANDS))
+	$(if $(COMMANDS),,$(error no command found under services/*/cmd or cli/cmd))go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(COMMANDS))
 
 .PHONY: demo
 demo: build ## run the whole path once: four organisations, ten meters, 1,000 vehicles
