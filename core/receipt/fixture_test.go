@@ -1,0 +1,84 @@
+package receipt_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/algorithms/abi"
+	"github.com/lacre-metrology/lacre/core/approval"
+	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
+)
+
+// algorithm stands for a module: it sums the samples. Core runs no WebAssembly;
+// package audit of the sandbox tests with real modules.
+func algorithm() receipttest.Algorithm {
+	return receipttest.Algorithm{
+		Module: []byte("a module that sums"), FuelLimit: 1_000_000, Parameters: []int64{7},
+		Schema: approval.Schema{
+			Parameters: []approval.Field{{Name: "offset", Unit: "1", Scale: 0}},
+			Values:     []approval.Field{{Name: "sum", Unit: "km/h", Scale: -3}, {Name: "direction", Unit: "1", Scale: 0}},
+			Refusals:   []approval.Refusal{{Code: 8, Name: "LOW_SNR"}},
+		},
+		Run: sum,
+	}
+}
+
+func sum(input []byte, _ uint64) ([]byte, uint64) {
+	in, err := abi.DecodeInput(input)
+	if err != nil {
+		panic(err)
+	}
+	total := in.Parameters[0]
+	for _, channel := range in.Samples {
+		for _, v := range channel {
+			total += int64(v)
+		}
+	}
+	out := abi.Output{Values: []int64{total, -1}}
+	if total < 1000 {
+		out.Code = 8
+	}
+	b, err := abi.EncodeOutput(out)
+	if err != nil {
+		panic(err)
+	}
+	return b, uint64(len(input))
+}
+
+// runner runs the stand-in, and nothing else.
+type runner struct{ err error }
+
+func (r runner) Run(module, input []byte, fuelLimit uint64) ([]byte, uint64, error) {
+	if r.err != nil {
+		return nil, 0, r.err
+	}
+	if string(module) != string(algorithm().Module) {
+		return nil, 0, errors.New("another module")
+	}
+	result, fuelUsed := sum(input, fuelLimit)
+	return result, fuelUsed, nil
+}
+
+// liar gives another result.
+type liar struct{}
+
+func (liar) Run(_, input []byte, fuelLimit uint64) ([]byte, uint64, error) {
+	result, fuelUsed := sum(input, fuelLimit)
+	binary.LittleEndian.PutUint64(result[8:], 1)
+	return result, fuelUsed, nil
+}
+
+// ledger has two meters. Both rolled their key over: the first between its
+// second and third sample, the second after its only one. It returns the indices of their measurements.
+func ledger(t testing.TB) (n *receipttest.Network, first, second []uint64) {
+	n = receipttest.Found(t, algorithm())
+	n.RegisterMeter("m-1")
+	n.RegisterMeter("m-2")
+	first = n.Measure(receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(900, 5)}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(3, 5)})
+	second = n.Measure(receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5), Endorsers: []string{"alpha", "gamma"}})
+	n.RollOver("m-1")
+	n.RollOver("m-2")
+	first = append(first, n.Measure(receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(700, 4)})...)
+	return n, first, second
+}

@@ -1,0 +1,61 @@
+package receipt
+
+import (
+	"fmt"
+	"strings"
+)
+
+// String is the summary as lines for people, each ended by a newline. A value
+// is always called measured; after a refusal it is called a diagnostic.
+func (s Summary) String() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-13s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("meter", "%s, counter %d", s.Meter, s.Counter)
+	line("captured", "%s by the meter's clock (%s)", s.CapturedAt, s.ClockSync)
+	if s.StatusFlags != 0 {
+		line("status", "the meter reports error flags %#x", s.StatusFlags)
+	}
+	if s.Site != nil {
+		line("site", "%s, lane %d (%s, %s); model %s, seal %s", s.Site.Name, s.Site.Lane, s.Site.Latitude, s.Site.Longitude, s.Site.Model, s.Site.Seal)
+	}
+	line("result", "code %d, %s", s.Code, s.CodeName)
+	kind := "measured"
+	if s.Refused {
+		kind = "diagnostic"
+	}
+	for i, v := range s.Measured {
+		if v.Name == "" {
+			line(kind, "value %d: %s (name and unit are in the approval)", i, v.Text)
+		} else {
+			line(kind, "%s: %s %s", v.Name, v.Text, v.Unit)
+		}
+	}
+	line("disposition", "%s", s.Disposition)
+	for _, e := range s.Endorsers {
+		line("endorser", "%s of %s", e.Node, e.Organisation)
+	}
+	line("ledger", "record %d of %d in %s", s.Ledger.Index, s.Ledger.TreeSize, s.Ledger.Origin)
+	line("certified", "root %s, cosigned by %s, median time %s", s.Ledger.Root, strings.Join(s.Ledger.Cosigners, ", "), s.Ledger.Cosigned)
+	for _, d := range []struct {
+		name  string
+		value fmt.Stringer
+	}{
+		{"sample", s.Digests.Sample}, {"raw vector", s.Digests.RawVector}, {"module", s.Digests.Module},
+		{"registration", s.Digests.Registration}, {"approval", s.Digests.Approval},
+		{"configuration", s.Digests.Config}, {"endorsements", s.Digests.EndorsementSet},
+	} {
+		line(d.name, "%v", d.value)
+	}
+	for _, e := range s.Digests.Evidence {
+		line("evidence", "%v", e)
+	}
+	for _, text := range s.Proves {
+		line("proves", "%s", text)
+	}
+	for _, text := range s.ProvesNot {
+		line("proves not", "%s", text)
+	}
+	return b.String()
+}
