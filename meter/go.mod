@@ -23,3 +23,5 @@ replace (
 	github.com/lacre-metrology/lacre/core => ../core
 	github.com/lacre-metrology/lacre/gen => ../gen
 )
+
+replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
