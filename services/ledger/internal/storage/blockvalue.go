@@ -92,16 +92,16 @@ func encodeBlock(b *Block, leaf, raw []frame) ([]byte, blockValue, error) {
 	}
 
 	v := room(blockFixedBytes + n*digest.Size + len(nodes) + len(places) + len(b.Cosignature))
-	for _, x := range []uint64{b.Ref.FirstIndex, b.Ref.Size, uint64(b.Ref.BlockTimeUnixNano), b.Ref.CertifiedHeight} { //nolint:gosec // G115: read back by the inverse conversion.
+	for _, x := range []uint64{b.Ref.FirstIndex, b.Ref.Size, uint64(b.Ref.BlockTimeUnixNano), b.Ref.CertifiedHeight} {
 		v = binary.BigEndian.AppendUint64(v, x)
 	}
 	for _, d := range []digest.Digest{b.Ref.Header, b.Ref.Root, b.Ref.Config, b.Ref.Admin} {
 		v = append(v, d[:]...)
 	}
 	v = binary.BigEndian.AppendUint32(v, leaf[0].at.segment)
-	v = binary.BigEndian.AppendUint64(v, uint64(leaf[0].at.offset))  //nolint:gosec // G115: an offset is never negative.
-	v = binary.BigEndian.AppendUint32(v, uint32(len(places)))        //nolint:gosec // G115: bounded by the leaves.
-	v = binary.BigEndian.AppendUint32(v, uint32(len(b.Cosignature))) //nolint:gosec // G115: at most maxCosignatureBytes.
+	v = binary.BigEndian.AppendUint64(v, uint64(leaf[0].at.offset))
+	v = binary.BigEndian.AppendUint32(v, uint32(len(places)))
+	v = binary.BigEndian.AppendUint32(v, uint32(len(b.Cosignature)))
 	for i := range b.LeafHashes {
 		v = append(v, b.LeafHashes[i][:]...)
 	}
@@ -128,7 +128,7 @@ func decodeBlock(height uint64, v []byte) (blockValue, error) {
 	}
 	b := blockValue{ref: state.BlockRef{Height: height}}
 	b.ref.FirstIndex, b.ref.Size = next(), next()
-	b.ref.BlockTimeUnixNano = int64(next()) //nolint:gosec // G115: the inverse of encodeBlock.
+	b.ref.BlockTimeUnixNano = int64(next())
 	b.ref.CertifiedHeight = next()
 	for _, d := range []*digest.Digest{&b.ref.Header, &b.ref.Root, &b.ref.Config, &b.ref.Admin} {
 		copy(d[:], r)
@@ -136,15 +136,15 @@ func decodeBlock(height uint64, v []byte) (blockValue, error) {
 	}
 	b.start.segment = binary.BigEndian.Uint32(r)
 	r = r[4:]
-	b.start.offset = int64(next()) //nolint:gosec // G115: the inverse of encodeBlock.
+	b.start.offset = int64(next())
 	places, cosignature := int(binary.BigEndian.Uint32(r)), int(binary.BigEndian.Uint32(r[4:]))
 	r = r[8:]
 
 	if b.ref.FirstIndex >= b.ref.Size || b.ref.Size > tlog.MaxTreeSize || b.ref.Size-b.ref.FirstIndex > uint64(len(r)) {
 		return bad("it spans leaves %d to %d", b.ref.FirstIndex, b.ref.Size)
 	}
-	hashes := digest.Size * int(b.ref.Size-b.ref.FirstIndex)                              //nolint:gosec // G115: checked above.
-	nodes := digest.Size * int(interiorNodes(b.ref.Size)-interiorNodes(b.ref.FirstIndex)) //nolint:gosec // G115: fewer than leaves plus 64.
+	hashes := digest.Size * int(b.ref.Size-b.ref.FirstIndex)
+	nodes := digest.Size * int(interiorNodes(b.ref.Size)-interiorNodes(b.ref.FirstIndex))
 	if len(r) != hashes+nodes+places+cosignature {
 		return bad("its lists have %d bytes, want %d", len(r), hashes+nodes+places+cosignature)
 	}
@@ -165,7 +165,7 @@ func (b *blockValue) leafHash(i int) digest.Digest {
 // node is the hash of a node, leaves included, whose last leaf is in the block.
 func (b *blockValue) node(id tlog.NodeID) digest.Digest {
 	if id.Level == 0 {
-		return b.leafHash(int(id.Index - b.ref.FirstIndex)) //nolint:gosec // G115: below leaves().
+		return b.leafHash(int(id.Index - b.ref.FirstIndex))
 	}
 	return digest.Digest(b.nodes[nodeSlot(b.ref.FirstIndex, id)*digest.Size:][:digest.Size])
 }
@@ -180,7 +180,7 @@ func (b *blockValue) place(yield func(i int, p placed) bool) error {
 		if roll {
 			at = position{segment: at.segment + 1, offset: segmentHeaderBytes}
 		}
-		f := frame{at: at, length: uint32(length)} //nolint:gosec // G115: checked by next.
+		f := frame{at: at, length: uint32(length)}
 		at = f.end()
 		return f
 	}

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,11 +36,12 @@ type breakingDisk struct {
 	dead    bool
 	synced  map[string]int64 // bytes of each file that survive a power cut
 	written map[string]int64
-	step    func() // called before and after each write, if set
+	unnamed map[string]bool // files whose directory entry was not synced
+	step    func()          // called before and after each write, if set
 }
 
 func newBreakingDisk(at int, how breakage) *breakingDisk {
-	return &breakingDisk{at: at, how: how, synced: make(map[string]int64), written: make(map[string]int64)}
+	return &breakingDisk{at: at, how: how, synced: make(map[string]int64), written: make(map[string]int64), unnamed: make(map[string]bool)}
 }
 
 // do runs a write, or breaks it; half is what a torn one does.
@@ -71,6 +73,7 @@ func (d *breakingDisk) do(what string, whole, half func() error) error {
 func (d *breakingDisk) Create(path string) (segmentFile, error) {
 	var f segmentFile
 	err := d.do("create", func() (err error) {
+		d.unnamed[path] = true
 		f, err = osDisk{}.Create(path)
 		return err
 	}, nil)
@@ -93,7 +96,14 @@ func (d *breakingDisk) Open(path string) (segmentFile, error) {
 }
 
 func (d *breakingDisk) SyncDir(dir string) error {
-	return d.do("sync directory", func() error { _, err := os.Stat(dir); return err }, nil)
+	return d.do("sync directory", func() error {
+		for path := range d.unnamed {
+			if filepath.Dir(path) == dir {
+				delete(d.unnamed, path)
+			}
+		}
+		return nil
+	}, nil)
 }
 
 func (d *breakingDisk) CommitTx(tx *bbolt.Tx) error {
@@ -107,6 +117,11 @@ func (d *breakingDisk) CommitTx(tx *bbolt.Tx) error {
 // zeros is set: file systems may extend a file before its content is written.
 func (d *breakingDisk) cutPower(t *testing.T, zeros bool) {
 	t.Helper()
+	for path := range d.unnamed {
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			must(t, err)
+		}
+	}
 	for path, synced := range d.synced {
 		if _, err := os.Stat(path); err != nil {
 			continue // removed by a recovery
@@ -193,9 +208,7 @@ func script(t *testing.T) []func(s **Store, dir string, d disk) error {
 				return err
 			}
 			_, err = f.WriteString("the start of a frame that was never commit")
-			if err = errors.Join(err, f.Close(), os.WriteFile(segmentPath(dir, end.segment+1), []byte("LACRE"), 0o600)); err != nil {
-				return err
-			}
+			must(t, errors.Join(err, f.Close(), os.WriteFile(segmentPath(dir, end.segment+1), []byte("LACRE"), 0o600)))
 			return open(s, dir, d)
 		},
 		commit(m.batch(m.block(4, 200, 100), m.block(0, 0, 0), m.block(1, 200, 4000))),

@@ -38,7 +38,7 @@ func inspect(dir string, open func(string, Options) (*Store, error)) (answers st
 	if err != nil {
 		return "", nil, err
 	}
-	defer s.Close() //nolint:errcheck // a test.
+	defer s.Close()
 	report, err := s.Verify(context.Background(), nil)
 	if err != nil {
 		return "", nil, err
@@ -193,22 +193,21 @@ func TestC1_DamagedMetaPageDoesNotForgetTheLock(t *testing.T) {
 
 // What bbolt knows and the segments lack is named: block, record, file, offset.
 func TestC2_MissingBytesAreNamed(t *testing.T) {
-	path := func(dir string, n uint32) string { return segmentPath(dir, n) }
 	cases := map[string]struct {
 		damage func(t *testing.T, dir string, end position)
 		want   []string
 	}{
 		"tail cut": {func(t *testing.T, dir string, end position) {
-			must(t, os.Truncate(path(dir, end.segment), end.offset-1))
+			must(t, os.Truncate(segmentPath(dir, end.segment), end.offset-1))
 		}, []string{"block 11, record", "ends at byte"}},
 		"tail cut to nothing": {func(t *testing.T, dir string, end position) {
-			must(t, os.Truncate(path(dir, end.segment), 0))
+			must(t, os.Truncate(segmentPath(dir, end.segment), 0))
 		}, []string{"block ", "record ", "ends at byte 0"}},
 		"last segment gone": {func(t *testing.T, dir string, end position) {
-			must(t, os.Remove(path(dir, end.segment)))
+			must(t, os.Remove(segmentPath(dir, end.segment)))
 		}, []string{"block ", "record ", "is missing"}},
 		"first segment gone": {func(t *testing.T, dir string, _ position) {
-			must(t, os.Remove(path(dir, 1)))
+			must(t, os.Remove(segmentPath(dir, 1)))
 		}, []string{"block 0, record 0", "0000000001.seg", "is missing"}},
 		"database gone": {func(t *testing.T, dir string, _ position) {
 			must(t, os.Remove(filepath.Join(dir, dbName)))

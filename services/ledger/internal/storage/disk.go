@@ -43,7 +43,7 @@ func (osDisk) SyncDir(dir string) error { return durable.SyncDir(dir) }
 func (osDisk) CommitTx(tx *bbolt.Tx) error { return tx.Commit() }
 
 func openSegment(path string, flag int) (segmentFile, error) {
-	f, err := os.OpenFile(path, flag, 0o600) //nolint:gosec // G304: the path is configuration.
+	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
 	}

@@ -54,7 +54,7 @@ func pageDamage(offset int64, format string, args ...any) *DataLossError {
 // of consecutive transactions: bbolt writes one sector of one of them as the
 // last step of each commit, so not even a crash leaves one of them damaged.
 func readMeta(path string) (boltMeta, error) {
-	f, err := os.Open(path) //nolint:gosec // G304: the path is configuration.
+	f, err := os.Open(path)
 	if err != nil {
 		return boltMeta{}, &DataLossError{Height: None, Index: None, File: dbName, Offset: None, What: "the database cannot be opened", Cause: err}
 	}
@@ -67,7 +67,7 @@ func readMetaFrom(f io.ReaderAt) (boltMeta, error) {
 	if err != nil {
 		return boltMeta{}, err
 	}
-	second, err := readMetaPage(f, 1, int64(first.pageSize)) //nolint:gosec // G115: checked to be a page size.
+	second, err := readMetaPage(f, 1, int64(first.pageSize))
 	if err != nil {
 		return boltMeta{}, err
 	}
@@ -116,7 +116,7 @@ func readMetaPage(f io.ReaderAt, id uint64, offset int64) (boltMeta, error) {
 // either used once or free, lies in the file, and holds its keys in order.
 // Values are not looked at: their seals are checked by Verify.
 func checkPages(path string) error {
-	f, err := os.Open(path) //nolint:gosec // G304: the path is configuration.
+	f, err := os.Open(path)
 	if err != nil {
 		return &DataLossError{Height: None, Index: None, File: dbName, Offset: None, What: "the database cannot be opened", Cause: err}
 	}
@@ -159,7 +159,7 @@ func (s *Store) pin(f io.ReaderAt) (boltMeta, *bbolt.Tx, error) {
 	if err != nil {
 		return meta, nil, fmt.Errorf("check pages: %w", err)
 	}
-	if got := uint64(tx.ID()); got != meta.txid { //nolint:gosec // G115: an id is never negative.
+	if got := uint64(tx.ID()); got != meta.txid {
 		return meta, nil, errJoinRollback(tx, pageDamage(0, "the newest transaction on disk is %d, in memory %d", meta.txid, got))
 	}
 	return meta, tx, nil
@@ -178,7 +178,7 @@ type pageWalk struct {
 }
 
 func walkPages(f io.ReaderAt, meta boltMeta) error {
-	if end, err := f.ReadAt(make([]byte, 1), int64(meta.highWater*meta.pageSize)-1); meta.highWater > 1<<40 || end != 1 { //nolint:gosec // G115: bounded in the same condition.
+	if end, err := f.ReadAt(make([]byte, 1), int64(meta.highWater*meta.pageSize)-1); meta.highWater > 1<<40 || end != 1 {
 		lost := pageDamage(0, "the file ends before page %d", meta.highWater)
 		lost.Cause = err
 		return lost
@@ -199,7 +199,7 @@ func walkPages(f io.ReaderAt, meta boltMeta) error {
 	return nil
 }
 
-func (w *pageWalk) offset(id uint64) int64 { return int64(id * w.meta.pageSize) } //nolint:gosec // G115: below the file's size.
+func (w *pageWalk) offset(id uint64) int64 { return int64(id * w.meta.pageSize) }
 
 func (w *pageWalk) claim(id uint64) error {
 	if id < 2 || id >= w.meta.highWater {
@@ -350,7 +350,7 @@ func (w *pageWalk) free() error {
 	if binary.NativeEndian.Uint16(b[8:]) != boltFreePage || count > uint64(len(b)-at)/8 {
 		return pageDamage(w.offset(w.meta.freelist), "the list of free pages is malformed")
 	}
-	for i := range int(count) { //nolint:gosec // G115: checked above.
+	for i := range int(count) {
 		if err := w.claim(binary.NativeEndian.Uint64(b[at+8*i:])); err != nil {
 			return err
 		}

@@ -127,7 +127,7 @@ func (s *Store) Record(index uint64) ([]byte, error) {
 	var height uint64
 	err := s.withBlockOf(index, func(b *blockValue, leaves [][]byte) (err error) {
 		height = b.ref.Height
-		i := int(index - b.ref.FirstIndex) //nolint:gosec // G115: below leaves().
+		i := int(index - b.ref.FirstIndex)
 		if leaves != nil {
 			leaf = leaves[i]
 			return nil
@@ -152,7 +152,7 @@ func (s *Store) RawVector(index uint64) ([]byte, error) {
 	var height uint64
 	err := s.withBlockOf(index, func(b *blockValue, _ [][]byte) (err error) {
 		height = b.ref.Height
-		at, err = b.placeOf(int(index - b.ref.FirstIndex)) //nolint:gosec // G115: below leaves().
+		at, err = b.placeOf(int(index - b.ref.FirstIndex))
 		return err
 	})
 	if err != nil {
@@ -182,7 +182,7 @@ func (s *Store) Load(height uint64) (Stored, error) {
 	}
 	out := Stored{Ref: value.ref, Leaves: leaves}
 	return out, s.eachFrame(&value, func(i int, p placed, r *frames) error {
-		index := value.ref.FirstIndex + uint64(i) //nolint:gosec // G115: a position.
+		index := value.ref.FirstIndex + uint64(i)
 		if leaves == nil {
 			leaf, err := r.read(p.leaf, kindRecord, index)
 			if err != nil {
@@ -210,7 +210,7 @@ func (s *Store) Leaves(height uint64) ([][]byte, error) {
 		return leaves, err
 	}
 	return leaves, s.eachFrame(&value, func(i int, p placed, r *frames) error {
-		leaf, err := r.read(p.leaf, kindRecord, value.ref.FirstIndex+uint64(i)) //nolint:gosec // G115: a position.
+		leaf, err := r.read(p.leaf, kindRecord, value.ref.FirstIndex+uint64(i))
 		leaves = append(leaves, leaf)
 		return err
 	})
@@ -270,7 +270,7 @@ func sound(b []byte, height uint64, err error) ([]byte, error) {
 	}
 	var lost *DataLossError
 	if errors.As(err, &lost) && lost.Height == None {
-		lost.Height = int64(height) //nolint:gosec // G115: shown to people only.
+		lost.Height = int64(height)
 	}
 	return nil, err
 }

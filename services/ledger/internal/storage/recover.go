@@ -8,192 +8,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/lacre-metrology/lacre/core/tlog"
-	"github.com/lacre-metrology/lacre/platform/durable"
 	"go.etcd.io/bbolt"
 )
 
-const (
-	// recoverBlocks is how many of the newest blocks opening re-hashes: the ones
-	// that a crash can have touched, and those that readers want first.
-	recoverBlocks = 8
-	// lockTimeout bounds the wait for bbolt's own file lock.
-	lockTimeout = 100 * time.Millisecond
-)
-
-// Open opens the store in dir for writing, and makes an empty one where there
-// is none. It removes what an interrupted commit left behind the committed
-// tail, and re-hashes the newest blocks. The error is a *durable.LockedError if
-// another process writes here, and a *DataLossError if committed bytes are
-// missing or damaged; nothing is changed then.
-func Open(dir string, options Options) (*Store, error) {
-	s := newStore(dir, options)
-	if err := os.MkdirAll(filepath.Join(dir, segmentsDir), 0o700); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	lock, err := durable.LockDir(dir, s.options.Holder)
-	if err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	s.lock = lock
-	if err := s.create(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := s.openDB(false); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := s.recover(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// OpenReadOnly opens a directory that no process writes to, usually a copy, for
-// reading and Verify; it changes nothing, not even behind the committed tail.
-// Beyond what Open checks it walks all pages of store.db, so that damage there
-// comes as a *DataLossError and not as a crash.
-func OpenReadOnly(dir string, options Options) (*Store, error) {
-	s := newStore(dir, options)
-	if err := checkPages(filepath.Join(dir, dbName)); err != nil {
-		return nil, err
-	}
-	if err := s.openDB(true); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if err := s.load(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-func newStore(dir string, options Options) *Store {
-	if options.SegmentBytes <= 0 {
-		options.SegmentBytes = defaultSegmentBytes
-	}
-	if options.CacheBytes <= 0 {
-		options.CacheBytes = defaultCacheBytes
-	}
-	if options.MapBytes <= 0 {
-		options.MapBytes = defaultMapBytes
-	}
-	if options.Holder == "" {
-		options.Holder = "ledger store"
-	}
-	if options.disk == nil {
-		options.disk = osDisk{}
-	}
-	s := &Store{dir: dir, options: options}
-	s.recent.Store(&recent{})
-	return s
-}
-
-// Close releases the store; it waits for writes and reads under way.
-func (s *Store) Close() error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	var errs []error
-	if s.tail != nil && s.tail.file != nil {
-		errs = append(errs, s.tail.file.Close())
-	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Unlock())
-	}
-	return errors.Join(errs...)
-}
-
-// create makes an empty store.db under its name in one step, if there is none
-// and the directory holds no segment: a store that lost its database must not
-// look like a new one.
-func (s *Store) create() error {
-	path := filepath.Join(s.dir, dbName)
-	switch _, err := os.Stat(path); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("open store: %w", err)
-	}
-	numbers, err := s.segments()
-	if err != nil {
-		return err
-	}
-	if len(numbers) > 0 {
-		return &DataLossError{
-			Height: None, Index: None, File: dbName, Offset: None,
-			What: fmt.Sprintf("the database is missing, and there are %d segments", len(numbers)),
-		}
-	}
-	temporary := path + ".new"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("create store: %w", err)
-	}
-	db, err := bbolt.Open(temporary, 0o600, s.boltOptions(false))
-	if err != nil {
-		return fmt.Errorf("create store: %w", err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, t := range tables {
-			if _, err := tx.CreateBucket([]byte(t)); err != nil {
-				return fmt.Errorf("create table %s: %w", t, err)
-			}
-		}
-		return errors.Join((&tip{}).write(tx), certificateTip{}.write(tx))
-	})
-	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("create store: %w", err)
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return fmt.Errorf("create store: %w", err)
-	}
-	// The directory itself, and its entry in its parent, must survive too.
-	return errors.Join(durable.SyncDir(s.dir), durable.SyncDir(filepath.Dir(s.dir)))
-}
-
-func (s *Store) boltOptions(readOnly bool) *bbolt.Options {
-	o := &bbolt.Options{
-		Timeout:  lockTimeout,
-		ReadOnly: readOnly,
-		// The array's cost grows with fragmentation; the map's does not.
-		FreelistType: bbolt.FreelistMapType,
-		// The freelist stays small here (next to nothing is ever deleted), so
-		// writing it costs about a page for each commit. Without it, opening
-		// walks every page of the file, and bbolt panics in a goroutine of its
-		// own, out of our reach, when one of them is damaged.
-		NoFreelistSync: false,
-		NoStatistics:   true, // spares a lock for each transaction
-	}
-	if !readOnly {
-		// A commit that outgrows the map waits for all readers and maps anew.
-		// Address space is free, so reserve enough that it happens rarely.
-		o.InitialMmapSize = s.options.MapBytes
-	}
-	return o
-}
-
-func (s *Store) openDB(readOnly bool) error {
-	path := filepath.Join(s.dir, dbName)
-	// bbolt falls back to the older of its two meta pages without a word when
-	// the newer is damaged, and so forgets the newest commit, lock included.
-	if _, err := readMeta(path); err != nil {
-		return err
-	}
-	err := guarded(func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, s.boltOptions(readOnly))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("open store: %w", err)
-	}
-	return nil
-}
+// recoverBlocks is how many of the newest blocks opening re-hashes: the ones
+// that a crash can have touched, and those that readers want first.
+const recoverBlocks = 8
 
 // recover loads the store for writing and cuts off what was never committed.
 func (s *Store) recover() error {
@@ -304,6 +126,9 @@ func (s *Store) load() error {
 // segments lists the numbers of the segment files, in order.
 func (s *Store) segments() ([]uint32, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, segmentsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list segments: %w", err)
 	}
@@ -378,7 +203,7 @@ func (s *Store) firstLost(t *tip, at position, what string) error {
 				if found = p.end().after(at); !found {
 					return true
 				}
-				lost.Height, lost.Index = int64(low), int64(b.ref.FirstIndex)+int64(i) //nolint:gosec // G115: shown to people only.
+				lost.Height, lost.Index = int64(low), int64(b.ref.FirstIndex)+int64(i)
 				lost.Want = b.leafHash(i)
 				return false
 			})

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,20 +88,20 @@ func segmentHeader(number uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, number)
 }
 
-func frameCRC(header, bytes []byte) uint32 {
+func frameCRC(header, content []byte) uint32 {
 	sum := crc32.Update(0, castagnoli, header[:4])
 	sum = crc32.Update(sum, castagnoli, header[8:frameHeaderBytes])
-	return crc32.Update(sum, castagnoli, bytes)
+	return crc32.Update(sum, castagnoli, content)
 }
 
 // appendFrame appends a frame to b.
-func appendFrame(b []byte, k kind, leaf uint64, bytes []byte) []byte {
+func appendFrame(b []byte, k kind, leaf uint64, content []byte) []byte {
 	start := len(b)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(bytes))) //nolint:gosec // G115: at most maxFrameBytes, see checkBlock.
+	b = binary.BigEndian.AppendUint32(b, uint32(len(content)))
 	b = append(b, 0, 0, 0, 0, byte(k))
 	b = binary.BigEndian.AppendUint64(b, leaf)
-	binary.BigEndian.PutUint32(b[start+4:], frameCRC(b[start:], bytes))
-	return append(b, bytes...)
+	binary.BigEndian.PutUint32(b[start+4:], frameCRC(b[start:], content))
+	return append(b, content...)
 }
 
 // tail is the end of the newest segment, where frames are appended. It is not
@@ -117,15 +118,15 @@ type tail struct {
 
 // append adds a frame and says where it will lie, on disk after sync only. A
 // frame that is larger than a whole segment gets one to itself.
-func (t *tail) append(k kind, leaf uint64, bytes []byte) (frame, error) {
-	size := frameHeaderBytes + int64(len(bytes))
+func (t *tail) append(k kind, leaf uint64, content []byte) (frame, error) {
+	size := frameHeaderBytes + int64(len(content))
 	if t.file == nil || (t.end.offset+size > t.limit && t.end.offset > segmentHeaderBytes) {
 		if err := t.roll(); err != nil {
 			return frame{}, err
 		}
 	}
-	f := frame{at: t.end, length: uint32(len(bytes))} //nolint:gosec // G115: at most maxFrameBytes, see checkBlock.
-	t.buffer = appendFrame(t.buffer, k, leaf, bytes)
+	f := frame{at: t.end, length: uint32(len(content))}
+	t.buffer = appendFrame(t.buffer, k, leaf, content)
 	t.end = f.end()
 	if len(t.buffer) >= flushBytes {
 		return f, t.flush()
@@ -201,7 +202,7 @@ func (r *frames) open(number uint32) error {
 	}
 	r.close()
 	lost := &DataLossError{Height: None, Index: None, File: segmentName(number), Offset: 0}
-	file, err := os.Open(segmentPath(r.dir, number)) //nolint:gosec // G304: the path is configuration.
+	file, err := os.Open(segmentPath(r.dir, number))
 	if err != nil {
 		lost.What, lost.Cause = "the segment cannot be opened", err
 		return lost
@@ -212,7 +213,7 @@ func (r *frames) open(number uint32) error {
 		lost.What, lost.Cause = "the segment's header cannot be read", err
 		return lost
 	}
-	if want := segmentHeader(number); string(header) != string(want) {
+	if want := segmentHeader(number); !bytes.Equal(header, want) {
 		_ = file.Close()
 		lost.What = fmt.Sprintf("the segment's header is %x, want %x", header, want)
 		return lost
@@ -226,7 +227,7 @@ func (r *frames) open(number uint32) error {
 // *DataLossError without a height.
 func (r *frames) read(f frame, k kind, leaf uint64) ([]byte, error) {
 	lost := &DataLossError{
-		Height: None, Index: int64(leaf), //nolint:gosec // G115: shown to people only.
+		Height: None, Index: int64(leaf),
 		File: segmentName(f.at.segment), Offset: f.at.offset,
 	}
 	if err := r.open(f.at.segment); err != nil {
@@ -245,17 +246,17 @@ func (r *frames) read(f frame, k kind, leaf uint64) ([]byte, error) {
 		}
 		return nil, lost
 	}
-	header, bytes := b[:frameHeaderBytes], b[frameHeaderBytes:]
+	header, content := b[:frameHeaderBytes], b[frameHeaderBytes:]
 	length, sum := binary.BigEndian.Uint32(header), binary.BigEndian.Uint32(header[4:])
 	gotKind, gotLeaf := kind(header[8]), binary.BigEndian.Uint64(header[9:])
-	switch got := frameCRC(header, bytes); {
+	switch got := frameCRC(header, content); {
 	case length != f.length || gotKind != k || gotLeaf != leaf:
 		lost.What = fmt.Sprintf("want a %s of leaf %d with %d bytes, the frame says %s of leaf %d with %d bytes",
 			k, leaf, f.length, gotKind, gotLeaf, length)
 	case sum != got:
 		lost.What = fmt.Sprintf("the %s's frame has checksum %08x, its bytes give %08x", k, sum, got)
 	default:
-		return bytes, nil
+		return content, nil
 	}
-	return bytes, lost
+	return content, lost
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // dbName is bbolt's file in the store's directory.
@@ -106,7 +107,7 @@ func (t table) damage(key []byte, what string) *DataLossError {
 	if key != nil {
 		where += fmt.Sprintf(", key %q", key)
 		if (t == tableBlocks || t == tableCertificates) && len(key) == 8 {
-			height = int64(binary.BigEndian.Uint64(key)) //nolint:gosec // G115: shown to people only.
+			height = int64(binary.BigEndian.Uint64(key))
 			where = fmt.Sprintf("table %s, height %d", t, height)
 		}
 	}
@@ -120,7 +121,7 @@ func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 // view runs f in a read transaction.
 func view(db *bbolt.DB, f func(tx *bbolt.Tx) error) error {
 	err := guarded(func() error { return db.View(f) })
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err

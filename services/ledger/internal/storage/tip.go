@@ -46,7 +46,7 @@ func (t *tip) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, t.blocks)
 	b = binary.BigEndian.AppendUint64(b, t.size)
 	b = binary.BigEndian.AppendUint32(b, t.end.segment)
-	b = binary.BigEndian.AppendUint64(b, uint64(t.end.offset)) //nolint:gosec // G115: an offset is never negative.
+	b = binary.BigEndian.AppendUint64(b, uint64(t.end.offset))
 	for _, n := range []uint64{t.applied, t.entries, t.stateKeys, t.prunedBelow, t.lock.Height, t.lock.Size} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
@@ -71,7 +71,7 @@ func decodeTip(b []byte) (tip, error) {
 	t.blocks, t.size = next(), next()
 	t.end.segment = binary.BigEndian.Uint32(r)
 	r = r[4:]
-	t.end.offset = int64(next()) //nolint:gosec // G115: written from an int64.
+	t.end.offset = int64(next())
 	t.applied, t.entries, t.stateKeys, t.prunedBelow = next(), next(), next(), next()
 	t.lock.Height, t.lock.Size = next(), next()
 	copy(t.lock.Root[:], r)

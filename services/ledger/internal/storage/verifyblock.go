@@ -50,7 +50,7 @@ func (p placed) end() position {
 
 // block checks the next block and returns its leaves with all problems found.
 func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLossError) {
-	height := int64(b.ref.Height) //nolint:gosec // G115: shown to people only.
+	height := int64(b.ref.Height)
 	add := func(p *DataLossError) {
 		if p != nil {
 			p.Height = height
@@ -62,7 +62,7 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 		return nil, problems // nothing after this would be in place
 	}
 	err := b.place(func(i int, p placed) bool {
-		index := b.ref.FirstIndex + uint64(i) //nolint:gosec // G115: a position.
+		index := b.ref.FirstIndex + uint64(i)
 		add(c.follows(p.leaf, index))
 		leaf, lost := c.leaf(p.leaf, index, b.leafHash(i))
 		add(lost)
@@ -110,7 +110,7 @@ func (c *blockCheck) follows(f frame, index uint64) *DataLossError {
 		return nil
 	}
 	lost := &DataLossError{
-		Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+		Height: None, Index: int64(index),
 		File: segmentName(f.at.segment), Offset: f.at.offset,
 	}
 	if f.at != (position{segment: before.segment + 1, offset: segmentHeaderBytes}) {
@@ -120,12 +120,13 @@ func (c *blockCheck) follows(f frame, index uint64) *DataLossError {
 	if before.segment == 0 {
 		return nil
 	}
+	lost.Index, lost.File, lost.Offset = None, segmentName(before.segment), before.offset
 	info, err := os.Stat(segmentPath(c.dir, before.segment))
 	if err != nil {
-		return nil // reading its frames has told
+		lost.What, lost.Cause = "the full segment cannot be looked at", err
+		return lost
 	}
 	if info.Size() != before.offset {
-		lost.Index, lost.File, lost.Offset = None, segmentName(before.segment), before.offset
 		lost.What = fmt.Sprintf("the full segment has %d bytes, its frames end at byte %d", info.Size(), before.offset)
 		return lost
 	}
@@ -150,7 +151,7 @@ func (c *blockCheck) leaf(f frame, index uint64, want digest.Digest) ([]byte, *D
 	}
 	if lost == nil {
 		lost = &DataLossError{
-			Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+			Height: None, Index: int64(index),
 			File: segmentName(f.at.segment), Offset: f.at.offset, What: "the record's leaf hash differs",
 		}
 	}
@@ -179,7 +180,7 @@ func rawDigest(leaf []byte) (d digest.Digest, ok bool) {
 // content checks that a leaf has a raw vector exactly if it is a measurement,
 // and the one that the meter signed.
 func (c *blockCheck) content(p placed, index uint64, leaf, raw []byte) *DataLossError {
-	f, lost := p.leaf, &DataLossError{Height: None, Index: int64(index)} //nolint:gosec // G115: shown to people only.
+	f, lost := p.leaf, &DataLossError{Height: None, Index: int64(index)}
 	if raw != nil {
 		f = p.raw
 	}
@@ -233,7 +234,7 @@ func (c *blockCheck) header(b *blockValue, leaf []byte) (problems []*DataLossErr
 	index := b.ref.Size - 1
 	add := func(what string, want, got digest.Digest) {
 		problems = append(problems, &DataLossError{
-			Height: None, Index: int64(index), //nolint:gosec // G115: shown to people only.
+			Height: None, Index: int64(index),
 			File: dbName, Offset: None, What: what, Want: want, Got: got,
 		})
 	}
@@ -250,7 +251,7 @@ func (c *blockCheck) header(b *blockValue, leaf []byte) (problems []*DataLossErr
 	if c.prev != nil {
 		previous = c.prev.Header
 	}
-	if !bytes.Equal(h.GetPrevious(), previous[:]) && !(c.prev == nil && len(h.GetPrevious()) == 0) {
+	if !names(h.GetPrevious(), previous) {
 		got, _ := digest.FromBytes(h.GetPrevious())
 		add("the header links to another block than the one before", previous, got)
 	}
@@ -261,7 +262,7 @@ func (c *blockCheck) header(b *blockValue, leaf []byte) (problems []*DataLossErr
 		{"height", b.ref.Height, h.GetHeight()},
 		{"first index", b.ref.FirstIndex, h.GetFirstIndex()},
 		{"record count", b.ref.Size - b.ref.FirstIndex - 1, uint64(h.GetRecordCount())},
-		{"block time", uint64(b.ref.BlockTimeUnixNano), uint64(h.GetBlockTimeUnixNano())}, //nolint:gosec // G115: compared only.
+		{"block time", uint64(b.ref.BlockTimeUnixNano), uint64(h.GetBlockTimeUnixNano())},
 		{"certified height", b.ref.CertifiedHeight, h.GetCertifiedHeight()},
 	} {
 		if n.want != n.got {
@@ -273,12 +274,21 @@ func (c *blockCheck) header(b *blockValue, leaf []byte) (problems []*DataLossErr
 		want digest.Digest
 		got  []byte
 	}{{"configuration", b.ref.Config, h.GetConfig()}, {"administrative", b.ref.Admin, h.GetAdmin()}} {
-		if !bytes.Equal(d.want[:], d.got) && !(d.want.IsZero() && len(d.got) == 0) {
+		if !names(d.got, d.want) {
 			got, _ := digest.FromBytes(d.got)
 			add("the header has another "+d.name+" digest than the store", d.want, got)
 		}
 	}
 	return problems
+}
+
+// names reports whether a header's field holds a digest; the absent one is
+// written as no bytes.
+func names(field []byte, d digest.Digest) bool {
+	if d.IsZero() {
+		return len(field) == 0
+	}
+	return bytes.Equal(field, d[:])
 }
 
 // tip checks what is one per ledger against the blocks, after the newest.
@@ -297,7 +307,7 @@ func (c *blockCheck) tip(t *tip) *DataLossError {
 func lockedBlock(l Lock, b *blockValue) *DataLossError {
 	if own := (Lock{Height: b.ref.Height, Size: b.ref.Size, Root: b.ref.Root}); l != own {
 		lost := tableMeta.damage(keyTip, fmt.Sprintf("the lock on height %d is of size %d, the block's size is %d", l.Height, l.Size, own.Size))
-		lost.Height, lost.Want, lost.Got = int64(l.Height), own.Root, l.Root //nolint:gosec // G115: shown to people only.
+		lost.Height, lost.Want, lost.Got = int64(l.Height), own.Root, l.Root
 		return lost
 	}
 	return nil
