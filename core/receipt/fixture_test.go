@@ -14,7 +14,7 @@ import (
 // package audit of the sandbox tests with real modules.
 func algorithm() receipttest.Algorithm {
 	return receipttest.Algorithm{
-		Module: []byte("a module that sums"), FuelLimit: 1_000_000, Parameters: []int64{7},
+		Module: []byte("a module that sums"), Parameters: []int64{7},
 		Schema: approval.Schema{
 			Parameters: []approval.Field{{Name: "offset", Unit: "1", Scale: 0}},
 			Values:     []approval.Field{{Name: "sum", Unit: "km/h", Scale: -3}, {Name: "direction", Unit: "1", Scale: 0}},
@@ -70,15 +70,18 @@ func (liar) Run(_, input []byte, fuelLimit uint64) ([]byte, uint64, error) {
 }
 
 // ledger has two meters. Both rolled their key over: the first between its
-// second and third sample, the second after its only one. It returns the indices of their measurements.
+// second and third sample, the second after its only one. It returns the
+// indices of their measurements.
 func ledger(t testing.TB) (n *receipttest.Network, first, second []uint64) {
 	n = receipttest.Found(t, algorithm())
-	n.RegisterMeter("m-1")
-	n.RegisterMeter("m-2")
-	first = n.Measure(receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(900, 5)}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(3, 5)})
-	second = n.Measure(receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5), Endorsers: []string{"alpha", "gamma"}})
+	n.Register("m-1")
+	n.Register("m-2")
+	first = n.Measure([]int{0, 1},
+		receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(900, 5)},
+		receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(3, 5)})
+	second = n.Measure([]int{0, 2}, receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5)})
 	n.RollOver("m-1")
 	n.RollOver("m-2")
-	first = append(first, n.Measure(receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(700, 4)})...)
+	first = append(first, n.Measure([]int{0, 1}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(700, 4)})...)
 	return n, first, second
 }

@@ -3,12 +3,14 @@ package receipt_test
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/receipt"
-	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
 	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
 )
@@ -66,7 +68,7 @@ func strangers(t *testing.T) *trust.Bundle {
 	for _, w := range own.Witnesses {
 		replicas = append(replicas, w.Key)
 	}
-	policy, err := tlog.NewQuorumPolicy(logs, replicas, receipttest.Quorum)
+	policy, err := tlog.NewQuorumPolicy(logs, replicas, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,39 +132,53 @@ func TestB2_EveryFlippedBitUnderTheBase64IsRefused(t *testing.T) {
 
 func TestB2_SurplusCosignatureIsRefused(t *testing.T) {
 	n, first, _ := ledger(t)
-	certificate := n.Newest()
-	log, all := n.Cosign(certificate.Checkpoint, receipttest.Organisations...)
-	if len(certificate.Cosignatures) != receipttest.Quorum || len(all) != 4 {
-		t.Fatalf("%d and %d cosignatures", len(certificate.Cosignatures), len(all))
+	c := n.Newest().Checkpoint
+	log, err := tlog.SignLog(n.Replicas[0].Log, c)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, cosignatures := range map[string][]tlog.Cosignature{"surplus": all, "too few": all[:2]} {
-		other, err := tlog.NewCertificate(certificate.Checkpoint, log, cosignatures)
+	var all []tlog.Cosignature
+	for _, r := range n.Replicas {
+		s, err := tlog.Cosign(r.Cosigner, state.CosignerName(c.Origin, r.ID), c, statetest.GenesisUnix)
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaf, _ := n.Record(first[0])
-		text, err := receipt.Build(leaf, first[0], n.Path(first[0]), other)
+		all = append(all, s)
+	}
+	leaf, path := n.Store.Leaves[first[0]], n.Path(first[0])
+	verdict := func(cosignatures []tlog.Cosignature) receipt.Report {
+		other, err := tlog.NewCertificate(c, log, cosignatures)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, report := receipt.Verify(text, n.Trust()); report.Step(receipt.StepCertificate).Verdict != receipt.Refuted {
-			t.Errorf("%s:\n%s", name, report.String())
-		}
-		// A surplus cosignature offered together with a flipped one.
-		other.Cosignatures[0].Bytes[3] ^= 4
-		proof, err := tlog.NewProof(leaf, first[0], n.Path(first[0]), other)
+		text, err := receipt.Build(leaf, first[0], path, other)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, report := receipt.Verify(proof.Text(), n.Trust()); report.Verdict != receipt.Refuted {
-			t.Errorf("%s, one flipped:\n%s", name, report.String())
+		_, report := receipt.Verify(text, n.Trust())
+		return report
+	}
+	if report := verdict(all[:3]); report.Verdict != receipt.Verified {
+		t.Errorf("three of four:\n%s", report.String())
+	}
+	for name, cosignatures := range map[string][]tlog.Cosignature{"four": all, "two": all[:2]} {
+		if report := verdict(cosignatures); report.Step(receipt.StepCertificate).Verdict != receipt.Refuted {
+			t.Errorf("%s of four:\n%s", name, report.String())
+		}
+	}
+	// A surplus cosignature does not make up for a flipped one, wherever the bit is.
+	for bit := range 8 * signature.Size {
+		flipped := slices.Clone(all)
+		flipped[1].Bytes[bit/8] ^= 1 << (bit % 8)
+		if report := verdict(flipped); report.Verdict != receipt.Refuted {
+			t.Fatalf("four of four, bit %d of one flipped:\n%s", bit, report.String())
 		}
 	}
 }
 
 func TestBuildRefusesWhatWouldNotVerify(t *testing.T) {
 	n, first, _ := ledger(t)
-	leaf, _ := n.Record(first[0])
+	leaf := n.Store.Leaves[first[0]]
 	path := n.Path(first[0])
 	if _, err := receipt.Build(leaf, first[0]+1, path, n.Newest()); err == nil {
 		t.Error("another index")
@@ -173,7 +189,7 @@ func TestBuildRefusesWhatWouldNotVerify(t *testing.T) {
 	if _, err := receipt.Build(leaf, first[0], path, nil); err == nil {
 		t.Error("no certificate")
 	}
-	statement, _ := n.Record(0)
+	statement := n.Store.Leaves[0]
 	if _, err := receipt.Build(statement, 0, n.Path(0), n.Newest()); err == nil {
 		t.Error("a statement")
 	}

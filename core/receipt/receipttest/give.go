@@ -9,81 +9,68 @@ import (
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
-// Newest is the newest certificate.
-func (n *Network) Newest() *tlog.Certificate { return n.Blocks[len(n.Blocks)-1].Certificate }
+// Newest is the certificate of the newest block.
+func (n *Network) Newest() *tlog.Certificate { return n.Certified(n.Store.Head().Height) }
+
+// nodeMap is a tree's nodes.
+type nodeMap map[tlog.NodeID]digest.Digest
+
+func (m nodeMap) Node(id tlog.NodeID) (digest.Digest, error) { return m[id], nil }
 
 // Path is the inclusion proof of a leaf in the newest tree.
 func (n *Network) Path(index uint64) []digest.Digest {
-	n.t.Helper()
-	path, err := tlog.InclusionProof(n, index, n.tree.Size())
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	n.TB.Helper()
+	nodes := nodeMap{}
+	tlog.NewRange().AppendVisit(n.Store.Hashes, func(id tlog.NodeID, h digest.Digest) { nodes[id] = h })
+	path, err := tlog.InclusionProof(nodes, index, uint64(len(n.Store.Hashes)))
+	n.must(err)
 	return path
 }
 
 // Receipt is the receipt of a measurement under the newest certificate.
 func (n *Network) Receipt(index uint64) []byte {
-	n.t.Helper()
-	text, err := receipt.Build(n.leaves[index], index, n.Path(index), n.Newest())
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	n.TB.Helper()
+	text, err := receipt.Build(n.Store.Leaves[index], index, n.Path(index), n.Newest())
+	n.must(err)
 	return text
 }
 
 // Prove is any leaf as an item of a bundle.
 func (n *Network) Prove(index uint64) *recordv1.ProvenRecord {
-	return receipt.Prove(n.leaves[index], index, n.Path(index))
+	n.TB.Helper()
+	return receipt.Prove(n.Store.Leaves[index], index, n.Path(index))
 }
 
 // Bundle is the bundle of a measurement, without the module.
 func (n *Network) Bundle(index uint64) *recordv1.Bundle {
-	n.t.Helper()
-	m, err := receipt.ParseMeasurement(n.leaves[index])
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	meter, err := state.GetMeter(n, m.Sample.MeterID)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	algorithm, err := state.GetAlgorithm(n, m.Claim.Algorithm)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	config, err := state.GetConfig(n)
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	n.TB.Helper()
+	m, err := receipt.ParseMeasurement(n.Store.Leaves[index])
+	n.must(err)
+	meter, err := state.GetMeter(n.Store, m.Sample.MeterID)
+	n.must(err)
+	algorithm, err := state.GetAlgorithm(n.Store, m.Claim.Algorithm)
+	n.must(err)
+	config, err := state.GetConfig(n.Store)
+	n.must(err)
 	b := &recordv1.Bundle{
 		Receipt: n.Receipt(index), Registration: n.Prove(meter.GetRegistrationIndex()),
 		Approval: n.Prove(algorithm.GetApprovalIndex()), Config: n.Prove(config.Index),
+		RawVector: n.raw[index],
 	}
-	for i := index; ; i-- {
-		if record.Digest(n.leaves[i]) == m.EndorsementSet {
-			b.EndorsementSet = n.Prove(i)
-			break
-		}
+	set := index
+	for record.Digest(n.Store.Leaves[set]) != m.EndorsementSet {
+		set--
 	}
-	set, err := record.Parse(b.GetEndorsementSet().GetRecord())
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	for _, e := range set.GetEndorsementSet().GetEndorsements() {
-		node, err := state.GetNode(n, e.GetNodeId())
-		if err != nil {
-			n.t.Fatal(err)
-		}
+	b.EndorsementSet = n.Prove(set)
+	r, err := record.Parse(n.Store.Leaves[set])
+	n.must(err)
+	for _, e := range r.GetEndorsementSet().GetEndorsements() {
+		node, err := state.GetNode(n.Store, e.GetNodeId())
+		n.must(err)
 		b.Nodes = append(b.Nodes, n.Prove(node.GetRegistrationIndex()))
 	}
 	for _, k := range meter.GetKeys()[1:] {
 		b.Rollovers = append(b.Rollovers, n.Prove(k.GetIndex()))
-	}
-	for _, block := range n.Blocks {
-		if index >= block.Ref.FirstIndex && index < block.Ref.Size {
-			b.RawVector = block.Raw[int(index-block.Ref.FirstIndex)]
-		}
 	}
 	return b
 }
