@@ -89,12 +89,12 @@ func (c Config) withDefaults() (Config, error) {
 	fault(c.MaxInFlight < 0, "MaxInFlight is %d", c.MaxInFlight)
 	fault(c.FirstCounter > 1 && c.Previous.IsZero(), "FirstCounter is %d without Previous; only a meter's first sample has none", c.FirstCounter)
 	if c.Signer == nil {
-		faults = append(faults, errors.New("Signer is not given"))
+		faults = append(faults, errors.New("no Signer is given"))
 	} else if err := checkSigner(c.Signer); err != nil {
-		faults = append(faults, fmt.Errorf("Signer: %w", err))
+		faults = append(faults, fmt.Errorf("the Signer: %w", err))
 	}
 	if c.Trust == nil {
-		faults = append(faults, errors.New("Trust is not given"))
+		faults = append(faults, errors.New("no Trust is given"))
 	} else if err := tlog.CheckOrigin(c.Trust.Origin(), c.NetworkID); err != nil {
 		faults = append(faults, fmt.Errorf("trust bundle and NetworkID: %w", err))
 	}

@@ -116,7 +116,7 @@ func readRows(r io.Reader, options ImportOptions) ([]row, error) {
 	var rows []row
 	for first := true; ; first = false {
 		fields, err := in.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -119,15 +120,32 @@ func (n *notary) receipt(request *ingestv1.SubmitRequest) ([]byte, error) {
 	if old, ok := n.done[s.Digest]; ok {
 		return old, nil
 	}
-	leaf, err := record.Encode(&recordv1.Record{Body: &recordv1.Record_Measurement{Measurement: &recordv1.Measurement{
-		Header: request.GetHeader(), Signature: request.GetSignature(),
-	}}})
+	leaf, err := measurement(request, s)
 	if err != nil {
 		return nil, err
 	}
 	text, err := n.prove(leaf)
 	n.done[s.Digest] = text
 	return text, err
+}
+
+// measurement is a well-formed leaf; what it names besides the sample is made
+// up, for a receipt does not prove it.
+func measurement(request *ingestv1.SubmitRequest, s *sample.Sample) ([]byte, error) {
+	some := digest.Of(digest.Statement, []byte("made up"))
+	c := claim.Claim{
+		NetworkID: s.NetworkID, Sample: s.Digest, Algorithm: some, Registration: some,
+		ProfileVersion: claim.ProfileVersion, FuelLimit: 2, FuelUsed: 1, Input: some,
+		Result: make([]byte, 8), // valid, without values
+	}
+	b, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return record.Encode(&recordv1.Record{Body: &recordv1.Record_Measurement{Measurement: &recordv1.Measurement{
+		Header: request.GetHeader(), Signature: request.GetSignature(), Claim: b, EndorsementSet: some[:],
+		Approval: some[:], Config: some[:], Disposition: recordv1.Disposition_DISPOSITION_ON_TIME,
+	}}})
 }
 
 // prove appends a leaf and proves it.
@@ -208,7 +226,7 @@ func startGateway(t testing.TB, n *notary) *gateway {
 	g.address = listener.Addr().String()
 	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})))
 	ingestv1.RegisterIngestServiceServer(server, g)
-	go server.Serve(listener) //nolint:errcheck // ends with Stop.
+	go server.Serve(listener) // ends with Stop
 	t.Cleanup(server.Stop)
 	return g
 }

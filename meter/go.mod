@@ -9,6 +9,7 @@ require (
 )
 
 require (
+	github.com/lacre-metrology/lacre/algorithms v0.0.0 // indirect
 	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a // indirect
 	github.com/transparency-dev/merkle v0.0.2 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
@@ -20,8 +21,7 @@ require (
 )
 
 replace (
+	github.com/lacre-metrology/lacre/algorithms => ../algorithms
 	github.com/lacre-metrology/lacre/core => ../core
 	github.com/lacre-metrology/lacre/gen => ../gen
 )
-
-replace github.com/lacre-metrology/lacre/algorithms => ../algorithms

@@ -41,19 +41,19 @@ import (
 
 // The errors that callers tell apart, besides *reason.Error and *RefusedError.
 var (
-	// ErrOutboxFull: the sample was not stored; nothing was overwritten.
+	// ErrOutboxFull says: the sample was not stored; nothing was overwritten.
 	ErrOutboxFull = outbox.ErrFull
-	// ErrDamaged: stored bytes are not what was written; Open cannot continue the
+	// ErrDamaged says: stored bytes are not what was written; Open cannot continue the
 	// chain, or a sample was set aside.
 	ErrDamaged = outbox.ErrDamaged
-	// ErrLocked: the directory is open already.
+	// ErrLocked says: the directory is open already.
 	ErrLocked = outbox.ErrLocked
-	// ErrClosed: the meter was closed.
+	// ErrClosed says: the meter was closed.
 	ErrClosed = errors.New("meter is closed")
-	// ErrNoKnownBlock: a new meter has never reached a gateway, and so cannot say
+	// ErrNoKnownBlock says: a new meter has never reached a gateway, and so cannot say
 	// that its sample is younger than any block.
 	ErrNoKnownBlock = errors.New("no certified block is known yet")
-	// ErrUnknownTicket: neither queue, receipts nor refused store hold the sample.
+	// ErrUnknownTicket says: neither queue, receipts nor refused store hold the sample.
 	ErrUnknownTicket = errors.New("sample is not known to this outbox")
 )
 
@@ -224,7 +224,7 @@ func (m *Meter) store(c Capture, raw []byte) (Ticket, int64, error) {
 		Counter: head.Counter + 1, Previous: head.Digest,
 		CapturedAtUnixNano: c.CapturedAt.UnixNano(), ClockSync: c.ClockSync,
 		KnownHeight: block.Height, KnownBlock: block.Header,
-		Channels: m.config.Channels, SamplesPerChannel: uint32(len(c.Channels[0])), //nolint:gosec // G115: vector.Encode bounds it.
+		Channels: m.config.Channels, SamplesPerChannel: uint32(len(c.Channels[0])), // vector.Encode bounds it
 		SampleRateMillihertz: m.config.SampleRateMillihertz, Encoding: c.Encoding,
 		RawDigest: sample.DigestRaw(raw), Evidence: c.Evidence, StatusFlags: c.StatusFlags,
 	}

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -155,7 +156,7 @@ func stored(t *testing.T, m *Meter, n *notary) (counters []uint64, samples []*sa
 		if s.Counter != r.Counter || s.Digest != r.Sample {
 			t.Errorf("receipt %d, %s certifies %d, %s", r.Counter, r.Sample.Short(), s.Counter, s.Digest.Short())
 		}
-		if text, err := os.ReadFile(r.Path); err != nil || string(text) != string(r.Text) {
+		if text, err := os.ReadFile(r.Path); err != nil || !bytes.Equal(text, r.Text) {
 			t.Errorf("%s: %v", r.Path, err)
 		}
 		counters, samples, signatures = append(counters, r.Counter), append(samples, s), append(signatures, parsed.GetMeasurement().GetSignature())
@@ -239,7 +240,7 @@ func TestAnswersMayComeInAnyOrder(t *testing.T) {
 			return []*ingestv1.SubmitResponse{stranger}, err // an answer to what was never asked says nothing
 		}
 		slices.Reverse(held)
-		now := append(held, held[0]) // and one of them twice
+		now := append(slices.Clone(held), held[0]) // and one of them twice
 		held = nil
 		return now, nil
 	}

@@ -104,10 +104,10 @@ func (s *schedule) pop() (*item, time.Duration) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for len(s.waiting.items) > 0 && !s.waiting.items[0].notBefore.After(now) {
-		heap.Push(&s.ready, heap.Pop(&s.waiting))
+		heap.Push(&s.ready, s.waiting.next())
 	}
 	if len(s.ready.items) > 0 && s.room(s.ready.items[0].size) {
-		return heap.Pop(&s.ready).(*item), 0
+		return s.ready.next(), 0
 	}
 	if len(s.waiting.items) > 0 {
 		return nil, s.waiting.items[0].notBefore.Sub(now)
@@ -218,6 +218,12 @@ func (s *schedule) stalled() (unanswered, unprogressed time.Duration) {
 	return unanswered, unprogressed
 }
 
+// next removes the least item; there must be one.
+func (h *itemHeap) next() *item {
+	it, _ := heap.Pop(h).(*item)
+	return it
+}
+
 // itemHeap implements heap.Interface.
 type itemHeap struct {
 	items []*item
@@ -227,7 +233,10 @@ type itemHeap struct {
 func (h *itemHeap) Len() int           { return len(h.items) }
 func (h *itemHeap) Less(i, j int) bool { return h.less(h.items[i], h.items[j]) }
 func (h *itemHeap) Swap(i, j int)      { h.items[i], h.items[j] = h.items[j], h.items[i] }
-func (h *itemHeap) Push(x any)         { h.items = append(h.items, x.(*item)) }
+func (h *itemHeap) Push(x any) {
+	it, _ := x.(*item) // heap.Push is called with items only
+	h.items = append(h.items, it)
+}
 func (h *itemHeap) Pop() any {
 	last := h.items[len(h.items)-1]
 	h.items[len(h.items)-1] = nil

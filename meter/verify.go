@@ -7,7 +7,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
-	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -28,34 +28,22 @@ func newVerifier(bundle *trust.Bundle) *verifier {
 	return v
 }
 
-// measured verifies a receipt and gives the sample that it certifies: canonical
-// proof, certificate under the trust bundle, inclusion of the record, which is a
-// measurement of that sample.
-func (v *verifier) measured(receipt []byte) (*sample.Sample, error) {
-	proof, err := tlog.ParseProof(receipt)
-	if err != nil {
-		return nil, err
+// measured verifies a receipt (core/receipt, the one verifier) and gives the
+// sample that it certifies. The meter's signature is not judged there: the
+// sample's identity is that of what this meter signed.
+func (v *verifier) measured(text []byte) (*sample.Sample, error) {
+	r, report := receipt.Verifier{Trust: v.trust.Load(), Signatures: v.cache}.Receipt(text)
+	if report.Verdict != receipt.Verified {
+		return nil, fmt.Errorf("receipt is %v: %s", report.Verdict, report.Conclusion)
 	}
-	leaf, err := proof.VerifyRecord(v.cache, v.trust.Load())
-	if err != nil {
-		return nil, err
-	}
-	r, err := record.Parse(leaf)
-	if err != nil {
-		return nil, err
-	}
-	m := r.GetMeasurement()
-	if m == nil {
-		return nil, fmt.Errorf("record %d is a %T, not a measurement", proof.Index, r.GetBody())
-	}
-	return sample.Parse(m.GetHeader())
+	return r.Sample, nil
 }
 
 // receipt says whether it certifies this sample.
-func (v *verifier) receipt(receipt []byte, want digest.Digest) error {
-	s, err := v.measured(receipt)
+func (v *verifier) receipt(text []byte, want digest.Digest) error {
+	s, err := v.measured(text)
 	if err != nil {
-		return fmt.Errorf("receipt: %w", err)
+		return err
 	}
 	if s.Digest != want {
 		return fmt.Errorf("receipt certifies sample %s of %s, counter %d; asked for %s",
@@ -78,6 +66,6 @@ func (v *verifier) head(h *ingestv1.GetHeadResponse) (KnownBlock, error) {
 	if err != nil || d.IsZero() {
 		return KnownBlock{}, reason.New(reason.Malformed, "head %d: header digest has %d bytes, want %d, not all zero", h.GetHeight(), len(h.GetHeader()), digest.Size)
 	}
-	at := time.Unix(int64(c.MedianTime()), 0) //nolint:gosec // G115: cosignature times are at most 2^63-1.
+	at := time.Unix(int64(c.MedianTime()), 0) // cosignature times are at most 2^63-1
 	return KnownBlock{Height: h.GetHeight(), Header: d, CertifiedAt: at}, nil
 }

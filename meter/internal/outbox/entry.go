@@ -31,7 +31,7 @@ const magic = "lacre/outbox/v1\n"
 func (e *Entry) stem() []byte {
 	b := make([]byte, 0, len(magic)+2+len(e.Sample.Bytes)+signature.Size+sha256.Size)
 	b = append(b, magic...)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(e.Sample.Bytes))) //nolint:gosec // G115: at most sample.MaxHeaderBytes.
+	b = binary.BigEndian.AppendUint16(b, uint16(len(e.Sample.Bytes))) // at most sample.MaxHeaderBytes
 	b = append(b, e.Sample.Bytes...)
 	b = append(b, e.Signature...)
 	sum := sha256.Sum256(b)
@@ -55,7 +55,7 @@ func parseStem(b []byte) (*Entry, []byte, error) {
 		return nil, nil, fmt.Errorf("the file has %d bytes, a header of %d does not fit", len(b), size)
 	}
 	if sum := sha256.Sum256(b[:end]); !bytes.Equal(sum[:], b[end:end+sha256.Size]) {
-		return nil, nil, fmt.Errorf("header has checksum %x.., the file says %x..", sum[:4], b[end:end+4])
+		return nil, nil, fmt.Errorf("header has checksum %x, the file says %x", sum[:4], b[end:end+4])
 	}
 	s, err := sample.Parse(b[len(magic)+2 : end-signature.Size])
 	if err != nil {
@@ -71,7 +71,10 @@ func parseEntry(b []byte) (*Entry, error) {
 		return nil, err
 	}
 	e.RawVector = raw
-	return e, e.checkRaw()
+	if err := e.checkRaw(); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 func (e *Entry) checkRaw() error {

@@ -41,7 +41,7 @@ type Dir struct {
 	lock *os.File // owned until Close
 }
 
-// ErrLocked: another process, or this one, has the directory open already.
+// ErrLocked says that another process, or this one, has the directory open already.
 var ErrLocked = errors.New("outbox directory is in use")
 
 // OpenDir creates the directory if need be and locks it.
@@ -49,7 +49,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("outbox directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // G304: the path is the owner's configuration.
+	lock, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("outbox lock: %w", err)
 	}

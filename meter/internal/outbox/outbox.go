@@ -44,11 +44,11 @@ import (
 
 // The errors that callers tell apart.
 var (
-	// ErrFull: the sample does not fit; nothing was overwritten.
+	// ErrFull says: the sample does not fit; nothing was overwritten.
 	ErrFull = errors.New("outbox is full")
-	// ErrDamaged: stored bytes are not what was written.
+	// ErrDamaged says: stored bytes are not what was written.
 	ErrDamaged = errors.New("outbox is damaged")
-	// ErrNotPending: no such sample in the queue.
+	// ErrNotPending says: no such sample in the queue.
 	ErrNotPending = errors.New("sample is not in the outbox's queue")
 )
 

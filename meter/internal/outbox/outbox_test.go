@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -316,7 +317,7 @@ func (w *world) check() {
 		}
 	}
 	for counter := range w.receipts {
-		if b, err := w.o.Receipt(counter); err != nil || string(b) != string(receiptOf(counter)) {
+		if b, err := w.o.Receipt(counter); err != nil || !bytes.Equal(b, receiptOf(counter)) {
 			w.t.Errorf("receipt %d: %q, %v", counter, b, err)
 		}
 	}
@@ -464,7 +465,7 @@ func FuzzParseEntry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again := append(e.stem(), e.RawVector...); string(again) != string(b) {
+		if again := append(e.stem(), e.RawVector...); !bytes.Equal(again, b) {
 			t.Error("a file was read that is not what would be written")
 		}
 	})
