@@ -226,6 +226,9 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		return nil, err
 	}
 	opened = append(opened, s.peers.Close)
+	if err := s.resume(); err != nil {
+		return nil, err
+	}
 	if err := s.openServer(origin); err != nil {
 		return nil, err
 	}
@@ -271,17 +274,17 @@ func (s *Service) openLedger() (origin string, err error) {
 		head := s.machine.Head()
 		return head.Block.Height, head.MaxUncertified
 	}, s.log)
-	return origin, s.resume(certified.Block.Height)
+	return origin, nil
 }
 
 // resume tells the collector of the blocks that are applied and not certified,
 // and of this replica's own newest cosignature, in its exact bytes.
-func (s *Service) resume(certified uint64) error {
+func (s *Service) resume() error {
 	own, err := s.machine.OwnCosignature()
 	if err != nil {
 		return err
 	}
-	for height := certified; height <= s.machine.Head().Block.Height; height++ {
+	for height := s.collector.Newest().Block.Height; height <= s.machine.Head().Block.Height; height++ {
 		block, _, err := s.store.Block(height)
 		if err != nil {
 			return err

@@ -221,7 +221,7 @@ func (c *Collector) Wait(ctx context.Context, height uint64) (Certified, error) 
 		c.mu.Lock()
 		newest, changed := c.newest, c.announced
 		c.mu.Unlock()
-		if newest.Block.Height >= height {
+		if newest.Block.Height >= height && len(newest.Text) > 0 {
 			return newest, nil
 		}
 		select {

@@ -47,7 +47,7 @@ type Signer struct {
 	cosigner crypto.Signer // Ed25519
 	log      crypto.Signer // Ed25519; carries no trust of its own
 	clock    func() time.Time
-	quiet    uint64       // signs nothing up to this height (C7)
+	first    uint64       // signs nothing below this height (C7)
 	lock     storage.Lock // zero before the first cosignature
 }
 
@@ -58,7 +58,7 @@ func NewSigner(origin, name string, cosigner, log crypto.Signer, clock func() ti
 
 // KeepQuiet makes the signer sign nothing up to a height. It is called once,
 // before anything is applied, when rule C7 asks for it.
-func (s *Signer) KeepQuiet(height uint64) { s.quiet = height }
+func (s *Signer) KeepQuiet(height uint64) { s.first = height + 1 }
 
 // Sign cosigns the block, or returns nil while rule C7 keeps the replica quiet.
 // A violation of C1 is DATA_LOSS: this replica's disk and its past disagree.
@@ -77,7 +77,7 @@ func (s *Signer) Sign(block state.BlockRef, rootAt RootAt) (*Signed, error) {
 				root.Short(), s.lock.Size, s.lock.Root.Short())
 		}
 	}
-	if block.Height <= s.quiet {
+	if block.Height < s.first {
 		return nil, nil
 	}
 	signed, err := s.sign(block)

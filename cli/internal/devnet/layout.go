@@ -1,0 +1,137 @@
+// Package devnet lays out and runs a whole network on this machine: four
+// organisations with a replica each, three of them endorsing, a gateway and the
+// approval service. The nodes share one process for convenience; each is made
+// from its own configuration file, and nothing passes between them except over
+// gRPC and TLS sockets on loopback.
+//
+//	DIR/network.json      who and where everybody is, without secrets
+//	DIR/genesis           the genesis file
+//	DIR/trust             the verifier's trust bundle
+//	DIR/keys/*.pem        root keys of the organisations, the notified body's and
+//	                      the manufacturer's: offline in a real network
+//	DIR/nodes/ID/         keys, configuration and data of a node
+//	DIR/meters/ID/        key and outbox of a meter
+package devnet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+// The parties of a development network. None of them is a real organisation.
+const (
+	NetworkName  = "dev.lacre"
+	NotifiedBody = "notified-body"
+	Manufacturer = "example-manufacturer"
+	Gateway      = "gateway"
+	Approval     = "approval"
+)
+
+// organisations each run a replica; the endorsing ones an endorser as well.
+var organisations = []struct {
+	id        string
+	endorsing bool
+}{
+	{"authority", false}, {"institute", true}, {"operator", true}, {"university", true},
+}
+
+// EndorsingOrganisations are those that run an endorser.
+func EndorsingOrganisations() []string {
+	var ids []string
+	for _, o := range organisations {
+		if o.endorsing {
+			ids = append(ids, o.id)
+		}
+	}
+	return ids
+}
+
+// Node is one node of the network, as network.json shows it.
+type Node struct {
+	ID           string        `json:"id"`
+	Organisation string        `json:"organisation"`
+	Role         recordv1.Role `json:"role"`
+	Address      string        `json:"address"`
+	RaftAddress  string        `json:"raft_address,omitempty"`
+	SPKI         string        `json:"spki"`
+}
+
+// Network is the content of network.json.
+type Network struct {
+	Dir       string `json:"-"`
+	Name      string `json:"name"`
+	NetworkID string `json:"network_id"`
+	Nodes     []Node `json:"nodes"`
+}
+
+// ByRole lists the nodes with a role, in order.
+func (n *Network) ByRole(role recordv1.Role) []Node {
+	var nodes []Node
+	for _, node := range n.Nodes {
+		if node.Role == role {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// Node finds a node by id.
+func (n *Network) Node(id string) (Node, error) {
+	for _, node := range n.Nodes {
+		if node.ID == id {
+			return node, nil
+		}
+	}
+	return Node{}, fmt.Errorf("network %s has no node %q", n.Name, id)
+}
+
+// KeyPath is the file of an offline key: an organisation's, the notified
+// body's or the manufacturer's.
+func (n *Network) KeyPath(owner string) string {
+	return filepath.Join(n.Dir, "keys", owner+".pem")
+}
+
+// NodeDir holds a node's keys, configuration and data.
+func (n *Network) NodeDir(id string) string { return filepath.Join(n.Dir, "nodes", id) }
+
+// MeterDir holds a meter's key and outbox.
+func (n *Network) MeterDir(id string) string { return filepath.Join(n.Dir, "meters", id) }
+
+// TrustPath is the file of the trust bundle.
+func (n *Network) TrustPath() string { return filepath.Join(n.Dir, "trust") }
+
+func (n *Network) genesisPath() string { return filepath.Join(n.Dir, "genesis") }
+
+// Load reads the network in dir; fs.ErrNotExist when there is none.
+func Load(dir string) (*Network, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "network.json"))
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{Dir: dir}
+	if err := json.Unmarshal(b, n); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "network.json"), err)
+	}
+	return n, nil
+}
+
+// LoadOrCreate continues the network in dir, or makes one.
+func LoadOrCreate(dir string, now time.Time) (n *Network, created bool, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	n, err = Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		n, err = create(dir, now)
+		return n, true, err
+	}
+	return n, false, err
+}
