@@ -223,7 +223,7 @@ func signConfig(n *statetest.Network, c *recordv1.NetworkConfig) []byte {
 
 // joined replaces replica-03 by a newly registered replica-04 and applies the
 // configuration that says so.
-func joined(t *testing.T, n *statetest.Network) (joining statetest.Replica) {
+func joined(t testing.TB, n *statetest.Network) (joining statetest.Replica) {
 	t.Helper()
 	joining = statetest.NewReplica("replica-04", "org-03")
 	n.Accept(n.Sign(n.Registration(joining.Node, 1, [32]byte{}), statetest.Root("org-03")))

@@ -1,0 +1,448 @@
+package state_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/tlog"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+)
+
+// history is a ledger with every kind of record, gaps, late samples, refusals,
+// several submissions in a block, blocks without new certificates and a change
+// of the configuration.
+func history(t testing.TB) *statetest.Network {
+	t.Helper()
+	n, m := ready(t)
+	other := n.RegisterWith("meter-2", statetest.P256Key("m2"))
+	submit := func(batches ...*statetest.Batch) {
+		t.Helper()
+		b := n.Begin()
+		for _, batch := range batches {
+			if _, err := b.Submit(statetest.Parse(batch.Records(), batch.Raw)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.Apply(b)
+	}
+	a, b, c, d := m.Capture(), m.Capture(), m.Capture(), m.Capture()
+	x, y := other.Capture(), other.Capture()
+	submit(n.Batch(a, d, x), n.Batch(c), n.Batch(a)) // a gap, and a duplicate
+	n.NowUnix += 5
+	submit(n.Batch(b, y))
+	forged := m.Capture()
+	forged.Signature[0] ^= 1
+	submit(n.Batch(forged))
+	n.Accept(equivocation(n, m, nil))
+	n.Accept(status(n, m, recordv1.MeterAction_METER_ACTION_SUSPEND, n.NowUnix*second))
+	empty, err := state.BeginEmpty(n.Store, n.Store.Head(), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Apply(empty)
+	joining := joined(t, n)
+	old := n.Replicas
+	n.Replicas = append(old[:4:4], joining)
+	n.Apply(n.Begin())
+	n.Replicas = []statetest.Replica{old[0], old[1], old[2], joining}
+	n.NowUnix += 200_000
+	n.Apply(n.Begin())
+	late := other.Capture(atNano(n.NowUnix*second-100_000*second), knowsGenesis(n))
+	batch := n.Batch(late)
+	batch.Measurements[0].Disposition = recordv1.Disposition_DISPOSITION_LATE
+	submit(batch)
+	return n
+}
+
+func replayAll(n *statetest.Network, raw func(leaf int) (state.RawVector, bool)) (*statetest.Store, error) {
+	s := statetest.NewStore()
+	for height := range n.Store.Blocks {
+		leaves := n.Store.BlockLeaves(uint64(height))
+		var sealed *state.Sealed
+		var err error
+		if height == 0 {
+			sealed, err = state.ReplayGenesis(leaves, state.Options{})
+		} else {
+			sealed, err = state.Replay(s, s.Head(), state.Options{}, leaves, raw)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Apply(sealed)
+	}
+	return s, nil
+}
+
+func TestReplayRebuildsEveryBlock(t *testing.T) {
+	n := history(t)
+	s, err := replayAll(n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Digest() != n.Store.Digest() || s.Head() != n.Store.Head() {
+		t.Errorf("replay ends in %+v with state %s, the ledger in %+v with %s", s.Head(), s.Digest().Short(), n.Store.Head(), n.Store.Digest().Short())
+	}
+}
+
+// Whichever byte of a block is altered, replay does not accept the block as the
+// one that the tree has.
+func TestReplayFindsAlteredLeaves(t *testing.T) {
+	n := history(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	t.Log("seed 1, 2")
+	s := statetest.NewStore()
+	genesis, err := state.ReplayGenesis(n.Store.BlockLeaves(0), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Apply(genesis)
+	for height := 1; height < len(n.Store.Blocks); height++ {
+		head, leaves := s.Head(), n.Store.BlockLeaves(uint64(height))
+		for range 12 {
+			altered := make([][]byte, len(leaves))
+			copy(altered, leaves)
+			i := random.IntN(len(leaves))
+			leaf := append([]byte(nil), leaves[i]...)
+			at, bit := random.IntN(len(leaf)), byte(1)<<random.IntN(8)
+			leaf[at] ^= bit
+			altered[i] = leaf
+			sealed, err := state.Replay(s, head, state.Options{}, altered, nil)
+			if err != nil {
+				continue
+			}
+			// A P-256 or header signature cannot be altered and still verify; so an
+			// accepted replay would be another block with this one's header.
+			t.Fatalf("block %d: leaf %d altered at byte %d by %#x and still replayed: %+v", height, i, at, bit, sealed.Ref)
+		}
+		sealed, err := state.Replay(s, head, state.Options{}, leaves, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Apply(sealed)
+	}
+}
+
+func TestReplayNamesTheLeaf(t *testing.T) {
+	n, m := ready(t)
+	n.AcceptCaptures(m.Capture(), m.Capture(), m.Capture())
+	height := n.Store.Head().Height
+	s := n.Store.Clone()
+	leaves := s.BlockLeaves(height)
+	s.Blocks = s.Blocks[:height]
+	// As if an auditor's store ended one block earlier.
+	before := statetest.NewStore()
+	for h := range s.Blocks {
+		var sealed *state.Sealed
+		var err error
+		if h == 0 {
+			sealed, err = state.ReplayGenesis(s.BlockLeaves(0), state.Options{})
+		} else {
+			sealed, err = state.Replay(before, before.Head(), state.Options{}, s.BlockLeaves(uint64(h)), nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		before.Apply(sealed)
+	}
+	wrong := func(leaf int) (state.RawVector, bool) {
+		return state.RawVector{Digest: stranger}, leaf == 2
+	}
+	var replay *state.ReplayError
+	if _, err := state.Replay(before, before.Head(), state.Options{}, leaves, wrong); !errors.As(err, &replay) || replay.Leaf != 2 || replay.Height != height {
+		t.Errorf("the raw vector of leaf 2 is wrong and the error is %v", err)
+	}
+	swapped := [][]byte{leaves[0], leaves[2], leaves[1], leaves[3], leaves[4]}
+	if _, err := state.Replay(before, before.Head(), state.Options{}, swapped, nil); !errors.As(err, &replay) {
+		t.Errorf("leaves in another order: %v", err)
+	}
+	missing := [][]byte{leaves[0], leaves[1], leaves[2], leaves[4]}
+	if _, err := state.Replay(before, before.Head(), state.Options{}, missing, nil); !errors.As(err, &replay) || replay.Leaf != 3 {
+		t.Errorf("a leaf left out: %v", err)
+	}
+	for name, none := range map[string][][]byte{"no leaf": nil, "no header": leaves[:4], "no record": {[]byte("x")}} {
+		if _, err := state.Replay(before, before.Head(), state.Options{}, none, nil); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// S6: a follower of statements and headers alone arrives at the same standing of
+// nodes, algorithms and meters, and notices a statement withheld.
+func TestS6_FollowerSeesAllStatements(t *testing.T) {
+	n := history(t)
+	follow := func(withhold int) (*statetest.Store, error) {
+		s := statetest.NewStore()
+		statement := 0
+		for height := range n.Store.Blocks {
+			leaves := n.Store.BlockLeaves(uint64(height))
+			if height == 0 {
+				sealed, err := state.ReplayGenesis(leaves, state.Options{})
+				if err != nil {
+					return nil, err
+				}
+				s.Apply(sealed)
+				continue
+			}
+			view := make([]state.Leaf, len(leaves))
+			for i, leaf := range leaves {
+				r, err := record.Parse(leaf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				view[i] = state.Leaf{Hash: tlog.LeafHash(leaf)}
+				if r.GetStatement() != nil {
+					if statement++; statement == withhold {
+						continue
+					}
+					view[i] = state.Leaf{Record: leaf}
+				}
+				if r.GetBlockHeader() != nil {
+					view[i] = state.Leaf{Record: leaf}
+				}
+			}
+			sealed, err := state.ReplayAdministrative(s, s.Head(), state.Options{}, view)
+			if err != nil {
+				return nil, err
+			}
+			s.Apply(sealed)
+		}
+		return s, nil
+	}
+	s, err := follow(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Head() != n.Store.Head() {
+		t.Errorf("follower's head is %+v, the ledger's %+v", s.Head(), n.Store.Head())
+	}
+	for _, prefix := range []string{state.KeyConfig, state.PrefixNode, state.PrefixAlgorithm, state.PrefixMeter} {
+		found := 0
+		for key, value := range n.Store.Values {
+			if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
+				found++
+				if string(s.Values[key]) != string(value) {
+					t.Errorf("%q differs at the follower", key)
+				}
+			}
+		}
+		if found == 0 {
+			t.Errorf("no value under %q", prefix)
+		}
+	}
+	for withhold := 1; withhold <= 5; withhold++ {
+		if _, err := follow(withhold); err == nil {
+			t.Errorf("statement %d was withheld unnoticed", withhold)
+		}
+	}
+}
+
+// One sequence of proposals gives one root and one state, however many blocks a
+// host builds before it stores them, and wherever it starts again.
+func TestOneLogManyBatchings(t *testing.T) {
+	type proposal struct {
+		height      uint64
+		certificate []byte
+		submissions [][2][][]byte
+	}
+	for seed := uint64(1); seed <= 4; seed++ {
+		random := rand.New(rand.NewPCG(seed, 7))
+		base, m := ready(t)
+		start := base.Store.Clone()
+		var proposals []proposal
+		for range 12 {
+			base.NowUnix += random.Int64N(3)
+			head := base.Store.Head()
+			p := proposal{height: head.Height, certificate: base.Certificate(head.Height)}
+			b := base.Begin()
+			for range random.IntN(3) {
+				var captures []*statetest.Capture
+				for range 1 + random.IntN(4) {
+					c := m.Capture()
+					switch random.IntN(6) {
+					case 0: // lost
+						continue
+					case 1:
+						c.Signature[9] ^= 1
+					}
+					captures = append(captures, c)
+				}
+				random.Shuffle(len(captures), func(i, j int) { captures[i], captures[j] = captures[j], captures[i] })
+				if len(captures) == 0 {
+					continue
+				}
+				batch := base.Batch(captures...)
+				s := [2][][]byte{batch.Records(), batch.Raw}
+				p.submissions = append(p.submissions, s)
+				if _, err := b.Submit(statetest.Parse(s[0], s[1])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			base.Apply(b)
+			proposals = append(proposals, p)
+		}
+		want := fmt.Sprint(base.Store.Head(), base.Store.Digest())
+		for range 5 {
+			s := start.Clone()
+			tree := tlog.NewRange()
+			tree.Append(s.Hashes...)
+			overlay, pending, head := state.NewOverlay(s), []*state.Sealed{}, s.Head()
+			flush := func() {
+				merged := overlay.Writes()
+				for _, sealed := range pending {
+					s.Apply(sealed)
+				}
+				for _, w := range merged {
+					if string(s.Values[string(w.Key)]) != string(w.Value) {
+						t.Fatalf("seed %d: merged write of %q is not the last", seed, w.Key)
+					}
+				}
+				overlay, pending = state.NewOverlay(s), nil
+			}
+			for _, p := range proposals {
+				b, err := state.Begin(overlay, head, state.Options{}, p.height, p.certificate)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, sub := range p.submissions {
+					if _, err := b.Submit(statetest.Parse(sub[0], sub[1])); err != nil {
+						t.Fatal(err)
+					}
+				}
+				sealed, err := b.Seal()
+				if err != nil {
+					t.Fatal(err)
+				}
+				tree.Append(sealed.LeafHashes...)
+				head = sealed.Complete(tree.Root())
+				overlay.Add(sealed, head)
+				pending = append(pending, sealed)
+				if random.IntN(3) == 0 {
+					flush()
+				}
+			}
+			flush()
+			if got := fmt.Sprint(s.Head(), s.Digest()); got != want {
+				t.Errorf("seed %d: this batching ends in %s, the first in %s", seed, got, want)
+			}
+		}
+	}
+}
+
+// A model of rule S3: samples of one honest meter, in any order, all become
+// leaves as long as gaps are few, and the chain says exactly what is missing.
+func TestS3_AnyOrderWithinTheLimit(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		random := rand.New(rand.NewPCG(seed, 11))
+		n, m := ready(t)
+		n.Verifier = yes{}
+		const total = 70 // three counter pages
+		captures := make([]*statetest.Capture, total)
+		for i := range captures {
+			captures[i] = m.Capture(atNano((n.NowUnix+int64(i/20))*second), knowsGenesis(n))
+		}
+		taken, refused := make([]bool, total+2), 0
+		b := n.Begin()
+		limit := int(n.Config.Limits.MaxMissingRanges)
+		for _, i := range random.Perm(total * 3) {
+			c := captures[i%total]
+			counter := c.Sample.Counter
+			batch := n.Batch(c)
+			outcomes, err := b.Submit(statetest.Parse(batch.Records(), batch.Raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := reason.Reason("")
+			if taken[counter] {
+				want = reason.Duplicate
+			} else {
+				taken[counter] = true
+				if gaps(taken) > limit {
+					taken[counter] = false
+					want = reason.TooManyGaps
+					refused++
+				}
+			}
+			if outcomes[1].Reason != want {
+				t.Fatalf("seed %d, counter %d: %q (%s), the model says %q", seed, counter, outcomes[1].Reason, outcomes[1].Detail, want)
+			}
+		}
+		// Send the rest in order, as an outbox does.
+		for _, c := range captures {
+			batch := n.Batch(c)
+			if _, err := b.Submit(statetest.Parse(batch.Records(), batch.Raw)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.Apply(b)
+		chain, err := state.GetMeterChain(n.Store, m.ID)
+		if err != nil || chain.GetNewestCounter() != total || len(chain.GetMissing()) != 0 {
+			t.Fatalf("seed %d: chain is %v (%v) after all were sent", seed, chain, err)
+		}
+		for i, c := range captures {
+			index, ok, err := state.IndexOf(n.Store, m.ID, uint64(i+1))
+			if err != nil || !ok {
+				t.Fatalf("seed %d: counter %d is not found (%v)", seed, i+1, err)
+			}
+			r, _ := record.Parse(n.Store.Leaves[index])
+			if s, err := sample.Parse(r.GetMeasurement().GetHeader()); err != nil || s.Digest != c.Sample.Digest {
+				t.Fatalf("seed %d: counter %d points to leaf %d, another sample", seed, i+1, index)
+			}
+		}
+		if refused == 0 && seed == 1 {
+			t.Error("the model never met the limit; it tests less than it should")
+		}
+	}
+}
+
+// gaps counts the missing ranges below the highest counter taken.
+func gaps(taken []bool) int {
+	n, open := 0, false
+	for counter := len(taken) - 1; counter >= 1; counter-- {
+		switch {
+		case taken[counter]:
+			open = true
+		case open && taken[counter+1]:
+			n++
+		}
+	}
+	return n
+}
+
+// S3: what does not fit its gap is equivocation or out of time.
+func TestS3_LateSamplesMustFitTheirGap(t *testing.T) {
+	n, m := ready(t)
+	at := func(s int64) func(*sample.Header) { return atNano((statetest.GenesisUnix + s) * second) }
+	known := knowsGenesis(n)
+	one := m.Capture(at(1), known)
+	two, three, four := m.Capture(at(2), known), m.Capture(at(3), known), m.Capture(at(4), known)
+	five := m.Capture(at(5), known)
+	n.AcceptCaptures(one, five)
+	peek := func(counter uint64, previous digest.Digest, change ...func(*sample.Header)) *statetest.Capture {
+		m.Counter, m.Previous = counter, previous
+		return m.Peek(append([]func(*sample.Header){at(int64(counter)), known}, change...)...)
+	}
+	refuseCapture(t, n, peek(4, three.Sample.Digest, flags(1)), reason.Equivocation) // not what five names
+	refuseCapture(t, n, peek(2, stranger), reason.Equivocation)                      // does not name one
+	refuseCapture(t, n, peek(3, two.Sample.Digest, at(0)), reason.TimeNotMonotonic)
+	refuseCapture(t, n, peek(3, two.Sample.Digest, at(6)), reason.TimeNotMonotonic)
+	refuseCapture(t, n, peek(6, stranger), reason.Equivocation) // does not name five
+	refuseCapture(t, n, peek(6, digest.Zero), reason.Malformed)
+	n.AcceptCaptures(three)
+	refuseCapture(t, n, peek(2, one.Sample.Digest, flags(1)), reason.Equivocation) // not what three names
+	refuseCapture(t, n, peek(4, stranger), reason.Equivocation)
+	refuseCapture(t, n, peek(2, one.Sample.Digest, at(4)), reason.TimeNotMonotonic)
+	n.AcceptCaptures(four, two)
+	chain, err := state.GetMeterChain(n.Store, m.ID)
+	if err != nil || len(chain.GetMissing()) != 0 {
+		t.Errorf("chain is %v (%v)", chain, err)
+	}
+	refuseCapture(t, n, two, reason.Duplicate)
+}
