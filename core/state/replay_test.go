@@ -59,6 +59,12 @@ func history(t testing.TB) *statetest.Network {
 	batch := n.Batch(late)
 	batch.Measurements[0].Disposition = recordv1.Disposition_DISPOSITION_LATE
 	submit(batch)
+	// The history is only worth what is in it.
+	for meter, want := range map[string]uint64{m.ID: 4, other.ID: 3} {
+		if chain, err := state.GetMeterChain(n.Store, meter); err != nil || chain.GetNewestCounter() != want || len(chain.GetMissing()) != 0 {
+			t.Fatalf("chain of %s is %v (%v), want %d samples", meter, chain, err, want)
+		}
+	}
 	return n
 }
 
