@@ -27,7 +27,7 @@ import (
 // patience bounds every wait; reaching it fails the test.
 const patience = 20 * time.Second
 
-func testContext(t *testing.T) context.Context {
+func testContext(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -67,7 +67,7 @@ func (r *registry) revoke(id string) {
 }
 
 // certificate makes a key and registers it for id, unless id is "".
-func (r *registry) certificate(t *testing.T, id string) tls.Certificate {
+func (r *registry) certificate(t testing.TB, id string) tls.Certificate {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -155,11 +155,12 @@ func (n *network) isolate(nodes ...string) {
 
 // cluster is a set of nodes in this process, over real TLS and raft-wal.
 type cluster struct {
-	t        *testing.T
+	t        testing.TB
 	registry *registry
 	network  *network
 	nodes    map[string]*node
 	tune     func(*Config)
+	alone    bool // one voter: nobody can be late
 }
 
 type node struct {
@@ -174,13 +175,14 @@ type node struct {
 	ended       chan error // the result of Run
 }
 
-func newCluster(t *testing.T, tune func(*Config), ids ...string) *cluster {
+func newCluster(t testing.TB, tune func(*Config), ids ...string) *cluster {
 	c := &cluster{
 		t:        t,
 		registry: &registry{nodes: make(map[string]string)},
 		network:  &network{addresses: make(map[string]string), conns: make(map[[2]string][]net.Conn)},
 		nodes:    make(map[string]*node),
 		tune:     tune,
+		alone:    len(ids) == 1,
 	}
 	var members []ordering.Member
 	for _, id := range ids {
@@ -233,6 +235,9 @@ func (c *cluster) config(n *node) Config {
 			}
 		},
 	}
+	if c.alone {
+		config.Timing = Timing{100 * time.Millisecond, 100 * time.Millisecond, 80 * time.Millisecond, 2 * time.Millisecond, 5 * time.Second}
+	}
 	if c.tune != nil {
 		c.tune(&config)
 	}
@@ -263,7 +268,7 @@ func (c *cluster) kill(id string) {
 }
 
 // end waits for a node's Run.
-func (n *node) end(t *testing.T) error {
+func (n *node) end(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-n.ended:

@@ -122,6 +122,10 @@ func (m *machine) Snapshot() (hraft.FSMSnapshot, error) {
 		return nil, errNotApplied
 	}
 	applied := m.applier.AppliedIndex()
+	if applied == 0 {
+		// So a snapshot never ends with entry 1, the first configuration.
+		return nil, errors.New("nothing is applied yet: no snapshot")
+	}
 	if m.delivered < applied {
 		return nil, fmt.Errorf("entries up to %d come again, so far up to %d: no snapshot yet", applied, m.delivered)
 	}

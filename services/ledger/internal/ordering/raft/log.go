@@ -25,6 +25,11 @@ type logStore interface {
 //     R2): a leader that asks for it contradicts what this node has applied, and
 //     the node stops with DATA_LOSS.
 //   - No entry leaves the log from its head before a snapshot covers it.
+//   - The log knows index and term of the last entry that the newest snapshot
+//     covers, as Raft asks (figure 13). The library forgets it once another entry
+//     follows: a leader that sends the next entry again, because an answer was
+//     lost, is then told that logs do not match, and falls back to sending a
+//     snapshot that points backwards, for ever.
 //   - A write that takes longer than the deadline ends the process (rule R3): the
 //     library keeps sending heartbeats while its disk hangs, so only the
 //     process's end lets another replica lead (hashicorp/raft#503, #612, #614).
@@ -51,6 +56,26 @@ func (g *guardedLog) Set(key, value []byte) error {
 
 func (g *guardedLog) SetUint64(key []byte, value uint64) error {
 	return g.write("write of term or vote", func() error { return g.logStore.SetUint64(key, value) })
+}
+
+// GetLog reads an entry. Of the one that the newest snapshot ends with, index
+// and term must do when the log has not kept it; nobody asks for more, since
+// entries are sent and applied only after one that precedes them was found, and
+// a snapshot never ends with the first entry of all (machine.Snapshot).
+func (g *guardedLog) GetLog(index uint64, log *hraft.Log) error {
+	err := g.logStore.GetLog(index, log)
+	if !errors.Is(err, hraft.ErrLogNotFound) {
+		return err
+	}
+	covered, term, snapshotErr := g.snapshot()
+	if snapshotErr != nil {
+		return snapshotErr
+	}
+	if index == 0 || index != covered {
+		return err
+	}
+	*log = hraft.Log{Index: index, Term: term, Type: hraft.LogNoop}
+	return nil
 }
 
 // DeleteRange removes from the log's head, or from its tail.
@@ -88,11 +113,11 @@ func (g *guardedLog) headLimit(to uint64) (uint64, error) {
 		return 0, fmt.Errorf("the log is to be cut up to entry %d, and no snapshot covers any", to)
 	}
 	var covered hraft.Log
-	err = g.GetLog(index, &covered)
+	err = g.logStore.GetLog(index, &covered)
 	switch {
 	case err == nil && covered.Term == term:
 		return index, nil
-	case err != nil && !errors.Is(err, wal.ErrNotFound) && !errors.Is(err, hraft.ErrLogNotFound):
+	case err != nil && !errors.Is(err, hraft.ErrLogNotFound):
 		return 0, err
 	}
 	if applied := g.applied(); applied > index {

@@ -130,17 +130,20 @@ func (m *memory) upTo(index uint64) []ordering.Entry {
 	return out
 }
 
-// texts are the applied entries.
+// texts are the applied entries, without those that a client proposed again
+// because it did not learn of the first one's fate.
 func (m *memory) texts() []string {
 	var out []string
 	for _, e := range m.upTo(^uint64(0)) {
-		out = append(out, string(e.Data))
+		if !slices.Contains(out, string(e.Data)) {
+			out = append(out, string(e.Data))
+		}
 	}
 	return out
 }
 
 // wait returns when the entry at index, or a later one, is applied.
-func (m *memory) wait(t *testing.T, index uint64) {
+func (m *memory) wait(t testing.TB, index uint64) {
 	t.Helper()
 	ctx := testContext(t)
 	for {

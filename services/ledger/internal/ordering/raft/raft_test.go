@@ -313,3 +313,27 @@ func TestSnapshotIsAPointer(t *testing.T) {
 		t.Fatalf("%d restorations after a restart, want 1", late.state.restores)
 	}
 }
+
+// BenchmarkPropose is the latency of one small proposal after another, and of
+// four at a time, over three replicas.
+func BenchmarkPropose(b *testing.B) {
+	for _, window := range []int{1, 4} {
+		b.Run(fmt.Sprint(window, " in flight"), func(b *testing.B) {
+			ids := []string{"a", "b", "c"}
+			c := newCluster(b, nil, ids...)
+			c.start(ids...)
+			leader := c.leader(ids...)
+			entry := make([]byte, 64<<10)
+			var flight []ordering.Proposal
+			for b.Loop() {
+				if len(flight) == window {
+					if _, err := flight[0].Wait(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+					flight = flight[1:]
+				}
+				flight = append(flight, leader.engine.Propose(b.Context(), entry))
+			}
+		})
+	}
+}

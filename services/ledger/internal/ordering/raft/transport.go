@@ -224,7 +224,51 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 	if err != nil {
 		return nil, err
 	}
-	return n.AppendEntriesPipeline(id, target)
+	inner, err := n.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	p := &pipeline{
+		AppendPipeline: inner,
+		answers:        make(chan hraft.AppendFuture, t.config.MaxRPCsInFlight+2),
+		done:           make(chan struct{}),
+	}
+	go p.relay()
+	return p, nil
+}
+
+// pipeline takes answers from the library's pipeline whether or not anybody
+// still reads them. The reader ends at the first answer that is a refusal; the
+// library's own pipeline then waits for it with the next answer, the sender
+// waits for the pipeline, and replication to that peer stands still for the rest
+// of the term, as does Close.
+type pipeline struct {
+	hraft.AppendPipeline
+	answers chan hraft.AppendFuture // room for all that can be under way when the reader ends
+	done    chan struct{}
+	once    sync.Once
+}
+
+func (p *pipeline) Consumer() <-chan hraft.AppendFuture { return p.answers }
+
+func (p *pipeline) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return p.AppendPipeline.Close()
+}
+
+func (p *pipeline) relay() {
+	for {
+		select {
+		case answer := <-p.AppendPipeline.Consumer():
+			select {
+			case p.answers <- answer:
+			case <-p.done:
+				return
+			}
+		case <-p.done:
+			return
+		}
+	}
 }
 
 // RequestVote asks for a vote.
