@@ -6,8 +6,8 @@ import (
 )
 
 // Family is a model of how a loop's inductance changes with the position of a
-// vehicle. The three differ in kind, so that no algorithm can fit them all by
-// knowing one.
+// vehicle. They differ in kind, so that no algorithm can fit them all by knowing
+// some.
 type Family int
 
 const (
@@ -18,19 +18,23 @@ const (
 	Plates
 	// Wires: the square of the field of the loop's two transverse wires
 	// (Biot-Savart), summed over the underside; humps near the wires, slow
-	// algebraic tails, a little ferromagnetic undershoot at the wheels. HELD
-	// OUT: it may be used for testing only, never while tuning.
+	// algebraic tails, a little ferromagnetic undershoot at the wheels.
 	Wires
+	// Circuits: each part of the underside as a short-circuited turn, coupling as
+	// the square of the loop's flux through it; the flux outside the loop runs
+	// the other way, so that the pulse has a weak precursor and a successor. HELD
+	// OUT: for testing only, never looked at while tuning.
+	Circuits
 )
 
 // Families lists every family, and TuningFamilies those that tuning may see.
 var (
-	Families       = []Family{Bumps, Plates, Wires}
-	TuningFamilies = []Family{Bumps, Plates}
+	Families       = []Family{Bumps, Plates, Wires, Circuits}
+	TuningFamilies = []Family{Bumps, Plates, Wires}
 )
 
 // String returns the name used in reports.
-func (f Family) String() string { return [...]string{"bumps", "plates", "wires"}[f] }
+func (f Family) String() string { return [...]string{"bumps", "plates", "wires", "circuits"}[f] }
 
 // shape is the signal as a function of the front's position relative to the
 // loop's leading edge, normalised to a maximum of 1, tabulated every stepM.
@@ -63,8 +67,10 @@ func newShape(f Family, v Vehicle, length, loop float64, rng *rand.Rand) shape {
 		model = bumps(v, length, loop, rng)
 	case Plates:
 		model = plates(v, length, loop, rng)
-	default:
+	case Wires:
 		model = wires(v, length, loop, rng)
+	default:
+		model = circuits(v, length, loop, rng)
 	}
 	s := shape{start: -reachM, table: make([]float64, int((length+loop+2*reachM)/stepM)+4)}
 	top := 0.0
@@ -141,6 +147,26 @@ func wires(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float6
 			h2 := e.depth * e.depth
 			field := x/(x*x+h2) - far/(far*far+h2)
 			s += e.weight * field * field
+		}
+		return s
+	}
+}
+
+func circuits(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
+	parts := v.parts(length, rng)
+	weight := make([]float64, len(parts))
+	for i, p := range parts {
+		weight[i] = interval{0.8, 1.2}.draw(rng) / (p.to - p.from) // a longer turn has more inductance
+	}
+	return func(u float64) float64 {
+		s := 0.0
+		for i, p := range parts {
+			// Flux through the turn from near to far, seen from the first wire, of
+			// that wire and of the second, a loop's length on, with opposite current.
+			near, far, h := u-p.to, u-p.from, p.height+0.25
+			log := func(x float64) float64 { return math.Log(x*x + h*h) }
+			flux := log(far) - log(near) - log(far-loop) + log(near-loop)
+			s += weight[i] * flux * flux
 		}
 		return s
 	}

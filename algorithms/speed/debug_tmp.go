@@ -9,22 +9,26 @@ func Debug(input []byte) (code uint32, rho, foot, footLead, footTrail, lead, tra
 	}
 	end := m.channels - 1
 	h, t := &m.channel[0], &m.channel[end]
-	fr1, fr2, ff1, ff2 := h.footRise, t.footRise, h.footFall, t.footFall
 	if m.value[ValueCorrelation] == 0 {
 		return
 	}
 	d := float64(m.value[ValueDirection])
-	lead, trail = d*float64(t.rise-h.rise)/float64(end), d*float64(t.fall-h.fall)/float64(end)
+	lead, trail = d*float64(t.rise.at-h.rise.at)/float64(end), d*float64(t.fall.at-h.fall.at)/float64(end)
 	shape = float64(m.parameter[0]*m.rate/78125*18432) / float64(m.value[ValueSpeedCorrelation])
 	e := (lead + trail) / 2
-	footLead = d*float64(fr2-fr1)/float64(end)/lead - 1
-	footTrail = d*float64(ff2-ff1)/float64(end)/trail - 1
-	foot = d*(float64(fr2-fr1)+float64(ff2-ff1))/2/float64(end)/e - 1
-	st := abs(t.rise-h.rise-t.fall+h.fall) >> 8
-	skirt := int64(1)
-	rho = float64(m.unlikeness-(st*st/skirt*1e6/(h.fall-h.rise)))/1e6 - 3e4/float64(m.value[10]*m.value[10])
+	fr := -t.lift(m.n, h.footRise.at+int64(d)*int64(lead)*end, m.half) * 65536 / t.rise.steep
+	re := t.lift(m.n, h.footFall.at+int64(d)*int64(trail)*end, m.half) * 65536 / t.fall.steep
+	footTrail = d * float64(re) / e / float64(end)
+	foot = d * float64(fr+re) / 2 / e / float64(end)
+	both := int64(e)
+	loop := both*(m.parameter[2]/100)/(m.parameter[0]/100)>>16 + 1
+	snr, stretch := m.value[ValueSignalToNoise], abs(int64(lead)-int64(trail))*end>>8
+	explained := 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_000_000/(h.fall.at-h.rise.at)
+	rho = float64(m.unlikeness-explained) / 1e6
 	footLead = float64(m.tilt)
 	lead, trail, shape = lead/e-1, trail/e-1, shape/e-1
 	v = m.value
 	return
 }
+
+func SetFootWeight(w int64) {}

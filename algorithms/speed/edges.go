@@ -8,7 +8,7 @@ func (m *measurement) survey() uint32 {
 	saturated, hollow := false, false
 	for i := range m.channels {
 		c := &m.channel[i]
-		var sum, squares, half int64
+		var sum, squares, half, out int64
 		for j := range lead {
 			x := c.at(j)
 			sum += x
@@ -16,6 +16,7 @@ func (m *measurement) survey() uint32 {
 			if j < lead/2 {
 				half += x
 			}
+			out += c.at(m.n - 1 - j)
 		}
 		c.low, c.high = c.at(0), c.at(0)
 		for j := range m.n {
@@ -27,7 +28,8 @@ func (m *measurement) survey() uint32 {
 		c.quiet = max(c.peak/16, 6*c.noise)
 		lean := abs(sum-2*half) * 512 / lead // second half of the lead-in less the first
 		saturated = saturated || c.high == 32767 || c.low == -32768
-		hollow = hollow || c.base-c.low*256 > c.quiet || lean > c.quiet
+		dip, drift := c.base-c.low*256, abs(out-sum)*256/lead
+		hollow = hollow || dip > c.peak/32+6*c.noise || drift > c.peak/32+c.noise || lean > max(c.peak/128, c.noise*3/2)
 		strongest = max(strongest, c.peak)
 		ratio := max(0, c.peak) * 100 / c.noise
 		worst, best = min(worst, ratio), max(best, ratio)
@@ -79,16 +81,15 @@ func (m *measurement) edges() uint32 {
 		}
 	}
 	end := m.channels - 1
-	half := abs(m.channel[end].on-m.channel[0].on) / end / 16
+	m.half = abs(m.channel[end].on-m.channel[0].on) / end / 16
+	rise, fall := m.parameter[ParameterRisePermille], m.parameter[ParameterFallPermille]
 	for i := range m.channels {
 		c := &m.channel[i]
-		c.rise = c.refine(m.n, c.on, half, c.base+c.peak*m.parameter[ParameterRisePermille]/1000, 1)
-		c.fall = c.refine(m.n, c.off, half, c.base+c.peak*m.parameter[ParameterFallPermille]/1000, -1)
-		jitter := c.jitter
-		c.footRise = c.refine(m.n, c.first, half, c.base+c.quiet, 1)
-		c.footFall = c.refine(m.n, c.last, half, c.base+c.quiet, -1)
-		c.jitter = jitter
-		if c.rise < 0 || c.fall <= c.rise || c.footRise < 0 || c.footFall < 0 {
+		c.footRise = c.refine(m.n, c.first, m.half, c.base+c.quiet, 1)
+		c.footFall = c.refine(m.n, c.last, m.half, c.base+c.quiet, -1)
+		c.rise = c.refine(m.n, c.on, m.half, c.base+c.peak*rise/1000, 1)
+		c.fall = c.refine(m.n, c.off, m.half, c.base+c.peak*fall/1000, -1)
+		if c.footRise.at < 0 || c.footFall.at < 0 || c.rise.at < 0 || c.fall.at <= c.rise.at {
 			return MissingEdge
 		}
 	}
@@ -140,10 +141,9 @@ func (c *channel) cross(n int64, parameter *[ParameterCount]int64) uint32 {
 	return Valid
 }
 
-// refine returns where the moving mean over 2*half+1 samples crosses a level
-// (Q8 counts) near a raw crossing, upwards (sign 1) or downwards (-1), in Q16
-// samples, or -1 if it does not. It adds the crossing's variance to c.jitter.
-func (c *channel) refine(n, near, half, level, sign int64) int64 {
+// refine finds where the moving mean over 2*half+1 samples crosses a level (Q8
+// counts) near a raw crossing, upwards (sign 1) or downwards (-1).
+func (c *channel) refine(n, near, half, level, sign int64) edge {
 	width := 2*half + 1
 	from := max(half, near-4*half-8)
 	to := min(n-1-half, near+4*half+8)
@@ -158,12 +158,26 @@ func (c *channel) refine(n, near, half, level, sign int64) int64 {
 		if before < 0 && after >= 0 {
 			steep := after - before
 			ratio := min(c.noise*4096/steep, 1<<22)
-			c.jitter += ratio * ratio * width
-			return (i-1)*65536 - before*65536/steep
+			return edge{at: (i-1)*65536 - before*65536/steep, steep: steep, variance: ratio * ratio * width}
 		}
 		before = after
 	}
-	return -1
+	return edge{at: -1}
+}
+
+// lift returns by how much the moving sum over 2*half+1 samples exceeds that of
+// the quiet level at a time (Q16 samples), in Q8 counts.
+func (c *channel) lift(n, at, half int64) int64 {
+	i := at >> 16
+	if i < half || i+half+1 >= n {
+		return 0
+	}
+	sum := int64(0)
+	for j := i - half; j <= i+half; j++ {
+		sum += c.at(j)
+	}
+	next := c.at(i+half+1) - c.at(i-half)
+	return sum*256 + next*(at&65535)>>8 - (c.base+c.quiet)*(2*half+1)
 }
 
 func abs(x int64) int64 {

@@ -5,9 +5,9 @@ package speed
 func (m *measurement) fuse() uint32 {
 	p, v, end := &m.parameter, &m.value, m.channels-1
 	head, tail := &m.channel[0], &m.channel[end]
-	leading, trailing := (tail.rise-head.rise)/end, (tail.fall-head.fall)/end
-	v[ValueOnTimeFirst] = m.microseconds(head.fall - head.rise)
-	v[ValueOnTimeLast] = m.microseconds(tail.fall - tail.rise)
+	leading, trailing := (tail.rise.at-head.rise.at)/end, (tail.fall.at-head.fall.at)/end
+	v[ValueOnTimeFirst] = m.microseconds(head.fall.at - head.rise.at)
+	v[ValueOnTimeLast] = m.microseconds(tail.fall.at - tail.rise.at)
 	direction := int64(1)
 	if leading < 0 {
 		direction, leading, trailing = -1, -leading, -trailing
@@ -46,23 +46,30 @@ func (m *measurement) fuse() uint32 {
 		return SpeedsDisagree
 	}
 	// Noise makes shapes unlike by about 3/SNR^2; acceleration, by the square of
-	// the stretch over the product of the lengths of pulse and edge. In ppm.
+	// the stretch over the product of the lengths of pulse and edge; interpolation,
+	// by the inverse square of the delay in samples. In ppm.
 	snr, stretch := v[ValueSignalToNoise], abs(leading-trailing)*end>>8
-	explained := 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_000_000/(head.fall-head.rise)
-	if m.unlike || m.unlikeness > 200+explained || m.tilt > 12+40_000/snr {
+	whole := both>>16 + 1
+	explained := 60 + 40_000/(whole*whole) + 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_000_000/(head.fall.at-head.rise.at)
+	if m.unlike || m.unlikeness > explained || m.tilt > 12+40_000/snr {
 		return LaneChange
 	}
-	// The shape, and the foot of the pulses, must agree with the edges to 1.5 %
-	// and a tenth of a sample together (here in Q8). Crosstalk moves the foot most.
-	foot := direction * (tail.footRise - head.footRise + tail.footFall - head.footFall) / 2 / end
-	byShape, byFoot, tolerance := (shape-both)>>8, (foot-both)>>8, (delay*3/200+6554)>>8
-	if byShape*byShape+2*byFoot*byFoot > tolerance*tolerance {
+	// Crosstalk lifts a channel while its neighbour sees the vehicle. The lift
+	// shows at the foot of a pulse, before the rise on one channel, after the fall
+	// on the other; by how much would it move the edges? In Q16 samples.
+	const most = 1 << 32
+	front := -tail.lift(m.n, head.footRise.at+direction*leading*end, m.half) * 65536 / tail.rise.steep
+	rear := tail.lift(m.n, head.footFall.at+direction*trailing*end, m.half) * 65536 / tail.fall.steep
+	moved := max(-most, min(most, front+rear)) / 2 / end * direction
+	// It and the shape must agree with the edges to 1.5 % and a tenth of a sample.
+	byShape, byFoot, tolerance := (shape-both)>>8, moved>>8, (delay*3/200+6554)>>8
+	if byShape*byShape+8*byFoot*byFoot > tolerance*tolerance {
 		return SpeedsDisagree
 	}
 	for i := range end {
 		a, b := &m.channel[i], &m.channel[i+1]
-		if abs(direction*(b.rise-a.rise)-leading) > permissible ||
-			abs(direction*(b.fall-a.fall)-trailing) > permissible {
+		if abs(direction*(b.rise.at-a.rise.at)-leading) > permissible ||
+			abs(direction*(b.fall.at-a.fall.at)-trailing) > permissible {
 			return SpeedsDisagree
 		}
 	}
@@ -88,9 +95,10 @@ func (m *measurement) microseconds(samples int64) int64 {
 //   - the model (crosstalk up to 0.3 %, unequal loops): 0.3 %.
 func (m *measurement) uncertainty(delay, spread int64) {
 	p, v, end := &m.parameter, &m.value, m.channels-1
+	head, tail := &m.channel[0], &m.channel[end]
 	ppm := func(x int64) int64 { return min(x*1_000_000/delay, 1_000_000) }
 	spacing := p[ParameterSpacingUncertaintyMicrometres] * 500_000 / p[ParameterSpacingMicrometres]
-	noise := ppm(root(m.channel[0].jitter+m.channel[end].jitter) * 4 / end)
+	noise := ppm(root(head.rise.variance+head.fall.variance+tail.rise.variance+tail.fall.variance) * 4 / end)
 	disagreement := ppm(spread / 4)
 	interpolation := ppm(1966 / end)
 	const model = 3000

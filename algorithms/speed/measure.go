@@ -50,11 +50,17 @@ type channel struct {
 	last      int64
 	pulses    int64 // how often the rising threshold was crossed
 	flat      int64 // longest run at the very top, samples
-	rise      int64 // refined leading edge, Q16 samples
-	fall      int64 // refined trailing edge, Q16 samples
-	footRise  int64 // refined crossings of the quiet level, Q16 samples
-	footFall  int64
-	jitter    int64 // variance of both edges' sum from noise, (samples/4096)^2
+	rise      edge  // at the rising threshold
+	fall      edge  // at the falling threshold
+	footRise  edge  // at the quiet level, before rise
+	footFall  edge  // at the quiet level, after fall
+}
+
+// edge is where a moving mean crosses a level.
+type edge struct {
+	at       int64 // Q16 samples, or -1: nowhere
+	steep    int64 // rise per sample of the moving sum, Q8 counts, > 0
+	variance int64 // of at, from noise, (samples/4096)^2
 }
 
 func (c *channel) at(i int64) int64 {
@@ -81,6 +87,7 @@ type measurement struct {
 	n         int64 // samples in each channel
 	channels  int64
 	rate      int64 // sample rate, mHz
+	half      int64 // the moving mean is over 2*half+1 samples
 	parameter [ParameterCount]int64
 	channel   [maxChannels]channel
 	unlike    bool // a channel is weaker than 5/8 of the strongest
