@@ -20,10 +20,10 @@ const (
 	// (Biot-Savart), summed over the underside; humps near the wires, slow
 	// algebraic tails, a little ferromagnetic undershoot at the wheels.
 	Wires
-	// Circuits: each part of the underside as a short-circuited turn, coupling as
-	// the square of the loop's flux through it; the flux outside the loop runs
-	// the other way, so that the pulse has a weak precursor and a successor. HELD
-	// OUT: for testing only, never looked at while tuning.
+	// Circuits: the underside as short-circuited turns (frames, panels) of about a
+	// metre, each coupling as the square of the loop's flux through it; the flux
+	// outside the loop runs the other way, so that the pulse has a weak precursor
+	// and a weak successor. HELD OUT: for testing only, never while tuning.
 	Circuits
 )
 
@@ -153,20 +153,25 @@ func wires(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float6
 }
 
 func circuits(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
-	parts := v.parts(length, rng)
-	weight := make([]float64, len(parts))
-	for i, p := range parts {
-		weight[i] = interval{0.8, 1.2}.draw(rng) / (p.to - p.from) // a longer turn has more inductance
+	type turn struct{ from, to, height, weight float64 }
+	var turns []turn
+	for _, p := range v.parts(length, rng) {
+		n := math.Ceil((p.to - p.from) / interval{0.8, 1.3}.draw(rng))
+		size := (p.to - p.from) / n
+		for i := range int(n) {
+			from := p.from + size*float64(i)
+			turns = append(turns, turn{from, from + size, p.height + 0.2, interval{0.8, 1.2}.draw(rng)})
+		}
 	}
 	return func(u float64) float64 {
 		s := 0.0
-		for i, p := range parts {
-			// Flux through the turn from near to far, seen from the first wire, of
-			// that wire and of the second, a loop's length on, with opposite current.
-			near, far, h := u-p.to, u-p.from, p.height+0.25
-			log := func(x float64) float64 { return math.Log(x*x + h*h) }
+		for _, t := range turns {
+			// Flux, through the turn, of the wire at 0 and of the wire a loop's
+			// length on, with opposite current.
+			near, far, h2 := u-t.to, u-t.from, t.height*t.height
+			log := func(x float64) float64 { return math.Log(x*x + h2) }
 			flux := log(far) - log(near) - log(far-loop) + log(near-loop)
-			s += weight[i] * flux * flux
+			s += t.weight * flux * flux
 		}
 		return s
 	}

@@ -50,7 +50,7 @@ func (m *measurement) fuse() uint32 {
 	// by the inverse square of the delay in samples. In ppm.
 	snr, stretch := v[ValueSignalToNoise], abs(leading-trailing)*end>>8
 	whole := both>>16 + 1
-	explained := 60 + 40_000/(whole*whole) + 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_000_000/(head.fall.at-head.rise.at)
+	explained := 100 + 40_000/(whole*whole) + 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_500_000/(head.fall.at-head.rise.at)
 	if m.unlike || m.unlikeness > explained || m.tilt > 12+40_000/snr {
 		return LaneChange
 	}
