@@ -28,9 +28,9 @@
 // A call needs exactly the sum of its charges: a limit of n suffices when the
 // charges sum to n, n-1 does not. A charge that is not covered leaves the
 // counter negative and executes unreachable. While a function runs, a local
-// holds the counter (an addition to a global in every iteration doubles the time
-// of a tight loop); the global is exact whenever a function is entered or left,
-// and says no more than that it is not negative after any other trap. So a call
+// holds the counter, because a global in every iteration costs a tight loop more;
+// the global is exact whenever a function is entered or left, and after a trap
+// of the module's own says no more than that it is not negative. So a call
 // that fails has no fuel of its own: all failures count as the whole limit.
 //
 // # What is added

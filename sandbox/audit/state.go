@@ -1,0 +1,209 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
+)
+
+// State is a ledger replayed up to a block: its state values, a reference for
+// each block and the compact range of its tree. Keep it (Bytes) to audit later
+// what was added since. It is as trustworthy as the place where it is kept.
+type State struct {
+	values          map[string][]byte
+	blocks          []state.BlockRef // by height
+	tree            *tlog.Range
+	certified       bool
+	certifiedHeight uint64
+}
+
+func newState() *State { return &State{values: make(map[string][]byte), tree: tlog.NewRange()} }
+
+// Next is the height of the first block that it does not have.
+func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
+
+func (s *State) head() state.BlockRef { return s.blocks[len(s.blocks)-1] }
+
+func (s *State) clone() *State {
+	c := &State{values: make(map[string][]byte, len(s.values)), blocks: slices.Clone(s.blocks), tree: s.tree.Clone(),
+		certified: s.certified, certifiedHeight: s.certifiedHeight}
+	for k, v := range s.values {
+		c.values[k] = v
+	}
+	return c
+}
+
+// apply puts a replayed block on top.
+func (s *State) apply(b *state.Sealed) state.BlockRef {
+	s.tree.Append(b.LeafHashes...)
+	for _, w := range b.Writes {
+		s.values[string(w.Key)] = bytes.Clone(w.Value)
+	}
+	ref := b.Complete(s.tree.Root())
+	s.blocks = append(s.blocks, ref)
+	return ref
+}
+
+// certify notes that a certificate covers the tree up to a height.
+func (s *State) certify(height uint64) {
+	s.certified, s.certifiedHeight = true, max(s.certifiedHeight, height)
+}
+
+// view is the state as the transition reads it; records come from the source.
+type view struct {
+	*State
+	ctx    context.Context
+	source Source
+}
+
+// sourceError marks a failure to read, so that it ends the audit and is never
+// taken for the ledger's fault.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// Get implements state.View.
+func (v view) Get(key []byte) ([]byte, error) { return v.values[string(key)], nil }
+
+// Block implements state.View.
+func (v view) Block(height uint64) (state.BlockRef, bool, error) {
+	if height >= v.Next() {
+		return state.BlockRef{}, false, nil
+	}
+	return v.blocks[height], true, nil
+}
+
+// Record implements state.View. The transition looks at an earlier leaf only to
+// say why a record is refused, so a source that lies here hides nothing.
+func (v view) Record(index uint64) ([]byte, error) {
+	leaf, err := v.source.Record(v.ctx, index)
+	if err != nil {
+		return nil, &sourceError{fmt.Errorf("read record %d again: %w", index, err)}
+	}
+	return leaf, nil
+}
+
+const stateMagic = "lacre/audit-state/v1\n"
+
+// ErrState: bytes are not what State.Bytes wrote.
+var ErrState = errors.New("not the state of an audit")
+
+// Bytes is the state in its one form, ended by a SHA-256 against accidents.
+func (s *State) Bytes() []byte {
+	b := []byte(stateMagic)
+	field := func(v []byte) { b = append(binary.AppendUvarint(b, uint64(len(v))), v...) }
+	number := func(v uint64) { b = binary.AppendUvarint(b, v) }
+	number(uint64(len(s.values)))
+	keys := make([]string, 0, len(s.values))
+	for k := range s.values { // order is restored below
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		field([]byte(k))
+		field(s.values[k])
+	}
+	number(uint64(len(s.blocks)))
+	for _, r := range s.blocks {
+		for _, d := range []digest.Digest{r.Header, r.Root, r.Config, r.Admin} {
+			b = append(b, d[:]...)
+		}
+		for _, v := range []uint64{r.Height, uint64(r.BlockTimeUnixNano), r.FirstIndex, r.Size, r.CertifiedHeight} {
+			number(v)
+		}
+	}
+	field(s.tree.Bytes())
+	if s.certified {
+		number(s.certifiedHeight + 1)
+	} else {
+		number(0)
+	}
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// ParseState reads what Bytes writes (errors.Is ErrState).
+func ParseState(b []byte) (*State, error) {
+	if len(b) < len(stateMagic)+sha256.Size || string(b[:len(stateMagic)]) != stateMagic {
+		return nil, fmt.Errorf("%w: it does not begin with %q", ErrState, stateMagic)
+	}
+	body, sum := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
+	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
+		return nil, fmt.Errorf("%w: SHA-256 is %x, it ends with %x", ErrState, got[:4], sum[:4])
+	}
+	r := stateReader{rest: body[len(stateMagic):]}
+	s := newState()
+	for range r.count(2) {
+		k := string(r.field())
+		s.values[k] = bytes.Clone(r.field())
+	}
+	for range r.count(4*digest.Size + 5) {
+		var ref state.BlockRef
+		for _, d := range []*digest.Digest{&ref.Header, &ref.Root, &ref.Config, &ref.Admin} {
+			copy(d[:], r.take(digest.Size))
+		}
+		ref.Height, ref.BlockTimeUnixNano = r.number(), int64(r.number())
+		ref.FirstIndex, ref.Size, ref.CertifiedHeight = r.number(), r.number(), r.number()
+		s.blocks = append(s.blocks, ref)
+	}
+	tree, err := tlog.ParseRange(r.field())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	s.tree = tree
+	if plusOne := r.number(); plusOne > 0 {
+		s.certified, s.certifiedHeight = true, plusOne-1
+	}
+	if r.short || len(r.rest) > 0 || len(s.blocks) == 0 || s.head().Height+1 != s.Next() || s.head().Size != s.tree.Size() {
+		return nil, fmt.Errorf("%w: its parts do not fit", ErrState)
+	}
+	return s, nil
+}
+
+// stateReader takes parts off the front; short is set once they run out.
+type stateReader struct {
+	rest  []byte
+	short bool
+}
+
+func (r *stateReader) take(n uint64) []byte {
+	if n > uint64(len(r.rest)) {
+		r.short, r.rest = true, nil
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *stateReader) number() uint64 {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		r.short, r.rest = true, nil
+		return 0
+	}
+	r.rest = r.rest[n:]
+	return v
+}
+
+func (r *stateReader) field() []byte { return r.take(r.number()) }
+
+// count is a number of parts of at least size bytes each; 0 when they cannot
+// all be there.
+func (r *stateReader) count(size int) uint64 {
+	n := r.number()
+	if n > uint64(len(r.rest)/size) {
+		r.short = true
+		return 0
+	}
+	return n
+}
