@@ -253,8 +253,9 @@ func (c *cluster) start(ids ...string) {
 			c.t.Fatalf("start %s: %v", id, err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		n.engine, n.stop, n.ended = engine, cancel, make(chan error, 1)
-		go func() { n.ended <- engine.Run(ctx) }()
+		ended := make(chan error, 1)
+		n.engine, n.stop, n.ended = engine, cancel, ended
+		go func() { ended <- engine.Run(ctx) }()
 		c.t.Cleanup(func() { cancel(); _ = engine.Close() })
 	}
 }
