@@ -16,8 +16,13 @@ func Debug(input []byte) (code uint32, rho, foot, footLead, footTrail, lead, tra
 	lead, trail = d*float64(t.rise.at-h.rise.at)/float64(end), d*float64(t.fall.at-h.fall.at)/float64(end)
 	shape = float64(m.parameter[0]*m.rate/78125*18432) / float64(m.value[ValueSpeedCorrelation])
 	e := (lead + trail) / 2
-	fr := -t.lift(m.n, h.footRise.at+int64(d)*int64(lead)*end, m.half) * 65536 / t.rise.steep
-	re := t.lift(m.n, h.footFall.at+int64(d)*int64(trail)*end, m.half) * 65536 / t.fall.steep
+	direction := int64(d)
+	ft := func(sample, delay int64) int64 {
+		expected := h.level(m.n, sample<<16, m.half) * t.peak / h.peak
+		return t.level(m.n, sample<<16+direction*delay*end, m.half) - expected
+	}
+	fr := -ft(h.first, int64(lead)) * 65536 / t.rise.steep
+	re := ft(h.last, int64(trail)) * 65536 / t.fall.steep
 	footTrail = d * float64(re) / e / float64(end)
 	foot = d * float64(fr+re) / 2 / e / float64(end)
 	both := int64(e)

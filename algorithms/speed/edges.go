@@ -85,11 +85,9 @@ func (m *measurement) edges() uint32 {
 	rise, fall := m.parameter[ParameterRisePermille], m.parameter[ParameterFallPermille]
 	for i := range m.channels {
 		c := &m.channel[i]
-		c.footRise = c.refine(m.n, c.first, m.half, c.base+c.quiet, 1)
-		c.footFall = c.refine(m.n, c.last, m.half, c.base+c.quiet, -1)
 		c.rise = c.refine(m.n, c.on, m.half, c.base+c.peak*rise/1000, 1)
 		c.fall = c.refine(m.n, c.off, m.half, c.base+c.peak*fall/1000, -1)
-		if c.footRise.at < 0 || c.footFall.at < 0 || c.rise.at < 0 || c.fall.at <= c.rise.at {
+		if c.rise.at < 0 || c.fall.at <= c.rise.at {
 			return MissingEdge
 		}
 	}
@@ -165,9 +163,9 @@ func (c *channel) refine(n, near, half, level, sign int64) edge {
 	return edge{at: -1}
 }
 
-// lift returns by how much the moving sum over 2*half+1 samples exceeds that of
-// the quiet level at a time (Q16 samples), in Q8 counts.
-func (c *channel) lift(n, at, half int64) int64 {
+// level returns the moving sum over 2*half+1 samples above the baseline at a time
+// (Q16 samples), in Q8 counts, or 0 where the recording does not reach.
+func (c *channel) level(n, at, half int64) int64 {
 	i := at >> 16
 	if i < half || i+half+1 >= n {
 		return 0
@@ -177,7 +175,7 @@ func (c *channel) lift(n, at, half int64) int64 {
 		sum += c.at(j)
 	}
 	next := c.at(i+half+1) - c.at(i-half)
-	return sum*256 + next*(at&65535)>>8 - (c.base+c.quiet)*(2*half+1)
+	return sum*256 + next*(at&65535)>>8 - c.base*(2*half+1)
 }
 
 func abs(x int64) int64 {

@@ -58,8 +58,12 @@ func (m *measurement) fuse() uint32 {
 	// shows at the foot of a pulse, before the rise on one channel, after the fall
 	// on the other; by how much would it move the edges? In Q16 samples.
 	const most = 1 << 32
-	front := -tail.lift(m.n, head.footRise.at+direction*leading*end, m.half) * 65536 / tail.rise.steep
-	rear := tail.lift(m.n, head.footFall.at+direction*trailing*end, m.half) * 65536 / tail.fall.steep
+	foot := func(sample, delay int64) int64 {
+		expected := head.level(m.n, sample<<16, m.half) * tail.peak / head.peak
+		return tail.level(m.n, sample<<16+direction*delay*end, m.half) - expected
+	}
+	front := -foot(head.first, leading) * 65536 / tail.rise.steep
+	rear := foot(head.last, trailing) * 65536 / tail.fall.steep
 	moved := max(-most, min(most, front+rear)) / 2 / end * direction
 	// It and the shape must agree with the edges to 1.5 % and a tenth of a sample.
 	byShape, byFoot, tolerance := (shape-both)>>8, moved>>8, (delay*3/200+6554)>>8

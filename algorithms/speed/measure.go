@@ -52,8 +52,6 @@ type channel struct {
 	flat      int64 // longest run at the very top, samples
 	rise      edge  // at the rising threshold
 	fall      edge  // at the falling threshold
-	footRise  edge  // at the quiet level, before rise
-	footFall  edge  // at the quiet level, after fall
 }
 
 // edge is where a moving mean crosses a level.
