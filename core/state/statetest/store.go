@@ -65,19 +65,8 @@ func (s *Store) Clone() *Store {
 	return c
 }
 
-// Digest covers all state values, in the order of their keys.
-func (s *Store) Digest() digest.Digest {
-	keys := make([]string, 0, len(s.Values))
-	for k := range s.Values {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	writes := make([]state.Write, len(keys))
-	for i, k := range keys {
-		writes[i] = state.Write{Key: []byte(k), Value: s.Values[k]}
-	}
-	return state.DigestWrites(writes)
-}
+// Digest covers all state values.
+func (s *Store) Digest() digest.Digest { return state.DigestWrites(s.Writes()) }
 
 // Get implements state.View.
 func (s *Store) Get(key []byte) ([]byte, error) {
@@ -103,4 +92,18 @@ func (s *Store) Record(index uint64) ([]byte, error) {
 		return nil, fmt.Errorf("leaf %d of %d", index, len(s.Leaves))
 	}
 	return s.Leaves[index], nil
+}
+
+// Writes are all state values, sorted by key.
+func (s *Store) Writes() []state.Write {
+	keys := make([]string, 0, len(s.Values))
+	for k := range s.Values {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	writes := make([]state.Write, len(keys))
+	for i, k := range keys {
+		writes[i] = state.Write{Key: []byte(k), Value: s.Values[k]}
+	}
+	return writes
 }
