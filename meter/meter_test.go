@@ -419,7 +419,7 @@ func TestOtherGatewaysAreTried(t *testing.T) {
 	}
 }
 
-func TestN2PermanentRefusalIsKeptAndBlocksNothing(t *testing.T) {
+func TestN2_PermanentRefusalIsKeptAndBlocksNothing(t *testing.T) {
 	n := newNotary(t)
 	g := startGateway(t, n)
 	refusing := true
@@ -516,7 +516,7 @@ func TestPendingAndTransientRefusalsAreAskedAgain(t *testing.T) {
 	}
 }
 
-func TestL8FullOutboxRefusesAndAlarms(t *testing.T) {
+func TestL8_FullOutboxRefusesAndAlarms(t *testing.T) {
 	n := newNotary(t)
 	g := startGateway(t, n)
 	open := make(chan struct{})
@@ -628,7 +628,7 @@ func TestHeadIsBelievedOnlyWithItsCertificate(t *testing.T) {
 	}
 }
 
-func TestS2SampleNamesTheNewestBlockNotYoungerThanItself(t *testing.T) {
+func TestS2_SampleNamesTheNewestBlockNotYoungerThanItself(t *testing.T) {
 	files, err := outbox.OpenDir(t.TempDir())
 	must(t, err)
 	defer files.Close()

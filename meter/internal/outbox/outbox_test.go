@@ -107,7 +107,7 @@ func TestLifeOfSamples(t *testing.T) {
 	}
 }
 
-func TestN2RefusedSamplesAreKeptListedAndCanBeSentAgain(t *testing.T) {
+func TestN2_RefusedSamplesAreKeptListedAndCanBeSentAgain(t *testing.T) {
 	m := newMemory()
 	o := open(t, m)
 	add(t, o, 2)
