@@ -1,0 +1,80 @@
+package command
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lacre-metrology/lacre/cli/internal/statement"
+)
+
+func newKey(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "key",
+		Short: "Keys that sign statements and connections",
+	}, newKeyNew(a), newKeyShow(a))
+}
+
+func newKeyNew(a *app) *cobra.Command {
+	var kind string
+	c := a.reading(&cobra.Command{
+		Use:   "new FILE",
+		Short: "Make a private key in a new file, and print its public key",
+		Long: `Makes a private key (PKCS#8 in PEM, mode 0600) and prints the public key. An
+existing file is never overwritten. Nothing is sent anywhere.`,
+		Example: `  lacre key new notified-body.pem
+  lacre key new meter.pem --kind p256`,
+		Args: exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if k := statement.KeyKind(kind); k != statement.Ed25519 && k != statement.P256 {
+				return usage("--kind is %q, want %q or %q", kind, statement.Ed25519, statement.P256)
+			}
+			key, err := statement.GenerateKey(args[0], statement.KeyKind(kind))
+			if err != nil {
+				return err
+			}
+			return a.printKey(args[0], key.Public())
+		},
+	})
+	c.Flags().StringVar(&kind, "kind", string(statement.Ed25519), "ed25519, or p256 as secure elements and TPMs offer")
+	return c
+}
+
+func newKeyShow(a *app) *cobra.Command {
+	return a.reading(&cobra.Command{
+		Use:     "show FILE",
+		Short:   "Print the public key of a private key's file",
+		Example: `  lacre key show meter.pem`,
+		Args:    exactly(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			key, err := statement.ReadKey(args[0])
+			if err != nil {
+				return err
+			}
+			return a.printKey(args[0], key.Public())
+		},
+	})
+}
+
+func (a *app) printKey(file string, public crypto.PublicKey) error {
+	key, err := statement.StatementKey(public)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return err
+	}
+	spki := sha256.Sum256(der)
+	v := struct {
+		File      string `json:"file"`
+		Kind      string `json:"kind"`
+		PublicKey string `json:"public_key"` // raw bytes in hexadecimal
+		SPKI      string `json:"spki_sha256"`
+	}{file, key.Kind().String(), hex.EncodeToString(key.Raw()), hex.EncodeToString(spki[:])}
+	return a.print(v, fmt.Sprintf("file        %s\nkind        %s\npublic key  %s\nSPKI digest %s\n", v.File, v.Kind, v.PublicKey, v.SPKI))
+}
