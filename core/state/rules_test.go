@@ -112,6 +112,27 @@ func TestS2_JudgedAtCapture(t *testing.T) {
 	}
 }
 
+// S2: an approval covers its first second and not its last.
+func TestS2_ValidityIsExact(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	from, until := int64(statetest.GenesisUnix+2), int64(statetest.GenesisUnix+5)
+	terms := n.Terms()
+	terms.NotBeforeUnix, terms.NotAfterUnix = from, until
+	n.Accept(n.SignApproval(terms, statetest.Body(), statetest.Maker()))
+	value, err := state.GetAlgorithm(n.Store, n.Algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Approval = digest.Digest(value.GetApproval())
+	m := n.Register("meter-1")
+	for captured, want := range map[int64]reason.Reason{
+		from*second - 1: reason.AlgorithmNotInForce, from * second: "",
+		until*second - 1: "", until * second: reason.AlgorithmNotInForce,
+	} {
+		refuseCapture(t, n, m.Peek(atNano(captured)), want)
+	}
+}
+
 // S2: broken seal, compromised key, withdrawal and revocation are judged at
 // block time: also what was captured before is refused.
 func TestS2_JudgedAtBlockTime(t *testing.T) {
@@ -205,7 +226,11 @@ func TestS3_RolloverDividesCounters(t *testing.T) {
 		return n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID, Key: key, FirstCounter: first}, statetest.Body(), old)
 	}
 	key := statetest.Tagged(3, next)
-	refuseStatement(t, n, roll(1, key), reason.InvalidStatement) // signed already
+	refuseStatement(t, n, roll(1, key), reason.InvalidStatement) // the old key's first
+	ahead := n.Clone(t)
+	ahead.AcceptCaptures(late)
+	refuseStatement(t, ahead, roll(2, key), reason.InvalidStatement) // signed already
+	refuseStatement(t, ahead, roll(3, key), "")
 	refuseStatement(t, n, roll(3, statetest.Tagged(2, old)), reason.InvalidStatement)
 	alone := n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID, Key: key, FirstCounter: 3}, statetest.Body())
 	refuseStatement(t, n, alone, reason.NotAuthorised)

@@ -1,7 +1,7 @@
 package state_test
 
 import (
-	"strings"
+	"errors"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -109,39 +109,82 @@ func TestP256MeterAndRefusedResult(t *testing.T) {
 	}
 }
 
-// A failing read must stop the block, never decide an outcome.
+// A failing read must stop the block, never decide an outcome: every kind of
+// record, with each of its reads failing once.
 func TestReadErrorsAreNotOutcomes(t *testing.T) {
 	n, m := ready(t)
-	n.AcceptCaptures(m.Capture())
-	b := n.Batch(m.Capture())
-	records := b.Records()
-	head, certificate := n.Store.Head(), n.Certificate(n.Store.Head().Height)
-	reads, failures := 0, 0
-	for fail := 0; ; fail++ {
-		reads = 0
+	m.Capture() // lost: the next leaves a gap
+	used := m.Capture()
+	n.AcceptCaptures(used)
+	other := *m
+	other.Counter, other.Previous = 2, [32]byte{1}
+	batch, gap := n.Batch(m.Capture()), n.Batch(used)
+	conflict := n.Batch(other.Capture())
+	node := statetest.Node{ID: "node-9", Organisation: "org-01", Role: recordv1.Role_ROLE_ENDORSER, Key: statetest.Key("node-9")}
+	for name, c := range map[string]struct {
+		records, raw [][]byte
+		want         reason.Reason
+	}{
+		"measurement":  {batch.Records(), batch.Raw, ""},
+		"duplicate":    {gap.Records(), gap.Raw, reason.Duplicate},
+		"conflict":     {conflict.Records(), conflict.Raw, reason.Equivocation},
+		"event":        {[][]byte{equivocation(n, m, nil)}, nil, ""},
+		"status":       {[][]byte{status(n, m, recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, 0)}, nil, ""},
+		"algorithm":    {[][]byte{algorithmStatus(n, recordv1.AlgorithmAction_ALGORITHM_ACTION_WITHDRAW, 0)}, nil, ""},
+		"renewal":      {[][]byte{n.SignApproval(renewed(n), statetest.Body(), statetest.Maker())}, nil, ""},
+		"config":       {[][]byte{signConfig(n, nextConfig(n))}, nil, ""},
+		"registration": {[][]byte{n.Sign(n.MeterRegistration("meter-2", statetest.Key("m2")), statetest.Body())}, nil, ""},
+		"node":         {[][]byte{n.Sign(n.Registration(node, 1, [32]byte{}), statetest.Root("org-01"))}, nil, ""},
+		"revocation":   {[][]byte{n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/gateway-00"), NodeId: "gateway-00"}, statetest.Root("org-00"))}, nil, ""},
+		"rollover": {[][]byte{n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID,
+			Key: statetest.Tagged(2, statetest.Key("new")), FirstCounter: 9, TlsSpki: make([]byte, 32)}, statetest.Body(), m.Key)}, nil, ""},
+	} {
+		submission := statetest.Parse(c.records, c.raw)
+		failEachRead(t, n, name+", checks", func(state.Options) error {
+			_, err := state.Checks(n.Store, submission)
+			return err
+		})
+		failEachRead(t, n, name, func(options state.Options) error {
+			head := n.Store.Head()
+			b, err := state.Begin(n.Store, head, options, head.CertifiedHeight, nil)
+			if err != nil {
+				return err
+			}
+			outcomes, err := b.Submit(submission)
+			if err == nil {
+				wantReason(t, outcomes[len(outcomes)-1], c.want)
+			}
+			return err
+		})
+	}
+}
+
+// failEachRead runs f with its first, second, ... read of the view failing, and
+// wants that error back each time, until f reads no more and succeeds.
+func failEachRead(t *testing.T, n *statetest.Network, name string, f func(state.Options) error) {
+	t.Helper()
+	defer func() { n.Store.Fail = nil }()
+	for fail := 1; ; fail++ {
+		reads := 0
 		n.Store.Fail = func(string) error {
-			if reads++; reads == fail+1 {
+			if reads++; reads == fail {
 				return errDisk
 			}
 			return nil
 		}
-		block, err := state.Begin(n.Store, head, state.Options{}, head.Height, certificate)
-		if err == nil {
-			_, err = block.Submit(statetest.Parse(records, b.Raw))
-		}
-		if reads <= fail {
+		err := f(state.Options{Verifier: yes{}})
+		if reads < fail {
 			if err != nil {
-				t.Fatalf("without a failure: %v", err)
+				t.Errorf("%s: without a failure: %v", name, err)
 			}
-			break
+			if fail <= 2 {
+				t.Errorf("%s: only %d reads", name, reads)
+			}
+			return
 		}
-		failures++
-		if err == nil || !strings.Contains(err.Error(), errDisk.Error()) {
-			t.Fatalf("read %d failed and the error is %v", fail, err)
+		if !errors.Is(err, errDisk) {
+			t.Errorf("%s: read %d failed and the error is %v", name, fail, err)
 		}
-	}
-	if failures < 6 {
-		t.Errorf("only %d reads were failed", failures)
 	}
 }
 

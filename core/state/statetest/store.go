@@ -23,7 +23,8 @@ type Store struct {
 	Hashes []digest.Digest
 	Blocks []state.BlockRef
 	tree   *tlog.Range
-	// Fail, if set, is asked before each read of a state value; its error is the read's.
+	// Fail, if set, is asked before each read; its error is the read's. key is
+	// the state key, "block" or "record".
 	Fail func(key string) error
 }
 
@@ -68,18 +69,26 @@ func (s *Store) Clone() *Store {
 // Digest covers all state values.
 func (s *Store) Digest() digest.Digest { return state.DigestWrites(s.Writes()) }
 
+func (s *Store) failing(key string) error {
+	if s.Fail == nil {
+		return nil
+	}
+	return s.Fail(key)
+}
+
 // Get implements state.View.
 func (s *Store) Get(key []byte) ([]byte, error) {
-	if s.Fail != nil {
-		if err := s.Fail(string(key)); err != nil {
-			return nil, err
-		}
+	if err := s.failing(string(key)); err != nil {
+		return nil, err
 	}
 	return s.Values[string(key)], nil
 }
 
 // Block implements state.View.
 func (s *Store) Block(height uint64) (state.BlockRef, bool, error) {
+	if err := s.failing("block"); err != nil {
+		return state.BlockRef{}, false, err
+	}
 	if height >= uint64(len(s.Blocks)) {
 		return state.BlockRef{}, false, nil
 	}
@@ -88,6 +97,9 @@ func (s *Store) Block(height uint64) (state.BlockRef, bool, error) {
 
 // Record implements state.View.
 func (s *Store) Record(index uint64) ([]byte, error) {
+	if err := s.failing("record"); err != nil {
+		return nil, err
+	}
 	if index >= uint64(len(s.Leaves)) {
 		return nil, fmt.Errorf("leaf %d of %d", index, len(s.Leaves))
 	}
