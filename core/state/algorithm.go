@@ -147,7 +147,7 @@ func (r *reader) algorithm(module digest.Digest) (*approved, error) {
 	if known := r.approved[module]; known != nil && known.state == value {
 		return known, nil
 	}
-	terms, err := approval.Parse(value.GetApprovalPayload())
+	terms, err := approval.ParseAccepted(value.GetApprovalPayload())
 	if err != nil {
 		return nil, corrupt("approval of module %s: %w", module.Short(), err)
 	}
