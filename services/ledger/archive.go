@@ -1,0 +1,138 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+// Archive is a replica's data directory, or a copy of one, open for reading by
+// an auditor. No process may write to the directory meanwhile: stop the replica,
+// or copy the directory. It is safe for concurrent use.
+type Archive struct {
+	store *storage.Store
+}
+
+// OpenArchive opens the data directory of a replica (Config.DataDir) without
+// changing it. The error is a *reason.Error of DATA_LOSS if what it needs to
+// begin with is damaged or missing.
+func OpenArchive(dir string) (*Archive, error) {
+	c := Config{DataDir: dir}
+	store, err := storage.OpenReadOnly(c.storeDir(), storage.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, asReason(err))
+	}
+	return &Archive{store: store}, nil
+}
+
+// Close releases the directory.
+func (a *Archive) Close() error { return a.store.Close() }
+
+// Blocks is the number of blocks: heights run from 0 to one less.
+func (a *Archive) Blocks() uint64 {
+	head, ok := a.store.Head()
+	if !ok {
+		return 0
+	}
+	return head.Height + 1
+}
+
+// ArchivedBlock is one block as the directory has it.
+type ArchivedBlock struct {
+	Height      uint64
+	Leaves      [][]byte // exact bytes, the header last
+	RawVectors  [][]byte // by the leaf's place; nil for other leaves, and where the vector is lost
+	Certificate []byte   // of this very height; nil if it has none
+}
+
+// Block reads a block. A damaged raw vector is nil in it; damage of anything
+// else is a *reason.Error of DATA_LOSS.
+func (a *Archive) Block(height uint64) (*ArchivedBlock, error) {
+	b := &ArchivedBlock{Height: height}
+	stored, err := a.store.Load(height)
+	if err == nil {
+		b.Leaves, b.RawVectors = stored.Leaves, make([][]byte, len(stored.Leaves))
+		for _, v := range stored.RawVectors {
+			b.RawVectors[v.Leaf] = v.Bytes
+		}
+	} else if err := a.salvage(b); err != nil {
+		return nil, asReason(err)
+	}
+	if b.Certificate, err = a.store.Certificate(height); err != nil {
+		return nil, asReason(err)
+	}
+	return b, nil
+}
+
+// salvage reads a block of which something is damaged, vector by vector.
+func (a *Archive) salvage(b *ArchivedBlock) error {
+	ref, ok, err := a.store.Block(b.Height)
+	if err == nil && !ok {
+		err = fmt.Errorf("block %d: %w", b.Height, storage.ErrNotStored)
+	}
+	if err != nil {
+		return err
+	}
+	if b.Leaves, err = a.store.Leaves(b.Height); err != nil {
+		return err
+	}
+	b.RawVectors = make([][]byte, len(b.Leaves))
+	for i, leaf := range b.Leaves {
+		if r, err := record.Parse(leaf); err != nil || r.GetMeasurement() == nil {
+			continue
+		}
+		raw, err := a.store.RawVector(ref.FirstIndex + uint64(i))
+		if lost := (*storage.DataLossError)(nil); err != nil && !errors.As(err, &lost) && !errors.Is(err, storage.ErrNoRawVector) {
+			return err
+		}
+		b.RawVectors[i] = raw
+	}
+	return nil
+}
+
+// Record reads the exact bytes of a leaf.
+func (a *Archive) Record(index uint64) ([]byte, error) {
+	leaf, err := a.store.Record(index)
+	return leaf, asReason(err)
+}
+
+// ArchiveReport is what Verify found.
+type ArchiveReport struct {
+	Blocks     uint64   `json:"blocks"`
+	Records    uint64   `json:"records"`
+	RawVectors uint64   `json:"raw_vectors"`
+	Bytes      int64    `json:"bytes"`    // of records and raw vectors, re-hashed
+	Values     uint64   `json:"values"`   // whose seals were checked
+	Problems   []string `json:"problems"` // what is missing or damaged, and where
+}
+
+// Verify re-hashes every stored byte. progress is told of blocks done and of
+// how many; it may be nil. The error is not about the data.
+func (a *Archive) Verify(ctx context.Context, progress func(done, of uint64)) (*ArchiveReport, error) {
+	found, err := a.store.Verify(ctx, func(p storage.Progress) {
+		if progress != nil {
+			progress(p.Blocks, p.Of)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	report := &ArchiveReport{Blocks: found.Blocks, Records: found.Records, RawVectors: found.RawVectors, Bytes: found.Bytes, Values: found.Values, Problems: []string{}}
+	for _, p := range found.Problems {
+		report.Problems = append(report.Problems, p.Error())
+	}
+	return report, nil
+}
+
+// asReason gives damage its reason.
+func asReason(err error) error {
+	var lost *storage.DataLossError
+	if errors.As(err, &lost) {
+		return reason.New(reason.DataLoss, "%v", err)
+	}
+	return err
+}
