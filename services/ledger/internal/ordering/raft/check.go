@@ -25,12 +25,12 @@ func checkRPC(peer, leader string, rpc hraft.RPC) error {
 	}
 	switch m := rpc.Command.(type) {
 	case *hraft.AppendEntriesRequest:
-		if err := checkOldSender(peer, m.Leader); err != nil {
+		if err := checkOldSender(peer, m.Leader); err != nil { //nolint:staticcheck // SA1019: the library still reads it
 			return err
 		}
 		return checkEntries(m)
 	case *hraft.RequestVoteRequest:
-		return checkOldSender(peer, m.Candidate)
+		return checkOldSender(peer, m.Candidate) //nolint:staticcheck // SA1019: the library still reads it
 	case *hraft.RequestPreVoteRequest:
 		return nil
 	case *hraft.InstallSnapshotRequest:

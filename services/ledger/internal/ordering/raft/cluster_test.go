@@ -283,20 +283,20 @@ func (n *node) end(t testing.TB) error {
 // leader waits until one of the given nodes leads and the others follow it.
 func (c *cluster) leader(ids ...string) *node {
 	c.t.Helper()
-	merged := make(chan struct{}, 1)
+	merged, done := make(chan struct{}, 1), make(chan struct{})
+	defer close(done)
 	for _, id := range ids {
-		changes, stop := c.nodes[id].engine.LeaderChanges()
-		defer stop()
-		done := make(chan struct{})
-		defer close(done)
+		engine := c.nodes[id].engine
 		go func() {
-			for {
+			changes, stop := engine.LeaderChanges()
+			defer stop()
+			for { // once at the start: something may have changed before
+				select {
+				case merged <- struct{}{}:
+				default:
+				}
 				select {
 				case <-changes:
-					select {
-					case merged <- struct{}{}:
-					default:
-					}
 				case <-done:
 					return
 				}

@@ -77,7 +77,7 @@ func (e *Engine) Propose(ctx context.Context, entry []byte) ordering.Proposal {
 func (e *Engine) outcome(future hraft.ApplyFuture, err error) (ordering.Applied, error) {
 	switch {
 	case err == nil:
-		if future.Response() == error(errNotApplied) {
+		if stopped, ok := future.Response().(error); ok && errors.Is(stopped, errNotApplied) {
 			return ordering.Applied{}, fmt.Errorf("%w: %w", ordering.ErrLost, errNotApplied)
 		}
 		return ordering.Applied{Index: future.Index(), Response: future.Response()}, nil

@@ -280,13 +280,14 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		e.beginStop()
-		if e.raft != nil {
+		switch {
+		case e.raft != nil:
 			shutdown := e.raft.Shutdown()
 			_ = e.transport.Close() // before waiting: goroutines hang on connections
 			e.closeErr = shutdown.Error()
-		} else if e.transport != nil {
+		case e.transport != nil:
 			_ = e.transport.Close()
-		} else {
+		default:
 			_ = e.config.Listener.Close()
 		}
 		e.endStop()

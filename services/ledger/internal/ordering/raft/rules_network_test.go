@@ -77,6 +77,7 @@ func TestR0_AMessageNamesTheCertificatesNode(t *testing.T) {
 	}
 }
 
+//nolint:staticcheck // SA1019: the library still reads the old fields.
 func TestR0_EverySenderFieldIsChecked(t *testing.T) {
 	h := header("b")
 	good := hraft.EncodeConfiguration(hraft.Configuration{Servers: []hraft.Server{{ID: "b", Address: "b"}}})
@@ -204,7 +205,7 @@ func TestR1_HeartbeatsTakeTheOrdinaryWay(t *testing.T) {
 		rpc.Respond(nil, errors.New("short cut"))
 	})
 	b := c.stranger("b")
-	heartbeat := &hraft.AppendEntriesRequest{RPCHeader: header("b"), Term: 1, Leader: []byte("b")}
+	heartbeat := &hraft.AppendEntriesRequest{RPCHeader: header("b"), Term: 1}
 	for range 3 {
 		if err := b.AppendEntries("a", "a", heartbeat, new(hraft.AppendEntriesResponse)); err != nil {
 			t.Fatal(err)

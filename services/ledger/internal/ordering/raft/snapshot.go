@@ -223,7 +223,7 @@ func (s *pointerStore) files() ([]pointerFile, error) {
 }
 
 func (s *pointerStore) read(name string) (pointerFile, error) {
-	b, err := os.ReadFile(filepath.Join(s.dir, name)) //nolint:gosec // G304: a name from this directory.
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
 	if err != nil {
 		return pointerFile{}, err
 	}
