@@ -29,7 +29,7 @@ func (s Summary) String() string {
 		if v.Name == "" {
 			line(kind, "value %d: %s (name and unit are in the approval)", i, v.Text)
 		} else {
-			line(kind, "%s: %s %s", v.Name, v.Text, v.Unit)
+			line(kind, "%s: %s", v.Name, strings.TrimSuffix(v.Text+" "+v.Unit, " 1")) // the unit 1 is not written
 		}
 	}
 	line("disposition", "%s", s.Disposition)
