@@ -2,17 +2,19 @@ module github.com/lacre-metrology/lacre/sandbox
 
 go 1.26.0
 
-require github.com/tetratelabs/wazero v1.12.0
+require (
+	github.com/tetratelabs/wazero v1.12.0
+	google.golang.org/protobuf v1.36.12
+)
 
 require (
 	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a // indirect
 	github.com/transparency-dev/merkle v0.0.2 // indirect
 	golang.org/x/crypto v0.0.0-20220321153916-2c7772ba3064 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 require (
-	github.com/lacre-metrology/lacre/algorithms v0.0.0
+	github.com/lacre-metrology/lacre/algorithms v0.0.0 // indirect
 	github.com/lacre-metrology/lacre/core v0.0.0
 	github.com/lacre-metrology/lacre/gen v0.0.0
 	golang.org/x/sys v0.48.0 // indirect

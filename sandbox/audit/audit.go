@@ -13,6 +13,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -120,6 +121,7 @@ type auditor struct {
 	registrations map[digest.Digest]*registration
 	runners       *runners // nil when nothing is re-executed
 	trustEnded    string   // why certificates could not be judged
+	ended         bool     // at a block that does not hold
 	report        *Report
 	findings      findings
 }
@@ -137,11 +139,13 @@ func (a *auditor) blocks(ctx context.Context, source Source) error {
 		}
 		if b.Height != a.state.Next() {
 			a.find(Finding{Kind: MissingBlock, Verdict: receipt.Refuted, Height: a.state.Next(), Index: a.state.tree.Size(),
-				Detail: fmt.Sprintf("the source gives block %d after block %d", b.Height, int64(a.state.Next())-1)})
+				Detail: fmt.Sprintf("the source gives block %d where block %d comes next", b.Height, a.state.Next())})
+			a.ended = true
 			return nil
 		}
 		ok, err := a.block(ctx, source, b)
 		if err != nil || !ok {
+			a.ended = !ok && err == nil
 			return err
 		}
 		if a.Progress != nil {
@@ -224,7 +228,9 @@ func (a *auditor) invalidBlock(b *Block, measured []*measurement, err error) {
 	if errors.As(err, &replay) {
 		f.Index = replay.Index
 		for _, m := range measured {
-			if m.leaf == replay.Leaf {
+			// A set is refused when none of its measurements stands: then the first
+			// of them is named.
+			if m.leaf == replay.Leaf || m.leaf == replay.Leaf+1 && record.Digest(b.Leaves[replay.Leaf]) == m.EndorsementSet {
 				f.Meter, f.Counter = m.Sample.MeterID, m.Sample.Counter
 			}
 		}
@@ -250,7 +256,10 @@ func (a *auditor) checkNetwork(v view) bool {
 		return true
 	}
 	config, err := state.GetConfig(v)
-	if err == nil && config.Origin() == a.Trust.Origin() {
+	if err != nil || config == nil { // it was just founded
+		panic(fmt.Sprintf("audit: a replayed genesis without a configuration: %v", err))
+	}
+	if config.Origin() == a.Trust.Origin() {
 		return true
 	}
 	a.find(Finding{Kind: WrongNetwork, Verdict: receipt.Refuted, Detail: "the genesis block founds another network than the trust bundle is about",
@@ -333,12 +342,14 @@ func (a *auditor) chosen(index uint64) bool {
 // finish draws the conclusion.
 func (a *auditor) finish() *Report {
 	r, s := a.report, a.state
-	r.State, r.Certified, r.CertifiedHeight = s, s.certified, s.certifiedHeight
-	r.ReExecuted = a.reExecuted()
+	r.Certified, r.CertifiedHeight, r.ReExecuted = s.certified, s.certifiedHeight, a.reExecuted()
+	if !a.ended {
+		r.State = s
+	}
 	if s.Next() > 0 {
 		r.Height, r.TreeSize = s.head().Height, s.tree.Size()
 		copy(r.Network[:], s.values[state.KeyNetwork])
-		if !s.certified || s.certifiedHeight < r.Height {
+		if !a.ended && (!s.certified || s.certifiedHeight < r.Height) {
 			first := uint64(0)
 			if s.certified {
 				first = s.certifiedHeight + 1

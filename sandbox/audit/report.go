@@ -90,7 +90,7 @@ type Report struct {
 	Verdict    receipt.Verdict `json:"verdict"`
 	Conclusion string          `json:"conclusion"`
 	Network    digest.Digest   `json:"network"`
-	// FromHeight is the first block of this run, Height the last that holds.
+	// FromHeight is the first block of this run, Height the last that replayed.
 	FromHeight uint64 `json:"fromHeight"`
 	Height     uint64 `json:"height"`
 	TreeSize   uint64 `json:"treeSize"`
@@ -114,7 +114,8 @@ type Report struct {
 	// Omitted counts findings beyond MaxFindings.
 	Omitted uint64 `json:"omitted"`
 
-	// State continues the audit from here: see Options.Resume.
+	// State continues the audit from here: see Options.Resume. It is nil when the
+	// audit ended at a block that does not hold.
 	State *State `json:"-"`
 }
 
@@ -139,16 +140,18 @@ func (r *Report) String() string {
 
 func (r *Report) conclude(reExecuting bool) {
 	r.Verdict = receipt.Verified
+	var first Finding // the gravest, and of these the first
 	for _, f := range r.Findings {
-		if f.Verdict == receipt.Refuted {
-			r.Verdict = receipt.Refuted
+		if r.Verdict == receipt.Verified || f.Verdict == receipt.Refuted {
+			r.Verdict, first = f.Verdict, f
+		}
+		if r.Verdict == receipt.Refuted {
 			break
 		}
-		r.Verdict = receipt.Undecidable
 	}
 	switch {
-	case r.Verdict == receipt.Refuted || r.Verdict == receipt.Undecidable:
-		r.Conclusion = fmt.Sprintf("%d findings, the first: %s", uint64(len(r.Findings))+r.Omitted, r.Findings[0])
+	case r.Verdict != receipt.Verified:
+		r.Conclusion = fmt.Sprintf("%d findings, the gravest first: %s", uint64(len(r.Findings))+r.Omitted, first)
 	case !reExecuting:
 		r.Conclusion = "every block is valid and certified; nothing was re-executed"
 	case r.ReExecuted < r.Measurements:
