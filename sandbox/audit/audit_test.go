@@ -81,6 +81,8 @@ func TestRawVectorsAreChecked(t *testing.T) {
 	if f.Meter != "m-1" || f.Counter != 3 || f.Verdict != receipt.Refuted {
 		t.Errorf("%+v", f)
 	}
+	s.block(0).Raw[1] = []byte{}
+	only(t, "empty", run(t, s, options(n)), audit.DataLoss)
 	s = copyOf(n)
 	s.block(0).Raw[1][40] ^= 1
 	r := run(t, s, options(n))

@@ -9,8 +9,9 @@ import (
 type Block struct {
 	Height uint64
 	Leaves [][]byte // exact bytes, the header last
-	// Raw are the raw vectors by the leaf's place in the block; nil or absent
-	// for leaves that are no measurement, and for what the source has lost.
+	// Raw are the raw vectors by the leaf's place in the block; empty or absent
+	// for leaves that are no measurement, and for what the source has lost (no
+	// vector has 0 bytes).
 	Raw [][]byte
 	// Certificate is the signed note on the tree after this block; nil when the
 	// source has none: a later one covers the block.
@@ -19,7 +20,7 @@ type Block struct {
 
 // raw is the vector of a leaf; nil when it is absent.
 func (b *Block) raw(leaf int) []byte {
-	if leaf < len(b.Raw) {
+	if leaf < len(b.Raw) && len(b.Raw[leaf]) > 0 {
 		return b.Raw[leaf]
 	}
 	return nil
