@@ -1,21 +1,20 @@
 package speed
 
 // correlate finds the delay at which the last channel resembles the first most,
-// in Q16 samples per spacing, and sets m.unlikeness. It searches
-// every lag that the registered range of speeds allows, knowing of the edges
-// only the direction: coarsely, then in halved steps, then with a parabola
-// through three lags. Their distance, a sixteenth of the delay, is small against
-// a pulse's edges and large against noise, and a multiple of the stride, so that
-// the three sums see the same noise. Lags are in samples between the first and
-// the last channel. It returns 0 when there is no
-// peak, or one below 15/16.
+// in Q16 samples per spacing, and sets m.unlikeness and m.tilt. It searches every
+// lag that the registered range of speeds allows, knowing of the edges only the
+// direction: coarsely, then in halved steps, then with a parabola through three
+// lags. Their distance, a sixteenth of the delay, is small against a pulse's
+// edges and large against noise, and a multiple of the stride, so that the three
+// sums see the same noise. Lags are in samples between the first and the last
+// channel. It returns 0 when there is no peak, or one below 15/16.
 func (m *measurement) correlate(direction, delay, shortest, longest int64) int64 {
 	a := &m.channel[0]
 	extent := a.last - a.first
 	stride := max(1, delay>>16/32, extent/1024)
 	coarse := max(1, extent/40)
 	lag, best := int64(0), int64(0)
-	step := max(1, (a.off-a.on)/24)
+	step := max(1, (a.off-a.on)/24, m.n/2048)
 	for l := shortest; l <= min(longest, m.n); l += step {
 		if p, _, _ := m.product(direction*l, coarse, a.first, a.last); p > best {
 			lag, best = l, p

@@ -33,6 +33,9 @@ func (m *measurement) fuse() uint32 {
 			return TwoVehicles
 		}
 	}
+	if m.unlike {
+		return LaneChange
+	}
 	shape := m.correlate(direction, both, scale/fastest*end>>16, scale/slowest*end>>16)
 	if shape < both/2 || shape > both*2 {
 		return SpeedsDisagree
@@ -51,7 +54,7 @@ func (m *measurement) fuse() uint32 {
 	snr, stretch := v[ValueSignalToNoise], abs(leading-trailing)*end>>8
 	whole := both>>16 + 1
 	explained := 100 + 40_000/(whole*whole) + 30_000_000_000/(snr*snr) + stretch*stretch/loop*1_500_000/(head.fall.at-head.rise.at)
-	if m.unlike || m.unlikeness > explained || m.tilt > 12+40_000/snr {
+	if m.unlikeness > explained || m.tilt > 12+40_000/snr {
 		return LaneChange
 	}
 	// Crosstalk lifts a channel while its neighbour sees the vehicle. The lift
@@ -112,5 +115,5 @@ func (m *measurement) uncertainty(delay, spread int64) {
 	loop := p[ParameterLoopLengthMicrometres] / 1000
 	v[ValueLength] = travelled - loop
 	share := travelled * relative / 1_000_000
-	v[ValueLengthUncertainty] = root(share*share + loop*loop/4)
+	v[ValueLengthUncertainty] = root(share*share + loop*loop*4/9)
 }
