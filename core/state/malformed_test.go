@@ -5,8 +5,10 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -70,6 +72,20 @@ func make65(e *recordv1.Endorsement) []*recordv1.Endorsement {
 
 func TestB1_MalformedStatements(t *testing.T) {
 	n, m := ready(t)
+	short := n.Header("meter/" + m.ID)
+	short.NetworkId = short.NetworkId[1:]
+	predecessor := n.Header("meter/" + m.ID)
+	predecessor.Predecessor = predecessor.Predecessor[1:]
+	payload := wire.MustEncode(&recordv1.MeterStatus{Header: n.Header("meter/" + m.ID), MeterId: m.ID, Action: 3})
+	e, err := record.SignStatement(record.TypeMeterStatus, append(payload, 0x20, 0x00), statetest.Body())
+	if err != nil {
+		t.Fatal(err)
+	}
+	padded, err := record.FromEnvelope(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuseStatement(t, n, padded, reason.NotCanonical)
 	header := func() *recordv1.StatementHeader { return n.Header("meter/" + m.ID) }
 	key := statetest.Tagged(2, statetest.Key("next"))
 	for name, c := range map[string]struct {
@@ -86,6 +102,9 @@ func TestB1_MalformedStatements(t *testing.T) {
 		"rollover: good":               {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2}, statetest.Body(), m.Key), ""},
 		"rollover: by the new key":     {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2}, statetest.Body(), statetest.Key("next")), reason.NotAuthorised},
 		"rollover: unknown meter":      {n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/none"), MeterId: "none", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.UnknownMeter},
+		"header: short network":        {n.Sign(&recordv1.MeterStatus{Header: short, MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
+		"header: short predecessor":    {n.Sign(&recordv1.MeterStatus{Header: predecessor, MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
+		"header: none":                 {n.Sign(&recordv1.MeterStatus{MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
 		"revocation: bad id":           {n.Sign(&recordv1.NodeRevocation{Header: header(), NodeId: "A"}, statetest.Root("org-00")), reason.Malformed},
 		"revocation: other subject":    {n.Sign(&recordv1.NodeRevocation{Header: header(), NodeId: "replica-00"}, statetest.Root("org-00")), reason.Malformed},
 		"status: bad id":               {n.Sign(&recordv1.MeterStatus{Header: header(), MeterId: "A", Action: 3}, statetest.Body()), reason.Malformed},

@@ -243,6 +243,11 @@ func TestS6_FollowerSeesAllStatements(t *testing.T) {
 			t.Errorf("no value under %q", prefix)
 		}
 	}
+	for name, leaves := range map[string][]state.Leaf{"no leaf": nil, "header withheld": {{Hash: stranger}}} {
+		if _, err := state.ReplayAdministrative(n.Store, n.Store.Head(), state.Options{}, leaves); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
 	for withhold := 1; withhold <= 5; withhold++ {
 		if _, err := follow(withhold); err == nil {
 			t.Errorf("statement %d was withheld unnoticed", withhold)

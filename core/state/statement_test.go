@@ -164,6 +164,19 @@ func TestS4_Approvals(t *testing.T) {
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.NetworkID = stranger }), reason.WrongNetwork)
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.ProfileVersion = 2 }), reason.InvalidStatement)
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.Policy = policy.Organisation("nobody") }), reason.InvalidStatement)
+	payload, err := n.Terms().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := record.SignStatement(record.TypeApproval, append(payload, ' '), statetest.Body(), statetest.Maker())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spaced, err := record.FromEnvelope(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuseStatement(t, n, spaced, reason.NotCanonical)
 	one := n.Terms()
 	one.Manufacturer.Key, _ = signature.KeyOf(signature.Ed25519, statetest.Body().Public())
 	refuseStatement(t, n, n.SignApproval(one, statetest.Body()), reason.NotAuthorised) // one key is not two parties
@@ -218,10 +231,16 @@ func TestS4_Meters(t *testing.T) {
 		"no module":          {func(r *recordv1.MeterRegistration) { r.Algorithm = nil }, reason.Malformed},
 		"too few parameters": {func(r *recordv1.MeterRegistration) { r.Parameters = r.Parameters[:1] }, reason.InvalidStatement},
 		"one channel":        {func(r *recordv1.MeterRegistration) { r.Channels = 1 }, reason.InvalidStatement},
-		"17 channels":        {func(r *recordv1.MeterRegistration) { r.Channels = 17 }, reason.InvalidStatement},
-		"no rate":            {func(r *recordv1.MeterRegistration) { r.SampleRateMillihertz = 0 }, reason.InvalidStatement},
-		"no first counter":   {func(r *recordv1.MeterRegistration) { r.FirstCounter = 0 }, reason.InvalidStatement},
-		"no verification":    {func(r *recordv1.MeterRegistration) { r.Verification = nil }, reason.InvalidStatement},
+		"16 channels":        {func(r *recordv1.MeterRegistration) { r.Channels = 16 }, ""},
+		"at the pole": {func(r *recordv1.MeterRegistration) {
+			r.Site.LatitudeE7, r.Site.LongitudeE7 = 900_000_000, -1_800_000_000
+		}, ""},
+		"beyond the pole":  {func(r *recordv1.MeterRegistration) { r.Site.LatitudeE7 = -900_000_001 }, reason.InvalidStatement},
+		"beyond the line":  {func(r *recordv1.MeterRegistration) { r.Site.LongitudeE7 = 1_800_000_001 }, reason.InvalidStatement},
+		"17 channels":      {func(r *recordv1.MeterRegistration) { r.Channels = 17 }, reason.InvalidStatement},
+		"no rate":          {func(r *recordv1.MeterRegistration) { r.SampleRateMillihertz = 0 }, reason.InvalidStatement},
+		"no first counter": {func(r *recordv1.MeterRegistration) { r.FirstCounter = 0 }, reason.InvalidStatement},
+		"no verification":  {func(r *recordv1.MeterRegistration) { r.Verification = nil }, reason.InvalidStatement},
 		"verified backwards": {func(r *recordv1.MeterRegistration) {
 			r.Verification.ValidUntilUnixNano = r.Verification.ValidFromUnixNano
 		}, reason.InvalidStatement},
@@ -259,6 +278,8 @@ func TestS4_Meters(t *testing.T) {
 	refuseStatement(t, n, status(n, m, broken, 1), reason.InvalidStatement)
 	refuseStatement(t, n, status(n, m, verified, 0), reason.InvalidStatement)
 	refuseStatement(t, n, verify(1, 2), reason.InvalidStatement) // before the one in force
+	refuseStatement(t, n, verify((statetest.GenesisUnix-86_400)*second, 1<<62), reason.InvalidStatement)
+	refuseStatement(t, n, verify(2, 1), reason.InvalidStatement)
 	at := statetest.GenesisUnix * second
 	n.Accept(verify(at+100, at+200))
 	for captured, want := range map[int64]reason.Reason{at + 99: "", at + 100: "", at + 199: "", at + 200: reason.OutOfVerification} {
@@ -267,14 +288,17 @@ func TestS4_Meters(t *testing.T) {
 		}
 	}
 	n.Accept(status(n, m, decommission, at+150))
+	roll := func() []byte {
+		return n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID,
+			Key: statetest.Tagged(2, statetest.Key("new")), FirstCounter: 9}, statetest.Body(), m.Key)
+	}
+	refuseStatement(t, n, roll(), reason.InvalidStatement)
 	refuseStatement(t, n, status(n, m, decommission, at+150), reason.InvalidStatement)
 	refuseStatement(t, n, status(n, m, suspend, at), reason.InvalidStatement)
 	refuseStatement(t, n, verify(at+300, at+400), reason.InvalidStatement)
 	n.Accept(status(n, m, broken, 0))
 	refuseStatement(t, n, status(n, m, broken, 0), reason.InvalidStatement)
-	roll := n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID,
-		Key: statetest.Tagged(2, statetest.Key("new")), FirstCounter: 9}, statetest.Body(), m.Key)
-	refuseStatement(t, n, roll, reason.InvalidStatement)
+	refuseStatement(t, n, roll(), reason.InvalidStatement)
 }
 
 func TestGenesisNeedsAWholeNetwork(t *testing.T) {
