@@ -26,13 +26,19 @@ const (
 )
 
 // Main reads the configuration of type C from the file that -config names, runs
-// the service until SIGINT or SIGTERM, and returns the exit code. Logs go to
-// stderr as JSON.
+// the service until SIGINT or SIGTERM, and returns the exit code. run returns
+// nil when it was stopped. Logs go to stderr as JSON.
 func Main[C any](name string, args []string, stderr io.Writer, run func(ctx context.Context, c C, log *slog.Logger) error) int {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "", "configuration file (YAML)")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return ExitOK
+	case err != nil:
+		return ExitUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "%s takes no arguments, got %q\n", name, flags.Args()) //nolint:errcheck // there is nowhere else to say it.
 		return ExitUsage
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, nil)).With("service", name)
@@ -43,13 +49,16 @@ func Main[C any](name string, args []string, stderr io.Writer, run func(ctx cont
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, c, log)
 	switch {
-	case err == nil || errors.Is(err, context.Canceled):
+	case err == nil:
 		return ExitOK
 	case reason.Of(err) == reason.DataLoss:
 		log.Error("stored data is damaged; keep the directory and see the runbook", "error", err)
 		return ExitDataLoss
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return ExitOK // stopped while it was starting
 	default:
 		log.Error("stopped", "error", err)
 		return ExitFailed

@@ -16,8 +16,9 @@ const (
 	// maxAhead bounds the blocks that are held before a certificate covers them.
 	maxAhead = 4096
 	// refsKept is how many block references a view answers: enough for every
-	// certificate that a header may name.
-	refsKept = 1024
+	// certificate that a header may name (state allows far fewer uncertified
+	// blocks).
+	refsKept = 2 * maxAhead
 )
 
 // Snapshot is the administrative state at a certified block. It implements
@@ -26,8 +27,10 @@ type Snapshot struct {
 	head        state.BlockRef
 	certificate []byte
 	values      map[string][]byte // never changed once published
-	refs        map[uint64]state.BlockRef
-	config      *state.Config
+	// refs are consecutive blocks, the last is head. Snapshots share the array:
+	// each sees its own length of it, and only the chain writes beyond.
+	refs   []state.BlockRef
+	config *state.Config
 }
 
 // Head is the certified block.
@@ -53,8 +56,10 @@ func (s *Snapshot) Get(key []byte) ([]byte, error) { return s.values[string(key)
 
 // Block implements state.View for recent blocks.
 func (s *Snapshot) Block(height uint64) (state.BlockRef, bool, error) {
-	ref, ok := s.refs[height]
-	return ref, ok, nil
+	if height > s.head.Height || s.head.Height-height >= uint64(len(s.refs)) {
+		return state.BlockRef{}, false, nil
+	}
+	return s.refs[uint64(len(s.refs))-1-(s.head.Height-height)], true, nil
 }
 
 // Record implements state.View; a follower holds no records.
@@ -95,6 +100,18 @@ func (c *chain) top() *Snapshot {
 	return c.certified
 }
 
+// uncertified is how many blocks wait for a certificate.
+func (c *chain) uncertified() uint64 {
+	switch {
+	case c.ahead == nil:
+		return 0
+	case c.certified == nil:
+		return c.ahead.head.Height + 1
+	default:
+		return c.ahead.head.Height - c.certified.head.Height
+	}
+}
+
 // forget drops what no certificate covers: another replica may say otherwise.
 func (c *chain) forget() { c.ahead, c.aheadTree, c.private = nil, nil, false }
 
@@ -104,7 +121,7 @@ func (c *chain) add(b *ledgerv1.StreamBlocksResponse) (*Snapshot, error) {
 	if want := c.next(); b.GetHeight() != want {
 		return nil, fmt.Errorf("block %d came, block %d was due", b.GetHeight(), want)
 	}
-	if c.certified != nil && b.GetHeight()-c.certified.head.Height > maxAhead {
+	if c.uncertified() == maxAhead {
 		return nil, fmt.Errorf("%d blocks came without a certificate", maxAhead)
 	}
 	leaves, err := leavesOf(b)
@@ -115,7 +132,9 @@ func (c *chain) add(b *ledgerv1.StreamBlocksResponse) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.extend(sealed)
+	if err := c.extend(sealed); err != nil {
+		return nil, err
+	}
 	if len(b.GetCertificate()) == 0 {
 		return nil, nil
 	}
@@ -155,48 +174,51 @@ func (c *chain) replay(leaves []state.Leaf) (*state.Sealed, error) {
 			return nil, fmt.Errorf("leaf %d of the genesis block is withheld", i)
 		}
 	}
-	sealed, err := state.ReplayGenesis(records, options)
-	if err != nil {
-		return nil, err
-	}
-	return sealed, nil
+	return state.ReplayGenesis(records, options)
 }
 
-// extend puts a sealed block above what there is.
-func (c *chain) extend(sealed *state.Sealed) {
+// extend puts a sealed block above what there is. It fails for the genesis block
+// of another network.
+func (c *chain) extend(sealed *state.Sealed) error {
 	if c.ahead == nil {
 		c.aheadTree = c.tree.Clone()
-		c.ahead = &Snapshot{values: map[string][]byte{}, refs: map[uint64]state.BlockRef{}}
+		c.ahead = &Snapshot{values: map[string][]byte{}}
 		if c.certified != nil {
 			// Values are copied only when something is written: most blocks hold
 			// measurements alone.
-			c.ahead.values, c.ahead.config = c.certified.values, c.certified.config
-			c.ahead.refs = maps.Clone(c.certified.refs)
+			c.ahead.values, c.ahead.config, c.ahead.refs = c.certified.values, c.certified.config, c.certified.refs
 		}
 		c.private = c.certified == nil
 	}
+	s := c.ahead
 	c.aheadTree.Append(sealed.LeafHashes...)
-	c.ahead.head = sealed.Complete(c.aheadTree.Root())
-	c.ahead.refs[c.ahead.head.Height] = c.ahead.head
-	delete(c.ahead.refs, c.ahead.head.Height-refsKept)
-	if len(sealed.Writes) > 0 && !c.private {
-		c.ahead.values, c.private = maps.Clone(c.ahead.values), true
+	s.head = sealed.Complete(c.aheadTree.Root())
+	s.refs = append(s.refs, s.head)
+	s.refs = s.refs[max(0, len(s.refs)-refsKept):]
+	if len(sealed.Writes) == 0 {
+		return nil
+	}
+	if !c.private {
+		s.values, c.private = maps.Clone(s.values), true
 	}
 	for _, w := range sealed.Writes {
-		c.ahead.values[string(w.Key)] = w.Value
+		s.values[string(w.Key)] = w.Value
 	}
-}
-
-// settle checks the certificate of the newest block and publishes it.
-func (c *chain) settle(text []byte) (*Snapshot, error) {
-	s := c.ahead
 	config, err := state.GetConfig(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if config.NetworkID != c.networkID {
-		return nil, reason.New(reason.WrongNetwork, "the replica serves network %s, followed is %s", config.NetworkID, c.networkID)
+		return reason.New(reason.WrongNetwork, "the replica serves network %s, followed is %s", config.NetworkID, c.networkID)
 	}
+	s.config = config
+	return nil
+}
+
+// settle checks the certificate of the newest block and publishes it. In the
+// block of a configuration that is the certificate of both quorums (rule C6).
+func (c *chain) settle(text []byte) (*Snapshot, error) {
+	s := c.ahead
 	certificate, err := tlog.ParseCertificate(text)
 	if err != nil {
 		return nil, err
@@ -212,7 +234,7 @@ func (c *chain) settle(text []byte) (*Snapshot, error) {
 	if err := quorum.Check(c.verifier, certificate); err != nil {
 		return nil, err
 	}
-	s.certificate, s.config = text, config
+	s.certificate = text
 	c.certified, c.tree = s, c.aheadTree
 	c.forget()
 	return s, nil

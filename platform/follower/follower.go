@@ -13,16 +13,17 @@
 //   - The state comes from the ledger's one transition (core/state), from the
 //     genesis block on; the genesis block is pinned by the network id.
 //   - A Snapshot never changes.
+//   - No replica can hold a follower: one that fails, lies or stays quiet is left
+//     for the next one.
 //
 // Known holes: a follower begins at the genesis block at every start and holds
 // the administrative state in memory, so its start takes time in proportion to
-// the ledger (32 bytes for each measurement). A replica can withhold the newest
-// blocks: freshness is what the block time shows, no more.
+// the ledger (32 bytes for each measurement). All replicas together can withhold
+// the newest blocks: freshness is what the block time shows, no more.
 package follower
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -34,12 +35,9 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
-	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/registry"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
@@ -81,7 +79,16 @@ const maxMessageBytes = 64 << 20
 const (
 	retryAfter = 300 * time.Millisecond
 	cacheSize  = 1 << 12
+	// quietAfter is how long a replica may send no block before the next one is
+	// asked. An idle ledger is quiet too; then this costs one stream.
+	quietAfter = 10 * time.Second
+	// submitTimeout is how long one replica may take to answer a submission
+	// before another is asked. Submissions are idempotent.
+	submitTimeout = 10 * time.Second
 )
+
+// errQuiet is not the replica's fault.
+var errQuiet = errors.New("no block came for a while")
 
 // Follower follows one ledger. Make it with New, drive it with Run; the other
 // methods may be called from any goroutine.
@@ -91,6 +98,7 @@ type Follower struct {
 	clients     []ledgerv1.LedgerServiceClient
 	preferred   atomic.Int64 // index of the replica that answered last
 	log         *slog.Logger
+	quiet       time.Duration // quietAfter but in tests
 	snapshot    atomic.Pointer[Snapshot]
 	changed     atomic.Pointer[chan struct{}]
 }
@@ -105,7 +113,7 @@ func New(c Config, node *identity.Node, log *slog.Logger) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	for _, r := range c.Replicas {
@@ -176,18 +184,22 @@ func (f *Follower) publish(s *Snapshot) {
 	close(*f.changed.Swap(&next))
 }
 
-// Run follows until ctx ends, asking another replica whenever one fails.
+// Run follows until ctx ends, asking another replica whenever one fails or has
+// nothing to say.
 func (f *Follower) Run(ctx context.Context) error {
 	chain := newChain(f.networkID, signature.NewCache(cacheSize))
 	for ctx.Err() == nil {
-		i := int(f.preferred.Load()) % len(f.clients)
+		i := int(f.preferred.Load())
 		err := f.follow(ctx, f.clients[i], chain)
 		if ctx.Err() != nil {
 			break
 		}
-		f.log.WarnContext(ctx, "replica does not serve the ledger, trying the next", "replica", f.connections[i].Target(), "error", err)
 		chain.forget()
-		f.preferred.CompareAndSwap(int64(i), int64((i+1)%len(f.clients)))
+		f.preferred.Store(int64((i + 1) % len(f.clients)))
+		if errors.Is(err, errQuiet) {
+			continue
+		}
+		f.log.WarnContext(ctx, "replica does not serve the ledger, trying the next", "replica", f.connections[i].Target(), "error", err)
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
@@ -196,66 +208,70 @@ func (f *Follower) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// follow reads one replica's stream until it ends, lies or falls quiet.
 func (f *Follower) follow(ctx context.Context, client ledgerv1.LedgerServiceClient, chain *chain) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(f.quiet, func() { cancel(errQuiet) })
+	defer quiet.Stop()
 	stream, err := client.StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{FromHeight: chain.next(), View: ledgerv1.StreamView_STREAM_VIEW_ADMINISTRATIVE})
-	if err != nil {
-		return err
-	}
-	for {
-		block, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return errors.New("the stream ended")
+	for err == nil {
+		var block *ledgerv1.StreamBlocksResponse
+		if block, err = stream.Recv(); err != nil {
+			break
 		}
-		if err != nil {
-			return err
-		}
-		snapshot, err := chain.add(block)
-		if err != nil {
+		var snapshot *Snapshot
+		if snapshot, err = chain.add(block); err != nil {
 			return err
 		}
 		if snapshot != nil {
 			f.publish(snapshot)
+			quiet.Reset(f.quiet) // blocks alone do not count: they cost a liar nothing
 		}
 	}
+	switch {
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, io.EOF):
+		return errors.New("the stream ended")
+	}
+	return err
 }
 
 // Submit hands a submission to the ledger: to the replica that answered last,
-// then to the others, while no leader is known.
+// then to the others while one cannot tell. The answer has an outcome for each
+// record.
 func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
 	first := int(f.preferred.Load())
-	var last error
+	var failures []error
 	for i := range f.clients {
-		response, err := f.clients[(first+i)%len(f.clients)].Submit(ctx, request)
+		at := (first + i) % len(f.clients)
+		response, err := f.submit(ctx, at, request)
 		if err == nil {
 			return response, nil
 		}
-		last = err
-		if why := reason.Of(err); why != "" && why != reason.NotLeader && why != reason.NotReady || ctx.Err() != nil {
+		switch reason.Of(err) {
+		case "", reason.NotLeader, reason.NotReady, reason.DataLoss:
+			failures = append(failures, fmt.Errorf("replica %s: %w", f.connections[at].Target(), err))
+		default:
 			return nil, err
 		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return nil, last
+	return nil, errors.Join(failures...)
 }
 
-// Report signs a security event and submits it. An event that is on the ledger
-// already gives ALREADY_REPORTED.
-func (f *Follower) Report(ctx context.Context, signer crypto.Signer, report *recordv1.EventReport) error {
-	kind, err := sample.KindOf(signer.Public())
+func (f *Follower) submit(ctx context.Context, at int, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	response, err := f.clients[at].Submit(ctx, request)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	leaf, err := record.SignEvent(signer, kind, report)
-	if err != nil {
-		return err
+	if have, want := len(response.GetOutcomes()), len(request.GetRecords()); have != want {
+		return nil, fmt.Errorf("%d outcomes for %d records", have, want)
 	}
-	response, err := f.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
-	if err != nil {
-		return err
-	}
-	if o := response.GetOutcomes()[0]; !o.GetAccepted() {
-		return &reason.Error{Reason: reason.Reason(o.GetReason()), Detail: o.GetDetail()}
-	}
-	return nil
+	return response, nil
 }

@@ -48,6 +48,9 @@ type Service struct {
 	server   *rpcserver.Server
 }
 
+// maxMessageBytes is a statement, or a page of what is registered.
+const maxMessageBytes = 4 << 20
+
 // New opens the port; Run serves.
 func New(c Config, log *slog.Logger) (*Service, error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
@@ -65,7 +68,11 @@ func New(c Config, log *slog.Logger) (*Service, error) {
 	// Statements carry their own authority, their signatures; so anybody may hand
 	// one in. Flooding is bounded by the server's limits on streams and sizes.
 	allow.AllowService(&approvalv1.ApprovalService_ServiceDesc, identity.RolePublic)
-	if s.server, err = rpcserver.New(c.Server, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+	config := c.Server
+	if config.MaxMessageBytes == 0 {
+		config.MaxMessageBytes = maxMessageBytes
+	}
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
 		return nil, errors.Join(err, s.follower.Close())
 	}
 	approvalv1.RegisterApprovalServiceServer(s.server, api.New(s.follower))

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -59,19 +60,26 @@ type Service struct {
 	follower *follower.Follower
 	engine   *sandbox.Engine
 	server   *rpcserver.Server
-	events   chan *recordv1.EventReport
+	events   *follower.Reporter
+	modules  *modules.Modules
 	endorser *endorse.Endorser
 }
 
-// maxMessageBytes is a batch of samples with their raw vectors.
-const maxMessageBytes = 64 << 20
+const (
+	// maxMessageBytes is a batch of samples with their raw vectors: gateways
+	// begin another batch long before.
+	maxMessageBytes = 8 << 20
+	// maxStreams bounds the batches of one gateway, and with maxMessageBytes its
+	// hold on memory.
+	maxStreams = 32
+)
 
 // New loads the modules and opens the port; Run serves.
 func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
 		return nil, err
 	}
-	s := &Service{log: log.With("node", c.NodeID), events: make(chan *recordv1.EventReport, 16)}
+	s := &Service{log: log.With("node", c.NodeID)}
 	node, err := identity.Load(c.TLSKey)
 	if err != nil {
 		return nil, err
@@ -85,17 +93,17 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.follower.Close())
+			err = errors.Join(err, s.close(ctx))
 		}
 	}()
+	s.events = follower.NewReporter(s.follower, signing, s.log)
 	if s.engine, err = sandbox.NewEngine(ctx, sandbox.Config{OnDivergence: s.diverged}); err != nil {
 		return nil, err
 	}
-	held, err := modules.Open(ctx, c.Modules, s.engine, s.log)
-	if err != nil {
-		return nil, errors.Join(err, s.engine.Close(ctx))
+	if s.modules, err = modules.Open(ctx, c.Modules, s.engine, s.log); err != nil {
+		return nil, err
 	}
-	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: held}
+	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log}
 
 	allow := rpcserver.Allow{
 		computev1.ComputeService_Endorse_FullMethodName: {identity.RoleGateway},
@@ -108,10 +116,13 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if config.MaxMessageBytes == 0 {
 		config.MaxMessageBytes = maxMessageBytes
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
-		return nil, errors.Join(err, s.engine.Close(ctx))
+	if config.MaxStreams == 0 {
+		config.MaxStreams = maxStreams
 	}
-	computev1.RegisterComputeServiceServer(s.server, api.New(s.follower, s.endorser, held, s.log))
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	computev1.RegisterComputeServiceServer(s.server, api.New(s.follower, s.events, s.endorser, s.modules, s.log))
 	s.server.SetServing(computev1.ComputeService_ServiceDesc.ServiceName, false)
 	return s, nil
 }
@@ -119,12 +130,21 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 // Addr is where the gRPC server listens.
 func (s *Service) Addr() net.Addr { return s.server.Addr() }
 
-// Run serves until ctx ends.
+func (s *Service) close(ctx context.Context) error {
+	var failed error
+	if s.engine != nil {
+		failed = s.engine.Close(context.WithoutCancel(ctx))
+	}
+	return errors.Join(failed, s.follower.Close())
+}
+
+// Run serves until ctx ends. Batches in flight are finished first, and events
+// that are still to be recorded.
 func (s *Service) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, s.engine.Close(context.WithoutCancel(ctx)), s.follower.Close()) }()
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	run := lifecycle.Runner{Logger: s.log}
 	run.AddFunc("follower", s.follower.Run)
-	run.AddFunc("events", s.reportEvents)
+	run.AddFunc("events", s.events.Run)
 	run.AddFunc("readiness", s.ready)
 	run.AddFunc("grpc", s.server.Run)
 	return run.Run(ctx)
@@ -139,29 +159,18 @@ func (s *Service) ready(ctx context.Context) error {
 	return nil
 }
 
-// diverged queues the event that compiler and interpreter differed. A full
-// queue drops it: the module is on the interpreter from now on anyway.
+// diverged records that compiler and interpreter differed, once for each module:
+// it is on the interpreter from now on.
 func (s *Service) diverged(d sandbox.Divergence) {
-	report := &recordv1.EventReport{
+	if err := s.modules.Distrust(d.Module); err != nil {
+		s.log.Error("a module must stay on the interpreter, and the next start will not know", "algorithm", digest.Digest(d.Module), "error", err)
+	}
+	err := s.events.Report(&recordv1.EventReport{
 		NetworkId: s.endorser.NetworkID.Bytes(), Reporter: s.endorser.NodeID, Kind: recordv1.EventKind_EVENT_KIND_ENGINE_DIVERGENCE,
 		Subject: record.SubjectAlgorithm(d.Module),
 		Detail:  fmt.Sprintf("compiler gave %.200s, interpreter %.200s", d.Compiled, d.Interpreted),
-	}
-	select {
-	case s.events <- report:
-	default:
-	}
-}
-
-func (s *Service) reportEvents(ctx context.Context) error {
-	for {
-		select {
-		case report := <-s.events:
-			if err := s.follower.Report(ctx, s.endorser.Signer, report); err != nil {
-				s.log.ErrorContext(ctx, "a divergence of the engines could not be recorded", "error", err)
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	})
+	if err != nil {
+		s.log.Error("a divergence of the engines is not recorded", "algorithm", digest.Digest(d.Module), "error", err)
 	}
 }

@@ -41,10 +41,9 @@ type Config struct {
 
 // Endorser is where a contracted endorser is, and its TLS key.
 type Endorser struct {
-	NodeID       string `yaml:"node_id" doc:"its id, as registered on the ledger"`
-	Organisation string `yaml:"organisation" doc:"the organisation that runs it"`
-	Address      string `yaml:"address" doc:"host:port of its gRPC server"`
-	SPKI         string `yaml:"spki" doc:"SHA-256 of its TLS key's SubjectPublicKeyInfo, in hexadecimal"`
+	NodeID  string `yaml:"node_id" doc:"its id, as registered on the ledger"`
+	Address string `yaml:"address" doc:"host:port of its gRPC server"`
+	SPKI    string `yaml:"spki" doc:"SHA-256 of its TLS key's SubjectPublicKeyInfo, in hexadecimal"`
 }
 
 // Validate reports every wrong field.
@@ -58,10 +57,15 @@ func (c *Config) Validate() error {
 			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
 		}
 	}
-	if len(c.Endorsers) == 0 {
-		failures = append(failures, errors.New("endorsers: at least one is needed"))
+	if n := len(c.Endorsers); n == 0 || n > gateway.MaxEndorsers {
+		failures = append(failures, fmt.Errorf("endorsers: %d, want 1 to %d", n, gateway.MaxEndorsers))
 	}
+	seen := make(map[string]bool)
 	for i, e := range c.Endorsers {
+		if seen[e.NodeID] {
+			failures = append(failures, fmt.Errorf("endorsers[%d].node_id: %q is listed twice", i, e.NodeID))
+		}
+		seen[e.NodeID] = true
 		if _, err := digest.Parse(e.SPKI); err != nil {
 			failures = append(failures, fmt.Errorf("endorsers[%d].spki: %w", i, err))
 		}
@@ -75,12 +79,13 @@ type Service struct {
 	follower    *follower.Follower
 	server      *rpcserver.Server
 	connections []*grpc.ClientConn
-	stop        context.CancelFunc // ends the batches
+	events      *follower.Reporter
+	gateway     *gateway.Gateway
 }
 
 const (
-	maxMessageBytes  = 64 << 20 // a batch of samples with their raw vectors, to endorsers
-	maxSampleMessage = 1 << 20  // one sample with its raw vector, from meters
+	maxMessageBytes  = 8 << 20 // a batch of samples with their raw vectors, to endorsers
+	maxSampleMessage = 1 << 20 // one sample with its raw vector, from meters
 )
 
 // New opens the port and prepares connections; Run serves.
@@ -88,11 +93,9 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
 		return nil, err
 	}
-	life, stop := context.WithCancel(context.Background())
-	s := &Service{log: log.With("node", c.NodeID), stop: stop}
+	s := &Service{log: log.With("node", c.NodeID)}
 	defer func() {
 		if err != nil {
-			stop()
 			err = errors.Join(err, s.close())
 		}
 	}()
@@ -107,7 +110,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
 		return nil, err
 	}
-	var endorsers gateway.Endorsers
+	var endorsers []gateway.Endorser
 	for _, e := range c.Endorsers {
 		spki, err := digest.Parse(e.SPKI)
 		if err != nil {
@@ -130,8 +133,9 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
 		return nil, err
 	}
-	g := gateway.New(life, s.follower.NetworkID(), c.NodeID, signing, s.follower, endorsers, s.log)
-	ingestv1.RegisterIngestServiceServer(s.server, api.New(g))
+	s.events = follower.NewReporter(s.follower, signing, s.log)
+	s.gateway = gateway.New(s.follower.NetworkID(), c.NodeID, s.follower, s.events, endorsers, s.log)
+	ingestv1.RegisterIngestServiceServer(s.server, api.New(s.gateway))
 	s.server.SetServing(ingestv1.IngestService_ServiceDesc.ServiceName, false)
 	return s, nil
 }
@@ -142,8 +146,7 @@ type endorser struct {
 	client computev1.ComputeServiceClient
 }
 
-func (e *endorser) NodeID() string       { return e.config.NodeID }
-func (e *endorser) Organisation() string { return e.config.Organisation }
+func (e *endorser) NodeID() string { return e.config.NodeID }
 func (e *endorser) Endorse(ctx context.Context, request *computev1.EndorseRequest) (*computev1.EndorseResponse, error) {
 	return e.client.Endorse(ctx, request)
 }
@@ -162,12 +165,13 @@ func (s *Service) close() error {
 	return errors.Join(failures...)
 }
 
-// Run serves until ctx ends. Samples on their way when it ends stay in their
-// meters' outboxes.
+// Run serves until ctx ends. Then the gateway takes no more samples and answers
+// those on their way, the server ends, and events are recorded.
 func (s *Service) Run(ctx context.Context) (err error) {
-	defer func() { s.stop(); err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	run := lifecycle.Runner{Logger: s.log}
 	run.AddFunc("follower", s.follower.Run)
+	run.AddFunc("events", s.events.Run)
 	run.AddFunc("readiness", func(ctx context.Context) error {
 		if _, err := s.follower.Wait(ctx, 0); err != nil {
 			return ctx.Err()
@@ -176,5 +180,6 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return nil
 	})
 	run.AddFunc("grpc", s.server.Run)
+	run.AddFunc("gateway", s.gateway.Run) // the last to start is the first to stop
 	return run.Run(ctx)
 }

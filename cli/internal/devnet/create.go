@@ -276,7 +276,7 @@ func (m *maker) configurations() {
 		case recordv1.Role_ROLE_GATEWAY:
 			c := &ingest.Config{NodeID: n.ID, TLSKey: tlsKey, SigningKey: signing, Server: server, Ledger: follow}
 			for _, e := range m.ByRole(recordv1.Role_ROLE_ENDORSER) {
-				c.Endorsers = append(c.Endorsers, ingest.Endorser{NodeID: e.ID, Organisation: e.Organisation, Address: e.Address, SPKI: e.SPKI})
+				c.Endorsers = append(c.Endorsers, ingest.Endorser{NodeID: e.ID, Address: e.Address, SPKI: e.SPKI})
 			}
 			m.configure(n.ID, c)
 		case recordv1.Role_ROLE_APPROVAL:

@@ -14,6 +14,9 @@ import (
 	"context"
 	"encoding/base64"
 	"slices"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
@@ -24,24 +27,45 @@ import (
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	"github.com/lacre-metrology/lacre/platform/follower"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
 )
 
 const (
 	defaultPage = 100
 	maxPage     = 1000
+	// maxPageBytes ends a page early: other people's gRPC clients accept 4 MiB.
+	maxPageBytes = 2 << 20
+	// maxSubmitting bounds the statements that wait for the ledger: anybody may
+	// hand one in.
+	maxSubmitting = 64
+	retryDelay    = 500 * time.Millisecond
 )
+
+// Ledger is the certified ledger, as the front door sees it.
+type Ledger interface {
+	NetworkID() digest.Digest
+	Snapshot() (*follower.Snapshot, error)
+	// Wait returns the first snapshot at or above a height.
+	Wait(ctx context.Context, height uint64) (*follower.Snapshot, error)
+	// Submit's answer has an outcome for each record.
+	Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error)
+}
 
 // Server implements ApprovalService.
 type Server struct {
 	approvalv1.UnimplementedApprovalServiceServer
-	ledger *follower.Follower
+	ledger     Ledger
+	submitting *semaphore.Weighted
 }
 
 // New makes the server.
-func New(ledger *follower.Follower) *Server { return &Server{ledger: ledger} }
+func New(ledger Ledger) *Server {
+	return &Server{ledger: ledger, submitting: semaphore.NewWeighted(maxSubmitting)}
+}
 
 // SubmitStatement checks a signed statement and submits it to the ledger. A
-// statement that is on the ledger already is answered with its place.
+// statement that is on the ledger already is answered with its place. What it
+// says of a place is a replica's word; the log proves it.
 func (s *Server) SubmitStatement(ctx context.Context, request *approvalv1.SubmitStatementRequest) (*approvalv1.SubmitStatementResponse, error) {
 	signed, err := envelope.Parse(request.GetEnvelope())
 	if err != nil {
@@ -51,12 +75,20 @@ func (s *Server) SubmitStatement(ctx context.Context, request *approvalv1.Submit
 	if err != nil {
 		return nil, err
 	}
+	if !s.submitting.TryAcquire(1) {
+		return nil, rpcserver.Overloaded("statements on their way", retryDelay)
+	}
+	defer s.submitting.Release(1)
 	response, err := s.ledger.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
 	if err != nil {
 		return nil, err
 	}
 	outcome := response.GetOutcomes()[0]
-	if why := reason.Reason(outcome.GetReason()); !outcome.GetAccepted() && why != reason.Duplicate {
+	switch why := reason.Reason(outcome.GetReason()); {
+	case outcome.GetAccepted() || why == reason.Duplicate:
+	case why == "":
+		return nil, reason.New(reason.NotCertified, "the ledger neither took the statement nor said why")
+	default:
 		return nil, &reason.Error{Reason: why, Detail: outcome.GetDetail()}
 	}
 	// Whoever asks next is to see the statement here too.
@@ -91,24 +123,24 @@ func (s *Server) ListApprovals(_ context.Context, request *approvalv1.ListApprov
 	if err != nil {
 		return nil, err
 	}
-	ids, next, err := page(snapshot, state.PrefixAlgorithm, request.GetPageSize(), request.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	response := &approvalv1.ListApprovalsResponse{NextPageToken: next, CertifiedHeight: snapshot.Head().Height}
-	for _, id := range ids {
+	response := &approvalv1.ListApprovalsResponse{CertifiedHeight: snapshot.Head().Height}
+	response.NextPageToken, err = page(snapshot, state.PrefixAlgorithm, request.GetPageSize(), request.GetPageToken(), func(id string) (int, error) {
 		module, err := digest.Parse(id)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		a, err := state.GetAlgorithm(snapshot, module)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		response.Approvals = append(response.Approvals, &approvalv1.Approval{
 			Algorithm: module.Bytes(), Statement: a.GetApproval(), Payload: a.GetApprovalPayload(),
 			Suspended: open(a.GetSuspensions()), Withdrawn: a.GetWithdrawn(),
 		})
+		return len(a.GetApprovalPayload()), nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return response, nil
 }
@@ -119,20 +151,20 @@ func (s *Server) ListMeters(_ context.Context, request *approvalv1.ListMetersReq
 	if err != nil {
 		return nil, err
 	}
-	ids, next, err := page(snapshot, state.PrefixMeter, request.GetPageSize(), request.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	response := &approvalv1.ListMetersResponse{NextPageToken: next, CertifiedHeight: snapshot.Head().Height}
-	for _, id := range ids {
+	response := &approvalv1.ListMetersResponse{CertifiedHeight: snapshot.Head().Height}
+	response.NextPageToken, err = page(snapshot, state.PrefixMeter, request.GetPageSize(), request.GetPageToken(), func(id string) (int, error) {
 		m, err := state.GetMeter(snapshot, id)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		response.Meters = append(response.Meters, &approvalv1.Meter{
 			MeterId: id, Registration: m.GetRegistrationPayload(),
 			InService: !m.GetBarred() && m.GetDecommissionedAtUnixNano() == 0 && !open(m.GetSuspensions()),
 		})
+		return len(m.GetRegistrationPayload()), nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return response, nil
 }
@@ -142,27 +174,36 @@ func open(spans []*statev1.Span) bool {
 	return len(spans) > 0 && spans[len(spans)-1].GetUntilUnixNano() == 0
 }
 
-// page returns the ids under a prefix after the token, sorted, and the next token.
-func page(snapshot *follower.Snapshot, prefix string, size uint32, token string) (ids []string, next string, err error) {
+// page visits the ids under a prefix after the token, ascending, and returns the
+// token of the next page. visit returns the bytes that the item has.
+func page(snapshot *follower.Snapshot, prefix string, size uint32, token string, visit func(id string) (int, error)) (next string, err error) {
 	after, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return nil, "", reason.New(reason.Malformed, "page token %.32q is not one that this service gave", token)
+		return "", reason.New(reason.Malformed, "page token %.32q is not one that this service gave", token)
 	}
 	if size > maxPage {
-		return nil, "", reason.New(reason.Malformed, "page size %d, at most %d", size, maxPage)
+		return "", reason.New(reason.Malformed, "page size %d, at most %d", size, maxPage)
 	}
 	if size == 0 {
 		size = defaultPage
 	}
+	var ids []string
 	snapshot.Keys(prefix, func(key string) {
 		if id := key[len(prefix):]; id > string(after) {
 			ids = append(ids, id)
 		}
 	})
 	slices.Sort(ids)
-	if len(ids) > int(size) {
-		ids = ids[:size]
-		next = base64.RawURLEncoding.EncodeToString([]byte(ids[size-1]))
+	bytes := 0
+	for i, id := range ids {
+		if i > 0 && (i == int(size) || bytes > maxPageBytes) {
+			return base64.RawURLEncoding.EncodeToString([]byte(ids[i-1])), nil
+		}
+		n, err := visit(id)
+		if err != nil {
+			return "", err
+		}
+		bytes += n
 	}
-	return ids, next, nil
+	return "", nil
 }

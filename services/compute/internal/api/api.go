@@ -6,8 +6,6 @@ package api
 
 import (
 	"context"
-	"crypto"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	"github.com/lacre-metrology/lacre/platform/follower"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/sandbox/profile"
@@ -26,32 +25,48 @@ import (
 	"github.com/lacre-metrology/lacre/services/compute/internal/modules"
 )
 
-// maxQueued bounds the samples that wait or are computed at one time.
-const maxQueued = 4 * record.MaxClaims
+const (
+	// maxHeld bounds the bytes of samples that are computed at one time.
+	maxHeld = 64 << 20
+	// overhead is what a sample costs besides its bytes.
+	overhead = 2 << 10
+	// patience is how long an installation waits for its approval to be followed:
+	// an approval that was certified a moment ago is no forgery.
+	patience = 2 * time.Second
+)
 
 // Ledger is the certified ledger, as compute sees it.
 type Ledger interface {
 	Snapshot() (*follower.Snapshot, error)
-	Report(ctx context.Context, signer crypto.Signer, report *recordv1.EventReport) error
+	// Wait returns the first snapshot at or above a height.
+	Wait(ctx context.Context, height uint64) (*follower.Snapshot, error)
+}
+
+// Events records security events; Report does not wait for the ledger.
+type Events interface {
+	Report(report *recordv1.EventReport) error
 }
 
 // Server implements ComputeService.
 type Server struct {
 	computev1.UnimplementedComputeServiceServer
 	ledger   Ledger
+	events   Events
 	endorser *endorse.Endorser
 	modules  *modules.Modules
 	log      *slog.Logger
-	queue    *semaphore.Weighted
+	room     *semaphore.Weighted // bytes
+	patience time.Duration
 }
 
 // New makes the server.
-func New(ledger Ledger, endorser *endorse.Endorser, held *modules.Modules, log *slog.Logger) *Server {
-	return &Server{ledger: ledger, endorser: endorser, modules: held, log: log, queue: semaphore.NewWeighted(maxQueued)}
+func New(ledger Ledger, events Events, endorser *endorse.Endorser, held *modules.Modules, log *slog.Logger) *Server {
+	return &Server{ledger: ledger, events: events, endorser: endorser, modules: held, log: log,
+		room: semaphore.NewWeighted(maxHeld), patience: patience}
 }
 
 // Endorse runs the approved module on each sample and signs the batch.
-func (s *Server) Endorse(_ context.Context, request *computev1.EndorseRequest) (*computev1.EndorseResponse, error) {
+func (s *Server) Endorse(ctx context.Context, request *computev1.EndorseRequest) (*computev1.EndorseResponse, error) {
 	n := len(request.GetSamples())
 	if n == 0 || n > record.MaxClaims {
 		return nil, reason.New(reason.Malformed, "%d samples, want 1 to %d", n, record.MaxClaims)
@@ -60,15 +75,19 @@ func (s *Server) Endorse(_ context.Context, request *computev1.EndorseRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if !s.queue.TryAcquire(int64(n)) {
+	var size int64
+	for _, sample := range request.GetSamples() {
+		size += int64(len(sample.GetHeader()) + len(sample.GetRawVector()) + overhead)
+	}
+	if !s.room.TryAcquire(size) {
 		return nil, rpcserver.Overloaded("samples to endorse", 100*time.Millisecond)
 	}
-	defer s.queue.Release(int64(n))
+	defer s.room.Release(size)
 	snapshot, err := s.ledger.Snapshot()
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.endorser.Endorse(snapshot, algorithm, request.GetSamples())
+	response, err := s.endorser.Endorse(ctx, snapshot, algorithm, request.GetSamples())
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +116,15 @@ func (s *Server) InstallAlgorithm(ctx context.Context, request *computev1.Instal
 			Kind: recordv1.EventKind_EVENT_KIND_REFUSED_INSTALLATION, Subject: record.SubjectAlgorithm(id),
 			Detail: "offered by " + caller.ID + ": " + string(why),
 		}
-		if failed := s.ledger.Report(ctx, s.endorser.Signer, report); failed != nil && reason.Of(failed) != reason.AlreadyReported {
-			return nil, errors.Join(err, failed)
+		if full := s.events.Report(report); full != nil {
+			return nil, full // no attempt is answered that is not recorded
 		}
 	}
 	return nil, err
 }
 
 func (s *Server) install(ctx context.Context, id digest.Digest, module []byte) error {
-	snapshot, err := s.ledger.Snapshot()
-	if err != nil {
-		return err
-	}
-	approved, err := state.GetAlgorithm(snapshot, id)
+	approved, err := s.approval(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -121,6 +136,26 @@ func (s *Server) install(ctx context.Context, id digest.Digest, module []byte) e
 	}
 	_, err = s.modules.Install(ctx, module)
 	return err
+}
+
+// approval finds the approval of a module, and gives the newest blocks a moment
+// to arrive before it says that there is none.
+func (s *Server) approval(ctx context.Context, id digest.Digest) (*statev1.Algorithm, error) {
+	wait, cancel := context.WithTimeout(ctx, s.patience)
+	defer cancel()
+	snapshot, err := s.ledger.Snapshot()
+	for err == nil {
+		approved, err := state.GetAlgorithm(snapshot, id)
+		if err != nil || approved != nil {
+			return approved, err
+		}
+		newer, waited := s.ledger.Wait(wait, snapshot.Head().Height+1)
+		if waited != nil {
+			return nil, ctx.Err() // nil when only the patience ended
+		}
+		snapshot = newer
+	}
+	return nil, err
 }
 
 // ListAlgorithms tells which modules are loaded.

@@ -14,8 +14,11 @@
 package endorse
 
 import (
+	"context"
 	"crypto"
+	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -44,6 +47,7 @@ type Endorser struct {
 	NodeID    string
 	Signer    crypto.Signer // the key of the node's registration
 	Programs  Programs
+	Log       *slog.Logger
 }
 
 // job is one sample on its way to a claim.
@@ -59,8 +63,8 @@ type job struct {
 
 // Endorse computes one batch against a snapshot of certified state. Outcomes
 // are in the order of the samples. The error is a *reason.Error that concerns
-// the whole batch, or a failure of this node.
-func (e *Endorser) Endorse(view state.View, algorithm digest.Digest, samples []*computev1.SignedSample) (*computev1.EndorseResponse, error) {
+// the whole batch, the end of ctx, or a failure of this node.
+func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm digest.Digest, samples []*computev1.SignedSample) (*computev1.EndorseResponse, error) {
 	terms, err := e.terms(view, algorithm)
 	if err != nil {
 		return nil, err
@@ -69,27 +73,14 @@ func (e *Endorser) Endorse(view state.View, algorithm digest.Digest, samples []*
 	if program == nil {
 		return nil, reason.New(reason.NotInstalled, "algorithm %s is approved, and endorser %s does not hold it", algorithm.Short(), e.NodeID)
 	}
-	jobs := make([]job, len(samples))
-	checks := make([]signature.Check, 0, len(samples))
-	for i, s := range samples {
-		j := &jobs[i]
-		if j.err = e.admit(view, algorithm, s, j); j.err == nil {
-			checks = append(checks, signature.Check{Kind: j.key.Kind(), Key: j.key, Message: j.sample.Signed(), Signature: s.GetSignature()})
-		}
+	if runs := digest.Digest(program.Module().Digest); runs != algorithm {
+		return nil, reason.New(reason.DataLoss, "the program held as %s is %s", algorithm.Short(), runs.Short())
 	}
-	signed := signature.VerifyBatch(checks)
-	next := 0
-	for i := range jobs {
-		if jobs[i].err != nil {
-			continue
-		}
-		if !signed[next] {
-			jobs[i].err = reason.New(reason.BadSignature, "sample %s is not signed by the key of meter %s", jobs[i].sample.Digest.Short(), jobs[i].sample.MeterID)
-		}
-		next++
+	jobs := e.admitAll(view, algorithm, samples)
+	each(ctx, jobs, func(j *job) { j.err = e.compute(ctx, program, terms.FuelLimit, j) })
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	each(jobs, func(j *job) { j.err = e.compute(program, algorithm, terms.FuelLimit, j) })
-
 	response := &computev1.EndorseResponse{NodeId: e.NodeID, Outcomes: make([]*computev1.SampleOutcome, len(jobs))}
 	var hashes []digest.Digest
 	for i := range jobs {
@@ -99,11 +90,11 @@ func (e *Endorser) Endorse(view state.View, algorithm digest.Digest, samples []*
 			hashes = append(hashes, claim.Hash(j.claim))
 			continue
 		}
-		why := reason.Of(j.err)
-		if why == "" {
+		var refused *reason.Error
+		if !errors.As(j.err, &refused) {
 			return nil, j.err // the node failed, not the sample
 		}
-		response.Outcomes[i] = &computev1.SampleOutcome{Reason: string(why), Detail: j.err.Error()}
+		response.Outcomes[i] = &computev1.SampleOutcome{Reason: string(refused.Reason), Detail: refused.Detail}
 	}
 	if len(hashes) == 0 {
 		return response, nil
@@ -117,6 +108,26 @@ func (e *Endorser) Endorse(view state.View, algorithm digest.Digest, samples []*
 		return nil, fmt.Errorf("sign endorsement: %w", err)
 	}
 	return response, nil
+}
+
+// admitAll parses the samples and verifies the meters' signatures in one batch.
+func (e *Endorser) admitAll(view state.View, algorithm digest.Digest, samples []*computev1.SignedSample) []job {
+	jobs := make([]job, len(samples))
+	checks := make([]signature.Check, 0, len(samples))
+	checked := make([]*job, 0, len(samples))
+	for i, s := range samples {
+		j := &jobs[i]
+		if j.err = e.admit(view, algorithm, s, j); j.err == nil {
+			checks = append(checks, signature.Check{Kind: j.key.Kind(), Key: j.key, Message: j.sample.Signed(), Signature: s.GetSignature()})
+			checked = append(checked, j)
+		}
+	}
+	for i, valid := range signature.VerifyBatch(checks) {
+		if j := checked[i]; !valid {
+			j.err = reason.New(reason.BadSignature, "counter %d of meter %s does not verify under its %v", j.sample.Counter, j.sample.MeterID, j.key)
+		}
+	}
+	return jobs
 }
 
 // terms are the approval's, as long as it is not withdrawn. Suspension and
@@ -144,6 +155,9 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 	if err != nil {
 		return err
 	}
+	if len(s.GetSignature()) != signature.Size {
+		return reason.New(reason.BadSignature, "the signature has %d bytes, want %d", len(s.GetSignature()), signature.Size)
+	}
 	if parsed.NetworkID != e.NetworkID {
 		return reason.New(reason.WrongNetwork, "sample is for network %s, this is %s", parsed.NetworkID.Short(), e.NetworkID.Short())
 	}
@@ -170,7 +184,8 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 	return err
 }
 
-func (e *Endorser) compute(program *sandbox.Program, algorithm digest.Digest, fuelLimit uint64, j *job) error {
+// compute runs the module on one sample. The claim names the module that ran.
+func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, fuelLimit uint64, j *job) error {
 	if j.err != nil {
 		return j.err
 	}
@@ -178,9 +193,11 @@ func (e *Endorser) compute(program *sandbox.Program, algorithm digest.Digest, fu
 	if err != nil {
 		return err
 	}
+	algorithm := digest.Digest(program.Module().Digest)
 	result, err := program.Run(input, fuelLimit)
 	if err != nil {
-		return fmt.Errorf("run algorithm %s: %w", algorithm.Short(), err)
+		e.Log.ErrorContext(ctx, "abstained: the sandbox gave no result", "algorithm", algorithm, "sample", j.sample.Digest, "error", err)
+		return reason.New(reason.NotReady, "endorser %s abstains from sample %s: its sandbox gave no result", e.NodeID, j.sample.Digest.Short())
 	}
 	j.claim, err = (&claim.Claim{
 		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.statement,
@@ -190,13 +207,14 @@ func (e *Endorser) compute(program *sandbox.Program, algorithm digest.Digest, fu
 	return err
 }
 
-// each runs work over all jobs on every core; each job belongs to one goroutine.
-func each(jobs []job, work func(*job)) {
+// each runs work over the jobs on every core until ctx ends; each job belongs to
+// one goroutine.
+func each(ctx context.Context, jobs []job, work func(*job)) {
 	var next atomic.Int64
 	var running sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(jobs)) {
 		running.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
+			for i := int(next.Add(1)) - 1; i < len(jobs) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				work(&jobs[i])
 			}
 		})

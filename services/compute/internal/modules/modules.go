@@ -9,6 +9,8 @@
 //     with other bytes is refused and named.
 //   - A program stays loaded until the process ends: no request can make an
 //     endorser lose an algorithm that it runs (the old version stays on error).
+//   - A module on which the engines once differed stays on the interpreter, after
+//     a restart too: a marker lies beside it.
 package modules
 
 import (
@@ -32,12 +34,17 @@ import (
 	"github.com/lacre-metrology/lacre/sandbox/profile"
 )
 
-const suffix = ".wasm"
+const (
+	suffix = ".wasm"
+	marker = ".interpreter" // follows a digest: that module runs on the interpreter alone
+)
 
 // Modules is safe for concurrent use.
 type Modules struct {
 	dir    string
 	engine *sandbox.Engine
+
+	installing sync.Mutex // one module is loaded at a time
 
 	mu       sync.RWMutex
 	programs map[digest.Digest]*sandbox.Program
@@ -54,13 +61,17 @@ func Open(ctx context.Context, dir string, engine *sandbox.Engine, log *slog.Log
 		return nil, fmt.Errorf("modules: %w", err)
 	}
 	for _, entry := range entries {
-		name, isModule := strings.CutSuffix(entry.Name(), suffix)
-		if !isModule {
+		extension := filepath.Ext(entry.Name())
+		if extension != suffix && extension != marker {
 			continue
 		}
-		want, err := digest.Parse(name)
+		want, err := digest.Parse(strings.TrimSuffix(entry.Name(), extension))
 		if err != nil {
 			return nil, fmt.Errorf("modules: %s: %w", filepath.Join(dir, entry.Name()), err)
+		}
+		if extension == marker {
+			engine.Distrust(want)
+			continue
 		}
 		module, err := os.ReadFile(filepath.Join(dir, entry.Name()))
 		if err != nil {
@@ -86,10 +97,13 @@ func Digest(module []byte) digest.Digest { return sha256.Sum256(module) }
 // approval names its digest. Installing what is there already changes nothing.
 // Errors: PROFILE_VIOLATION, or of the disk.
 func (m *Modules) Install(ctx context.Context, module []byte) (digest.Digest, error) {
+	m.installing.Lock()
+	defer m.installing.Unlock()
 	id := Digest(module)
 	if m.Program(id) != nil {
 		return id, nil
 	}
+	ctx = context.WithoutCancel(ctx) // the program outlives the call that brought it
 	program, err := m.engine.Load(ctx, bytes.Clone(module))
 	var violation *profile.Error
 	if errors.As(err, &violation) {
@@ -106,6 +120,16 @@ func (m *Modules) Install(ctx context.Context, module []byte) (digest.Digest, er
 	defer m.mu.Unlock()
 	m.programs[id] = program
 	return id, nil
+}
+
+// Distrust keeps a module on the interpreter from the next start on; the engine
+// sees to it until then.
+func (m *Modules) Distrust(id digest.Digest) error {
+	err := durable.CreateFile(filepath.Join(m.dir, id.String()+marker), nil, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // Program is the loaded program of a module, or nil.

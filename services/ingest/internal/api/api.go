@@ -7,13 +7,14 @@
 //     about the call.
 //   - PENDING is said, never implied: a sample whose answer is not known when
 //     the call ends is neither taken nor refused.
+//   - A stopping gateway answers every sample that it took before it ends a
+//     stream, and ends it with NOT_READY.
 package api
 
 import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -21,7 +22,9 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
 )
 
@@ -35,55 +38,61 @@ const (
 // Server implements IngestService.
 type Server struct {
 	ingestv1.UnimplementedIngestServiceServer
-	gateway *gateway.Gateway
+	gateway      *gateway.Gateway
+	pendingAfter time.Duration // the constants but in tests
+	maxInStream  int
 }
 
 // New makes the server.
-func New(g *gateway.Gateway) *Server { return &Server{gateway: g} }
+func New(g *gateway.Gateway) *Server {
+	return &Server{gateway: g, pendingAfter: pendingAfter, maxInStream: maxInStream}
+}
 
 // Submit takes one sample. It answers PENDING when the deadline comes first.
 func (s *Server) Submit(ctx context.Context, request *ingestv1.SubmitRequest) (*ingestv1.SubmitResponse, error) {
-	id, answers, err := s.gateway.Submit(request)
-	if err != nil {
-		return refusal(id, err), nil
-	}
-	select {
-	case a := <-answers:
-		return answer(id, a), nil
-	case <-ctx.Done():
-		return pending(id), nil
-	}
+	return s.one(ctx, sourceOf(ctx), request), nil
 }
 
 // SubmitStream takes samples as they come and answers in any order.
 func (s *Server) SubmitStream(stream grpc.BidiStreamingServer[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse]) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
+	ctx := stream.Context() // ends with this handler, and all waiters with it
+	// A slot belongs to a sample from its receipt until its answer is sent, so no
+	// slot in use means that nothing is owed.
+	slots := make(chan struct{}, s.maxInStream)
 	out := make(chan *ingestv1.SubmitResponse)
-	slots := make(chan struct{}, maxInStream)
-	var waiting sync.WaitGroup
-
 	received := make(chan error, 1)
-	go func() {
-		received <- s.receive(ctx, stream, slots, out, &waiting)
-		waiting.Wait()
-		close(out)
-	}()
-	for response := range out {
-		if err := stream.Send(&ingestv1.SubmitStreamResponse{Submit: response}); err != nil {
-			cancel() // the waiters see it and end; drain what they still send
-			go func() {
-				for range out {
-				}
-			}()
-			return err
+	go func() { received <- s.receive(ctx, stream, slots, out) }()
+
+	stopping := s.gateway.Stopping()
+	var ended bool // nothing more is taken from this stream
+	var why error
+	for {
+		if ended && len(slots) == 0 {
+			return why
+		}
+		select {
+		case response := <-out:
+			if err := stream.Send(&ingestv1.SubmitStreamResponse{Submit: response}); err != nil {
+				return err
+			}
+			<-slots
+		case why = <-received:
+			if ended = true; ctx.Err() != nil {
+				return ctx.Err()
+			}
+			received = nil
+		case <-stopping:
+			// A sample that comes at this very moment may go without an answer;
+			// the status says that the stream broke off.
+			ended, stopping, received = true, nil, nil
+			why = reason.New(reason.NotReady, "the gateway is stopping")
 		}
 	}
-	return <-received
 }
 
 // receive reads samples until the client is done, and starts a waiter for each.
-func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse], slots chan struct{}, out chan<- *ingestv1.SubmitResponse, waiting *sync.WaitGroup) error {
+func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse], slots chan<- struct{}, out chan<- *ingestv1.SubmitResponse) error {
+	source := sourceOf(ctx)
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -100,34 +109,35 @@ func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[in
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		waiting.Go(func() {
-			defer func() { <-slots }()
-			send(ctx, out, s.one(ctx, request.GetSubmit()))
-		})
+		go func() {
+			wait, cancel := context.WithTimeout(ctx, s.pendingAfter)
+			defer cancel()
+			select {
+			case out <- s.one(wait, source, request.GetSubmit()):
+			case <-ctx.Done():
+			}
+		}()
 	}
 }
 
-func (s *Server) one(ctx context.Context, request *ingestv1.SubmitRequest) *ingestv1.SubmitResponse {
-	id, answers, err := s.gateway.Submit(request)
+// one answers one sample, with PENDING when ctx ends first.
+func (s *Server) one(ctx context.Context, source gateway.Source, request *ingestv1.SubmitRequest) *ingestv1.SubmitResponse {
+	id, answers, err := s.gateway.Submit(source, request)
 	if err != nil {
 		return refusal(id, err)
 	}
-	late := time.NewTimer(pendingAfter)
-	defer late.Stop()
 	select {
 	case a := <-answers:
 		return answer(id, a)
-	case <-late.C:
 	case <-ctx.Done():
+		return pending(id)
 	}
-	return pending(id)
 }
 
-func send(ctx context.Context, out chan<- *ingestv1.SubmitResponse, response *ingestv1.SubmitResponse) {
-	select {
-	case out <- response:
-	case <-ctx.Done():
-	}
+// sourceOf is the caller as the ledger registered it.
+func sourceOf(ctx context.Context) gateway.Source {
+	caller := rpcserver.PeerFrom(ctx)
+	return gateway.Source{ID: caller.ID, Relays: caller.Role != identity.RoleMeter}
 }
 
 // GetHead returns the newest certified block, for the next sample's header.

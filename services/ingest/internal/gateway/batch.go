@@ -1,78 +1,81 @@
 package gateway
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/platform/rpcerror"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 )
 
 const (
-	maxQueuedBytes = 64 << 20               // raw vectors waiting or on their way
-	maxBatch       = 512                    // samples; an endorsement set holds at most 1,024
-	maxBatchBytes  = 2 << 20                // of raw vectors; a larger single sample still goes
-	pipeline       = 4                      // batches on their way for one algorithm
-	retryDelay     = 250 * time.Millisecond // asked of a meter whose sample found no room
+	maxHeldBytes  = 64 << 20               // of samples waiting or on their way
+	overhead      = 2 << 10                // what a sample costs besides its bytes
+	maxBatch      = 512                    // samples; an endorsement set holds at most 1,024
+	maxBatchBytes = 2 << 20                // of samples; a larger single one still goes
+	pipeline      = 4                      // batches on their way for one algorithm
+	retryDelay    = 250 * time.Millisecond // asked of a meter whose sample found no room
 )
 
 // batcher groups the samples of one algorithm. An idle batcher sends at once; a
 // busy one groups what arrives while its batches are on their way.
 type batcher struct {
 	algorithm digest.Digest
-	send      func(ctx context.Context, algorithm digest.Digest, batch []*Sample)
+	send      func(b *batcher, batch []*Sample)
 
 	mu      sync.Mutex
 	waiting []*Sample
+	bytes   int // of waiting
 	flying  int
 }
 
-// add queues a sample and starts a batch if the pipeline has room.
-func (b *batcher) add(ctx context.Context, s *Sample) {
+// add queues samples and starts a batch if the pipeline has room.
+func (b *batcher) add(samples ...*Sample) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiting = append(b.waiting, s)
-	b.launch(ctx)
+	for _, s := range samples {
+		b.waiting = append(b.waiting, s)
+		b.bytes += s.size
+	}
+	b.launch()
 }
 
 // launch sends a batch if there is one and room for it. The caller holds mu.
-func (b *batcher) launch(ctx context.Context) {
+func (b *batcher) launch() {
 	// While one batch is on its way a second one waits until it is worth its
 	// cost: a quarter of the largest, or the first one's return.
-	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch/4
+	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch/4 || b.bytes >= maxBatchBytes/4
 	if len(b.waiting) == 0 || b.flying == pipeline || !worthwhile {
 		return
 	}
 	n, size := 0, 0
-	for n < len(b.waiting) && n < maxBatch {
-		size += len(b.waiting[n].Raw)
-		if n > 0 && size > maxBatchBytes {
-			break
-		}
+	for n < len(b.waiting) && n < maxBatch && (n == 0 || size+b.waiting[n].size <= maxBatchBytes) {
+		size += b.waiting[n].size
 		n++
 	}
 	batch := b.waiting[:n:n]
 	b.waiting = append([]*Sample(nil), b.waiting[n:]...)
+	b.bytes -= size
 	b.flying++
 	go func() {
-		b.send(ctx, b.algorithm, batch)
+		b.send(b, batch)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.flying--
-		b.launch(ctx)
+		b.launch()
 	}()
 }
 
-// room bounds the bytes of raw vectors that the gateway holds.
+// room bounds the bytes of samples that the gateway holds.
 type room struct{ used atomic.Int64 }
 
 func (r *room) take(n int) error {
-	if r.used.Add(int64(n)) > maxQueuedBytes {
+	if r.used.Add(int64(n)) > maxHeldBytes {
 		r.used.Add(-int64(n))
-		return rpcserver.Overloaded("raw vectors on their way", retryDelay)
+		return rpcserver.Overloaded("samples on their way", retryDelay)
 	}
 	return nil
 }
@@ -80,4 +83,6 @@ func (r *room) take(n int) error {
 func (r *room) free(n int) { r.used.Add(-int64(n)) }
 
 // stopping answers a sample that the gateway can no longer serve.
-func stopping() error { return reason.New(reason.NotReady, "the gateway is stopping") }
+func stopping() error {
+	return rpcerror.With(reason.New(reason.NotReady, "the gateway is stopping"), rpcerror.RetryAfter(retryDelay))
+}

@@ -7,22 +7,28 @@
 // Invariants:
 //   - The gateway is trusted with nothing: it can delay or drop, never forge. It
 //     checks what it can cheaply, so that honest meters get early answers.
-//   - Every sample gets exactly one answer: a receipt, a refusal, or pending when
-//     the caller's time is over.
-//   - Memory is bounded by the bytes of raw vectors held; what does not fit is
+//   - Every sample that Submit took gets exactly one answer, a stopping gateway's
+//     too: a receipt, or an error with a reason.
+//   - A reason that is permanent was given for the sample itself, by the policy's
+//     number of endorsers or by the ledger; never because one endorser or replica
+//     failed or lied.
+//   - Memory is bounded by the bytes of the samples held; what does not fit is
 //     refused with OVERLOADED and a delay.
 package gateway
 
 import (
 	"context"
-	"crypto"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
@@ -30,11 +36,21 @@ import (
 	"github.com/lacre-metrology/lacre/platform/follower"
 )
 
+// drainGrace is how long a stopping gateway waits for samples on their way.
+const drainGrace = 5 * time.Second
+
 // Ledger is the certified ledger, as the gateway sees it.
 type Ledger interface {
 	Snapshot() (*follower.Snapshot, error)
+	// Wait returns the first snapshot at or above a height.
+	Wait(ctx context.Context, height uint64) (*follower.Snapshot, error)
+	// Submit's answer has an outcome for each record.
 	Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error)
-	Report(ctx context.Context, signer crypto.Signer, report *recordv1.EventReport) error
+}
+
+// Events records security events; Report does not wait for the ledger.
+type Events interface {
+	Report(report *recordv1.EventReport) error
 }
 
 // Answer is what became of a sample: a receipt, or an error with a reason.
@@ -43,66 +59,136 @@ type Answer struct {
 	Err     error
 }
 
-// Sample is a meter's sample on its way.
+// Sample is a meter's sample on its way. One goroutine owns it at a time: the
+// batch that it is in.
 type Sample struct {
 	Parsed    *sample.Sample
 	Signature []byte
 	Raw       []byte
 
-	once sync.Once
-	done chan Answer // buffered
+	size        int                  // in bytes, for the bounds
+	tries       int                  // rounds that did not settle it
+	disputed    bool                 // a disagreement on it was reported
+	disposition recordv1.Disposition // as submitted last
+	settle      func()               // gives back what the sample holds
+	once        sync.Once
+	done        chan Answer // buffered
 }
 
-func (s *Sample) answer(a Answer) { s.once.Do(func() { s.done <- a }) }
+func (s *Sample) answer(a Answer) {
+	s.once.Do(func() {
+		s.done <- a
+		s.settle()
+	})
+}
 
-// Gateway is safe for concurrent use.
+// Gateway is safe for concurrent use. Make it with New and drive it with Run.
 type Gateway struct {
-	networkID digest.Digest
-	nodeID    string
-	signer    crypto.Signer // signs events
-	ledger    Ledger
-	endorsers Endorsers
-	log       *slog.Logger
-	room      room
-	limits    *limits
+	networkID  digest.Digest
+	nodeID     string
+	ledger     Ledger
+	events     Events
+	contacts   []*contact
+	turn       atomic.Uint32 // of the endorser that is asked first
+	hesitation time.Duration // hesitation but in tests
+	log        *slog.Logger
+	room       room
+	limits     *limits
 
-	life context.Context // batches outlive the calls that brought them
+	life     context.Context // batches outlive the calls that brought them
+	end      context.CancelFunc
+	stopping chan struct{} // closed when no sample is taken any more
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the rest
+	stopped  bool
+	open     sync.WaitGroup // samples without an answer; Add under mu while not stopped
 	batchers map[digest.Digest]*batcher
 }
 
-// New makes a gateway whose batches end with life.
-func New(life context.Context, networkID digest.Digest, nodeID string, signer crypto.Signer, ledger Ledger, endorsers Endorsers, log *slog.Logger) *Gateway {
-	return &Gateway{networkID: networkID, nodeID: nodeID, signer: signer, ledger: ledger, endorsers: endorsers, log: log,
-		limits: newLimits(), life: life, batchers: make(map[digest.Digest]*batcher)}
+// New makes a gateway. There are at most MaxEndorsers endorsers.
+func New(networkID digest.Digest, nodeID string, ledger Ledger, events Events, endorsers []Endorser, log *slog.Logger) *Gateway {
+	g := &Gateway{networkID: networkID, nodeID: nodeID, ledger: ledger, events: events, hesitation: hesitation, log: log,
+		limits: newLimits(), stopping: make(chan struct{}), batchers: make(map[digest.Digest]*batcher)}
+	for _, e := range endorsers {
+		g.contacts = append(g.contacts, &contact{Endorser: e})
+	}
+	g.life, g.end = context.WithCancel(context.Background())
+	return g
+}
+
+// Stopping is closed when the gateway takes no more samples; what it took is
+// still answered.
+func (g *Gateway) Stopping() <-chan struct{} { return g.stopping }
+
+// Run waits for ctx to end. Then it refuses new samples, gives those on their
+// way some time, and answers the rest with NOT_READY.
+func (g *Gateway) Run(ctx context.Context) error {
+	<-ctx.Done()
+	g.mu.Lock()
+	g.stopped = true
+	g.mu.Unlock()
+	close(g.stopping)
+	cut := time.AfterFunc(drainGrace, g.end)
+	defer cut.Stop()
+	g.open.Wait()
+	g.end()
+	return ctx.Err()
 }
 
 // Submit takes a sample and returns its identity and a channel that gives its
-// answer. An error means that the sample was refused at the door.
-func (g *Gateway) Submit(request *ingestv1.SubmitRequest) (digest.Digest, <-chan Answer, error) {
-	if g.life.Err() != nil {
-		return digest.Zero, nil, stopping()
-	}
+// answer. source has a limit of rate. An error means
+// that the sample was refused at the door.
+func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest) (digest.Digest, <-chan Answer, error) {
+	// The identity is told even of what is no header: answers of a stream are
+	// keyed by it.
+	id := digest.Of(digest.Sample, envelope.PAE(sample.PayloadType, request.GetHeader()))
 	parsed, err := sample.Parse(request.GetHeader())
 	if err != nil {
-		return digest.Zero, nil, err
+		return id, nil, err
 	}
-	s := &Sample{Parsed: parsed, Signature: request.GetSignature(), Raw: request.GetRawVector(), done: make(chan Answer, 1)}
-	algorithm, err := g.admit(s)
+	s := &Sample{
+		Parsed: parsed, Signature: request.GetSignature(), Raw: request.GetRawVector(), done: make(chan Answer, 1),
+		size: len(request.GetHeader()) + len(request.GetRawVector()) + overhead,
+	}
+	algorithm, err := g.admit(source, s)
 	if err != nil {
-		return parsed.Digest, nil, err
+		return id, nil, err
 	}
-	if err := g.room.take(len(s.Raw)); err != nil {
-		return parsed.Digest, nil, err
+	if err := g.room.take(s.size); err != nil {
+		return id, nil, err
 	}
-	g.batcher(algorithm).add(g.life, s)
-	return parsed.Digest, s.done, nil
+	b, err := g.begin(s, algorithm)
+	if err != nil {
+		return id, nil, err
+	}
+	b.add(s)
+	return id, s.done, nil
 }
 
-// admit checks what a gateway can check for little: form, size, network,
-// meter, and the meter's rate.
-func (g *Gateway) admit(s *Sample) (digest.Digest, error) {
+// begin owes the sample an answer from now on, unless the gateway is stopping.
+func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		g.room.free(s.size)
+		return nil, stopping()
+	}
+	g.open.Add(1)
+	s.settle = func() {
+		g.room.free(s.size)
+		g.open.Done()
+	}
+	b := g.batchers[algorithm]
+	if b == nil {
+		b = &batcher{algorithm: algorithm, send: g.process}
+		g.batchers[algorithm] = b // as many as registrations name, so bounded by the ledger
+	}
+	return b, nil
+}
+
+// admit checks what a gateway can check for little: form, size, network, meter,
+// the source's rate, and the raw vector's digest.
+func (g *Gateway) admit(source Source, s *Sample) (digest.Digest, error) {
 	h := &s.Parsed.Header
 	if h.NetworkID != g.networkID {
 		return digest.Zero, reason.New(reason.WrongNetwork, "sample is for network %s, this is %s", h.NetworkID.Short(), g.networkID.Short())
@@ -110,8 +196,8 @@ func (g *Gateway) admit(s *Sample) (digest.Digest, error) {
 	if len(s.Raw) > record.MaxRawVectorBytes {
 		return digest.Zero, reason.New(reason.TooLarge, "raw vector has %d bytes, the limit is %d", len(s.Raw), record.MaxRawVectorBytes)
 	}
-	if got := sample.DigestRaw(s.Raw); got != h.RawDigest {
-		return digest.Zero, reason.New(reason.DigestMismatch, "raw vector has digest %s, the header names %s", got.Short(), h.RawDigest.Short())
+	if len(s.Signature) != signature.Size {
+		return digest.Zero, reason.New(reason.BadSignature, "the signature has %d bytes, want %d", len(s.Signature), signature.Size)
 	}
 	snapshot, err := g.ledger.Snapshot()
 	if err != nil {
@@ -124,25 +210,17 @@ func (g *Gateway) admit(s *Sample) (digest.Digest, error) {
 	if meter == nil {
 		return digest.Zero, reason.New(reason.UnknownMeter, "meter %q is not registered", h.MeterID)
 	}
-	if err := g.limits.take(h.MeterID); err != nil {
+	if err := g.limits.take(source, h.MeterID); err != nil {
 		return digest.Zero, err
+	}
+	if got := sample.DigestRaw(s.Raw); got != h.RawDigest {
+		return digest.Zero, reason.New(reason.DigestMismatch, "raw vector has digest %s, the header names %s", got.Short(), h.RawDigest.Short())
 	}
 	registration := new(recordv1.MeterRegistration)
 	if err := record.Decode(meter.GetRegistrationPayload(), record.MaxBytes, registration); err != nil {
 		return digest.Zero, err
 	}
 	return digest.FromBytes(registration.GetAlgorithm())
-}
-
-func (g *Gateway) batcher(algorithm digest.Digest) *batcher {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	b := g.batchers[algorithm]
-	if b == nil {
-		b = &batcher{algorithm: algorithm, send: g.process}
-		g.batchers[algorithm] = b
-	}
-	return b
 }
 
 // Head is the newest certified block that the gateway knows.
