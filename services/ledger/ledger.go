@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -91,7 +92,12 @@ var ErrInitialised = errors.New("the replica is initialised already")
 // Init begins a replica of the network that the genesis file founds: block 0,
 // cosigned, and the ordering engine's first members. It is the only way to
 // begin one, and never touches one that exists.
-func Init(c Config, log *slog.Logger) error {
+//
+// A replica that is not of the genesis configuration signs nothing and knows no
+// members: it waits until the others add it (rule C6).
+func Init(c Config, log *slog.Logger) error { return initialise(c, time.Now, log) }
+
+func initialise(c Config, clock func() time.Time, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -123,23 +129,31 @@ func Init(c Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	signer, err := newSigner(&c, config.Origin(), storage.Lock{})
-	if err != nil {
-		return err
-	}
-	signed, err := signer.Sign(block.Ref, nil)
-	if err != nil {
-		return err
-	}
-	block.Lock, block.Cosignature = signer.Lock(), fsm.Lines(signed)
-	members := make([]ordering.Member, 0, len(config.Message.GetReplicas()))
-	for _, r := range config.Message.GetReplicas() {
-		members = append(members, ordering.Member{ID: r.GetNodeId(), Voter: true})
-	}
-	if err := raft.Bootstrap(c.raftDir(), members, log); err != nil {
-		return err
+	if config.Replica(c.NodeID) != nil {
+		signer, err := newSigner(&c, config.Origin(), clock, storage.Lock{})
+		if err != nil {
+			return err
+		}
+		signer.SignFrom(0) // there is no past yet (rule C7)
+		signed, err := signer.Sign(block.Ref, nil)
+		if err != nil {
+			return err
+		}
+		block.Lock, block.Cosignature = signer.Lock(), fsm.Lines(signed)
+		if err := raft.Bootstrap(c.raftDir(), members(config), log); err != nil {
+			return err
+		}
 	}
 	return store.Commit(storage.Batch{Blocks: []storage.Block{block}})
+}
+
+// members are a configuration's replicas, as the ordering engine lists them.
+func members(config *state.Config) []ordering.Member {
+	list := make([]ordering.Member, 0, len(config.Message.GetReplicas()))
+	for _, r := range config.Message.GetReplicas() {
+		list = append(list, ordering.Member{ID: r.GetNodeId(), Voter: true})
+	}
+	return list
 }
 
 func readGenesis(path string) (*recordv1.Genesis, error) {
@@ -154,7 +168,7 @@ func readGenesis(path string) (*recordv1.Genesis, error) {
 	return genesis, nil
 }
 
-func newSigner(c *Config, origin string, lock storage.Lock) (*certify.Signer, error) {
+func newSigner(c *Config, origin string, clock func() time.Time, lock storage.Lock) (*certify.Signer, error) {
 	cosigner, err := identity.ReadKey(c.CosignerKey)
 	if err != nil {
 		return nil, err
@@ -163,7 +177,7 @@ func newSigner(c *Config, origin string, lock storage.Lock) (*certify.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	return certify.NewSigner(origin, state.CosignerName(origin, c.NodeID), cosigner, log, time.Now, lock), nil
+	return certify.NewSigner(origin, state.CosignerName(origin, c.NodeID), cosigner, log, clock, lock), nil
 }
 
 // cacheEntries holds the signature checks of some thousand measurements.
@@ -172,6 +186,7 @@ const cacheEntries = 1 << 16
 // Service is a replica. Make it with New, then Run it once.
 type Service struct {
 	config    Config
+	clock     func() time.Time // stamps cosignatures and judges readiness, nothing else
 	log       *slog.Logger
 	networkID digest.Digest
 	store     *storage.Store
@@ -184,19 +199,24 @@ type Service struct {
 	registry  identity.Registry
 	node      *identity.Node
 	server    *rpcserver.Server
+	api       *api.Server
 	raft      net.Listener
 	order     lateOrder
 	idle      refresher
+	fatal     chan error // the first damage that a read found
 }
 
 // New opens the replica's store and its ports; Run serves.
-func New(c Config, log *slog.Logger) (_ *Service, err error) {
+func New(c Config, log *slog.Logger) (*Service, error) { return open(c, time.Now, log) }
+
+func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{config: c, log: log.With("node", c.NodeID)}
+	s := &Service{config: c, clock: clock, log: log.With("node", c.NodeID), fatal: make(chan error, 1)}
 	var opened []func() error
 	defer func() {
+		err = dataLoss(err)
 		if err != nil {
 			for i := len(opened) - 1; i >= 0; i-- {
 				err = errors.Join(err, opened[i]())
@@ -256,23 +276,22 @@ func (s *Service) openLedger() (origin string, err error) {
 	if err != nil {
 		return "", err
 	}
-	s.archive = certify.NewArchive(s.store)
-	s.collector = certify.NewCollector(certified, func(height uint64) (*state.Quorum, error) { return state.QuorumAt(s.store, height) },
-		s.archive.Keep, func(err error) { s.log.Error("another replica cosigned another tree", "error", err) })
-	if s.signer, err = newSigner(&s.config, origin, s.store.Lock()); err != nil {
+	if s.signer, err = newSigner(&s.config, origin, s.clock, s.store.Lock()); err != nil {
 		return "", err
 	}
+	s.archive = certify.NewArchive(s.store)
+	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, s.archive.Keep, s.alarm)
 	cache := signature.NewCache(cacheEntries)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
-		Publish: s.publish, Fetch: s.fetch, Log: s.log,
+		Publish: s.publish, Fetch: s.fetch, Dir: s.config.DataDir, Log: s.log,
 	})
 	if err != nil {
 		return "", err
 	}
-	s.cutter = propose.NewCutter(&s.order, s.collector, func() (uint64, uint32) {
+	s.cutter = propose.NewCutter(&s.order, s.collector, func() propose.Head {
 		head := s.machine.Head()
-		return head.Block.Height, head.MaxUncertified
+		return propose.Head{Height: head.Block.Height, MaxUncertified: head.MaxUncertified, Config: head.Config}
 	}, s.log)
 	return origin, nil
 }
@@ -334,13 +353,14 @@ func (s *Service) openServer(origin string) error {
 	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log}); err != nil {
 		return err
 	}
-	public, replica := api.New(api.Config{
+	var replica *api.Replica
+	s.api, replica = api.New(api.Config{
 		NodeID: s.config.NodeID, NetworkID: s.networkID, Origin: origin, Signer: signing,
 		Store: s.store, Certificates: s.archive, Collector: s.collector, Machine: s.machine,
 		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Log: s.log,
+		Fatal: func(err error) { s.fatal <- err }, // called once; the channel has room
 	})
-	ledgerv1.RegisterLedgerServiceServer(s.server, public)
-	replicav1.RegisterReplicaServiceServer(s.server, replica)
+	api.Register(s.server, s.api, replica)
 	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
 	return nil
 }
@@ -351,8 +371,10 @@ func (s *Service) Addr() net.Addr { return s.server.Addr() }
 // Run serves until ctx ends, then stops in order. A *reason.Error of DATA_LOSS
 // must keep the process from being restarted blindly.
 func (s *Service) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, s.peers.Close(), s.store.Close()) }()
+	defer func() { err = dataLoss(errors.Join(err, s.peers.Close(), s.store.Close())) }()
 	run := lifecycle.Runner{Logger: s.log}
+	// Stopped from the last to the first.
+	run.AddFunc("integrity", s.integrity)
 	run.AddFunc("certificates", s.archive.Run)
 	run.AddFunc("peers", s.peers.Run)
 	run.AddFunc("grpc", s.server.Run)
@@ -360,7 +382,42 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run.AddFunc("ordering", s.runOrdering)
 	run.AddFunc("cutter", s.cutter.Run)
 	run.AddFunc("readiness", s.watch)
+	run.AddFunc("intake", s.intake)
 	return run.Run(ctx)
+}
+
+// integrity ends the replica when a read found damage.
+func (s *Service) integrity(ctx context.Context) error {
+	select {
+	case err := <-s.fatal:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// drainTimeout bounds how long a stopping replica waits for the certificates of
+// what it took in.
+const drainTimeout = 2 * time.Second
+
+// intake is open until ctx ends. What was taken in still gets its certificate:
+// everything else runs on meanwhile.
+func (s *Service) intake(ctx context.Context) error {
+	<-ctx.Done()
+	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	s.api.Stop(draining)
+	return ctx.Err()
+}
+
+// dataLoss gives damage that storage found its reason.
+func dataLoss(err error) error {
+	var lost *storage.DataLossError
+	if errors.As(err, &lost) && !errors.Is(err, reason.New(reason.DataLoss, "")) {
+		return errors.Join(reason.New(reason.DataLoss, "%v", lost), err)
+	}
+	return err
 }
 
 // publish hands a durable cosignature on and remembers it for refreshing.

@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/state"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/registry"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
 )
@@ -26,6 +30,8 @@ const (
 	askTimeout      = 2 * time.Second
 	refreshInterval = time.Second // rule C2: the newest cosignature, each second when idle
 	watchInterval   = 200 * time.Millisecond
+	memberTimeout   = 20 * time.Second // then the configuration is read again: it may have changed
+	staleAfter      = 30 * time.Second // a certified time older than this means: not following
 )
 
 // lateOrder is the ordering engine, which starts only after rule C7 is
@@ -45,12 +51,32 @@ func (o *lateOrder) Leader() (string, bool) {
 }
 
 func (o *lateOrder) Propose(ctx context.Context, entry []byte) ordering.Proposal {
-	return o.engine.Load().Propose(ctx, entry) // the cutter asks IsLeader first
+	e := o.engine.Load()
+	if e == nil {
+		return nobodyLeads{}
+	}
+	return e.Propose(ctx, entry)
+}
+
+// nobodyLeads is the fate of a proposal before the engine runs.
+type nobodyLeads struct{}
+
+func (nobodyLeads) Done() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (nobodyLeads) Wait(context.Context) (ordering.Applied, error) {
+	return ordering.Applied{}, &ordering.NotLeaderError{}
 }
 
 // runOrdering answers rule C7, then orders until ctx ends.
 func (s *Service) runOrdering(ctx context.Context) error {
 	if err := s.askPast(ctx); err != nil {
+		return errors.Join(err, s.raft.Close())
+	}
+	if err := s.machine.Resume(ctx); err != nil {
 		return errors.Join(err, s.raft.Close())
 	}
 	timing := raft.LAN()
@@ -71,7 +97,11 @@ func (s *Service) runOrdering(ctx context.Context) error {
 		return err
 	}
 	s.order.engine.Store(engine)
-	go s.followConfiguration(ctx, engine)
+	following, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { s.followConfiguration(following, engine) })
+	defer running.Wait()
+	defer cancel()
 	return engine.Run(ctx)
 }
 
@@ -98,32 +128,29 @@ func (s *Service) peerID(connection tls.ConnectionState) (string, bool) {
 // lock, our disk is an old one, and we sign nothing up to the highest applied
 // height plus what may lie uncertified above it. A lock that covers all that the
 // others hold needs no such quiet.
+//
+// Known hole: an answer is believed without proof, so one lying replica can
+// keep a starting one quiet.
 func (s *Service) askPast(ctx context.Context) error {
 	config, err := state.GetConfig(s.store)
 	if err != nil {
 		return err
 	}
-	n := len(config.Message.GetReplicas())
-	needed := n - (n-1)/3 - 1 // without ourselves
 	for {
 		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		answers := s.peers.Positions(asking)
+		past := pastOf(config, s.config.NodeID, s.peers.Positions(asking))
 		cancel()
-		if len(answers) >= needed {
-			lock := s.signer.Lock()
-			var applied, seen uint64
-			for _, a := range answers {
-				applied, seen = max(applied, a.GetAppliedHeight()), max(seen, a.GetSeenHeight())
-			}
-			if seen > lock.Height {
-				quiet := applied + uint64(config.Message.GetLimits().GetMaxUncertifiedBlocks())
+		if past.heard >= past.needed {
+			lock := s.store.Lock()
+			first := past.signFrom(lock.Height, s.machine.Head())
+			if first > 0 {
 				s.log.WarnContext(ctx, "this replica's disk is older than its past; it keeps quiet",
-					"lock", lock.Height, "seen", seen, "until", quiet)
-				s.signer.KeepQuiet(quiet)
+					"lock", lock.Height, "seen", past.seen, "signs_from", first)
 			}
+			s.signer.SignFrom(first)
 			return nil
 		}
-		s.log.InfoContext(ctx, "waiting for other replicas before signing", "answers", len(answers), "needed", needed)
+		s.log.InfoContext(ctx, "waiting for other replicas before signing", "answers", past.heard, "needed", past.needed)
 		select {
 		case <-time.After(askInterval):
 		case <-ctx.Done():
@@ -132,10 +159,46 @@ func (s *Service) askPast(ctx context.Context) error {
 	}
 }
 
-// followConfiguration makes Raft's voters follow the certified configuration (rule C6).
+// past is what other replicas of the configuration know of this one.
+type past struct {
+	heard, needed int
+	applied, seen uint64
+}
+
+func pastOf(config *state.Config, self string, answers map[string]*replicav1.PositionResponse) past {
+	n := len(config.Message.GetReplicas())
+	p := past{needed: n - (n-1)/3}
+	if config.Replica(self) != nil {
+		p.heard = 1
+	}
+	for id, a := range answers {
+		if config.Replica(id) == nil || id == self {
+			continue // anybody can be registered as a replica; the configuration's count
+		}
+		p.heard++
+		p.applied, p.seen = max(p.applied, a.GetAppliedHeight()), max(p.seen, a.GetSeenHeight())
+	}
+	return p
+}
+
+// signFrom is the lowest height that may be signed on top of a lock.
+func (p past) signFrom(lock uint64, head fsm.Head) uint64 {
+	if p.seen <= lock {
+		return 0
+	}
+	return max(p.applied, p.seen, head.Block.Height) + uint64(head.MaxUncertified) + 1
+}
+
+// followConfiguration makes Raft's voters follow the certified configuration
+// (rule C6), and ends connections of replicas that are registered no more (R5).
 func (s *Service) followConfiguration(ctx context.Context, engine *raft.Engine) {
+	var admin digest.Digest
 	for {
 		changed := s.collector.Changed()
+		if now := s.collector.Newest().Block.Admin; now != admin {
+			admin = now
+			engine.Recheck()
+		}
 		if engine.IsLeader() {
 			if err := s.applyMembers(ctx, engine); err != nil && ctx.Err() == nil {
 				s.log.WarnContext(ctx, "the ordering engine's members do not follow the configuration yet", "error", err)
@@ -158,21 +221,14 @@ func (s *Service) applyMembers(ctx context.Context, engine *raft.Engine) error {
 	if config.Height > s.collector.Newest().Block.Height {
 		return nil // not certified yet
 	}
-	want := make(map[string]bool)
-	var members []ordering.Member
-	for _, r := range config.Message.GetReplicas() {
-		want[r.GetNodeId()] = true
-		members = append(members, ordering.Member{ID: r.GetNodeId(), Voter: true})
-	}
-	have := engine.Members()
-	same := len(have) == len(members)
-	for _, m := range have {
-		same = same && m.Voter && want[m.ID]
-	}
-	if same {
+	wanted := members(config)
+	slices.SortFunc(wanted, func(a, b ordering.Member) int { return strings.Compare(a.ID, b.ID) })
+	if slices.Equal(engine.Members(), wanted) {
 		return nil
 	}
-	return engine.SetMembers(ctx, members)
+	changing, cancel := context.WithTimeout(ctx, memberTimeout)
+	defer cancel()
+	return engine.SetMembers(changing, wanted)
 }
 
 // refresher holds this replica's newest cosignature.
@@ -204,6 +260,9 @@ func (s *Service) refresh(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if again == nil {
+			continue // rule C7 is not answered, or keeps this replica quiet
+		}
 		if !s.idle.newest.CompareAndSwap(newest, &stamped{Signed: *again, at: time.Now()}) {
 			continue // a block came in between
 		}
@@ -227,8 +286,8 @@ func (s *Service) watch(ctx context.Context) error {
 		}
 		certified := s.collector.Newest()
 		_, led := s.order.Leader()
-		age := time.Since(time.Unix(0, certifiedUnixNano(s.collector.Fresh())))
-		now := led && len(certified.Text) > 0 && age < 30*time.Second
+		age := s.clock().Sub(time.Unix(0, certifiedUnixNano(s.collector.Fresh())))
+		now := led && len(certified.Text) > 0 && age < staleAfter
 		if now != ready {
 			ready = now
 			s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, ready)
@@ -247,9 +306,6 @@ func certifiedUnixNano(c certify.Certified) int64 {
 
 // fetch brings missing blocks from the peers, for a replica that fell behind
 // the ordering log.
-func (s *Service) fetch(ctx context.Context, from, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
-	if s.peers == nil {
-		return reason.New(reason.NotReady, "peers are not open yet")
-	}
+func (s *Service) fetch(ctx context.Context, from func() uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
 	return s.peers.Fetch(ctx, from, to, take)
 }

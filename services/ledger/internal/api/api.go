@@ -6,20 +6,25 @@
 //
 // Invariants:
 //   - No answer that depends on a block leaves before that block is certified,
-//     DUPLICATE included (C3): every handler that read the state waits for the
-//     certificate of the head that it may have read.
+//     DUPLICATE included (C3): a handler reads only leaves below the certified
+//     size, or it waits for the certificate of all that it may have read.
+//   - Damaged bytes are never served: the first that is found ends all service.
 //   - Sizes are checked before anything is decoded, and pages are bounded.
 package api
 
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"log/slog"
+
+	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -52,6 +57,7 @@ type Config struct {
 	Order        Leadership
 	Peers        *peers.Peers
 	Cache        *signature.Cache
+	Fatal        func(error) // ends the node: its disk is damaged
 	Log          *slog.Logger
 }
 
@@ -59,6 +65,7 @@ type Config struct {
 type Server struct {
 	ledgerv1.UnimplementedLedgerServiceServer
 	Config
+	guard *guard
 }
 
 // Replica implements ReplicaService.
@@ -69,29 +76,47 @@ type Replica struct {
 
 // New makes both servers.
 func New(c Config) (*Server, *Replica) {
-	s := &Server{Config: c}
+	s := &Server{Config: c, guard: newGuard(c.Fatal)}
 	return s, &Replica{server: s}
 }
 
-// certifiedHead waits until what was readable when the handler began is certified.
-func (s *Server) certifiedHead(ctx context.Context) (certify.Certified, error) {
-	return s.Collector.Wait(ctx, s.Machine.Head().Block.Height)
+// Register puts both services on a gRPC server.
+func Register(on grpc.ServiceRegistrar, s *Server, r *Replica) {
+	on.RegisterService(s.guard.wrap(ledgerv1.LedgerService_ServiceDesc), s)
+	on.RegisterService(s.guard.wrap(replicav1.ReplicaService_ServiceDesc), r)
 }
 
-// covering is the first certificate at or above a block.
+// Stop takes no submission in any more, waits until those that came are answered
+// or ctx ends, and lets go of every call that still waits, streams included.
+func (s *Server) Stop(ctx context.Context) { s.guard.stop(ctx) }
+
+// certifiedVisible waits until everything is certified that the handler may
+// have read so far (rule C3).
+func (s *Server) certifiedVisible(ctx context.Context) (certify.Certified, error) {
+	return s.Collector.Wait(ctx, s.Machine.Visible())
+}
+
+// covering is the first certificate at or above the block of a leaf.
 func (s *Server) covering(index uint64) (*tlog.Certificate, error) {
 	height, err := s.Store.HeightOf(index)
-	if err != nil {
+	if errors.Is(err, storage.ErrNotStored) {
 		return nil, reason.New(reason.NotFound, "record %d is not on the ledger: %v", index, err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return s.certificateFrom(height)
+}
+
+func (s *Server) certificateFrom(height uint64) (*tlog.Certificate, error) {
 	certified, ok, err := s.Certificates.From(height)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, reason.New(reason.NotCertified, "record %d is in block %d, which is not certified yet", index, height)
+		return nil, reason.New(reason.NotCertified, "block %d is not certified yet; the newest certified is %d", height, s.Collector.Newest().Block.Height)
 	}
-	return tlog.ParseCertificate(certified.Note)
+	return s.presentable(certified)
 }
 
 // receipt builds the receipt of a certified leaf.
@@ -100,6 +125,10 @@ func (s *Server) receipt(index uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.receiptUnder(index, certificate)
+}
+
+func (s *Server) receiptUnder(index uint64, certificate *tlog.Certificate) ([]byte, error) {
 	record, path, err := s.proven(index, certificate)
 	if err != nil {
 		return nil, err
@@ -120,17 +149,17 @@ func (s *Server) proven(index uint64, certificate *tlog.Certificate) ([]byte, []
 }
 
 // locate finds a certified measurement.
-func (s *Server) locate(ctx context.Context, key *ledgerv1.MeasurementKey) (uint64, error) {
-	certified, err := s.certifiedHead(ctx)
-	if err != nil {
+func (s *Server) locate(key *ledgerv1.MeasurementKey) (uint64, error) {
+	if err := record.CheckID(key.GetMeterId()); err != nil {
 		return 0, err
 	}
+	certified := s.Collector.Newest().Block
 	index, ok, err := state.IndexOf(s.Store, key.GetMeterId(), key.GetCounter())
 	if err != nil {
 		return 0, err
 	}
-	if !ok || index >= certified.Block.Size {
-		return 0, reason.New(reason.NotFound, "counter %d of meter %q is not on the ledger up to block %d", key.GetCounter(), key.GetMeterId(), certified.Block.Height)
+	if !ok || index >= certified.Size {
+		return 0, reason.New(reason.NotFound, "counter %d of meter %q is not on the ledger up to block %d", key.GetCounter(), key.GetMeterId(), certified.Height)
 	}
 	return index, nil
 }

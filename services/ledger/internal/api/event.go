@@ -2,7 +2,10 @@ package api
 
 import (
 	"context"
+	"sync"
+	"time"
 
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -11,20 +14,32 @@ import (
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
-// reportEquivocation records that a meter signed two samples which exclude each
-// other (rule S3): the offered one, and the accepted one that it contradicts.
-// The transition checks the evidence and takes one event for each counter.
-func (s *Server) reportEquivocation(ctx context.Context, offered []byte) {
-	report, err := s.equivocation(offered)
-	if err == nil && report == nil {
-		return // the contradiction is with a sample that was never accepted
+// eventTimeout bounds the recording of an event, whoever waits for it.
+const eventTimeout = 10 * time.Second
+
+// reportEquivocations records that a meter signed samples which exclude each
+// other (rule S3): the offered ones, and the accepted ones that they contradict.
+// The transition checks the evidence and takes one event for each counter. The
+// caller may be gone by now; the evidence must not be lost with it.
+func (s *Server) reportEquivocations(ctx context.Context, offered [][]byte) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
+	defer cancel()
+	var reporting sync.WaitGroup
+	for _, leaf := range offered { // at most as many as a submission has records; they share blocks
+		reporting.Go(func() {
+			report, err := s.equivocation(leaf)
+			if err == nil && report == nil {
+				return // the contradiction is with a sample that was never accepted
+			}
+			if err == nil {
+				err = s.report(ctx, report)
+			}
+			if err != nil {
+				s.Log.ErrorContext(ctx, "an equivocation could not be recorded", "error", err)
+			}
+		})
 	}
-	if err == nil {
-		err = s.report(ctx, report)
-	}
-	if err != nil {
-		s.Log.ErrorContext(ctx, "an equivocation could not be recorded", "error", err)
-	}
+	reporting.Wait()
 }
 
 func (s *Server) report(ctx context.Context, report *recordv1.EventReport) error {
@@ -36,8 +51,14 @@ func (s *Server) report(ctx context.Context, report *recordv1.EventReport) error
 	if err != nil {
 		return err
 	}
-	_, err = s.lead(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
-	return err
+	response, err := s.lead(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
+	if err != nil {
+		return err
+	}
+	if o := response.GetOutcomes()[0]; !o.GetAccepted() && reason.Reason(o.GetReason()) != reason.AlreadyReported {
+		return &reason.Error{Reason: reason.Reason(o.GetReason()), Detail: o.GetDetail()}
+	}
+	return nil
 }
 
 func (s *Server) equivocation(offered []byte) (*recordv1.EventReport, error) {

@@ -25,7 +25,7 @@ func (s *Server) GetMeter(ctx context.Context, request *ledgerv1.GetMeterRequest
 	if err != nil {
 		return nil, err
 	}
-	certified, err := s.certifiedHead(ctx)
+	certified, err := s.certifiedVisible(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +59,14 @@ func (s *Server) meter(id string) (*statev1.Meter, *statev1.MeterChain, error) {
 
 // ListMeasurements pages through a meter's measurements. Capture times never
 // decrease with the counter (rule S2), so a time is found by bisection.
-func (s *Server) ListMeasurements(ctx context.Context, request *ledgerv1.ListMeasurementsRequest) (*ledgerv1.ListMeasurementsResponse, error) {
+func (s *Server) ListMeasurements(_ context.Context, request *ledgerv1.ListMeasurementsRequest) (*ledgerv1.ListMeasurementsResponse, error) {
+	certified := s.Collector.Newest().Block
 	meter, chain, err := s.meter(request.GetMeterId())
 	if err != nil {
 		return nil, err
 	}
-	certified, err := s.certifiedHead(ctx)
-	if err != nil {
-		return nil, err
+	if meter.GetRegistrationIndex() >= certified.Size {
+		return nil, reason.New(reason.NotFound, "meter %q is not registered up to block %d", request.GetMeterId(), certified.Height)
 	}
 	size := int(request.GetPageSize())
 	if size == 0 {
@@ -75,7 +75,7 @@ func (s *Server) ListMeasurements(ctx context.Context, request *ledgerv1.ListMea
 	if size > maxPage {
 		return nil, reason.New(reason.Malformed, "page size %d, at most %d", size, maxPage)
 	}
-	p := pager{server: s, meter: request.GetMeterId(), last: chain.GetNewestCounter(), below: certified.Block.Size}
+	p := pager{server: s, meter: request.GetMeterId(), last: chain.GetNewestCounter(), missing: chain.GetMissing(), below: certified.Size}
 	next := max(request.GetFromCounter(), meter.GetKeys()[0].GetFirstCounter())
 	if token := request.GetPageToken(); token != "" {
 		if next, err = parseToken(token); err != nil {
@@ -88,7 +88,7 @@ func (s *Server) ListMeasurements(ctx context.Context, request *ledgerv1.ListMea
 	}
 	response := &ledgerv1.ListMeasurementsResponse{}
 	bytes := 0
-	for ; next <= p.last; next++ {
+	for next = p.skip(next); next <= p.last; next = p.skip(next + 1) {
 		found, captured, err := p.at(next)
 		if err != nil {
 			return nil, err
@@ -111,10 +111,21 @@ func (s *Server) ListMeasurements(ctx context.Context, request *ledgerv1.ListMea
 
 // pager reads one meter's measurements below the certified size.
 type pager struct {
-	server *Server
-	meter  string
-	last   uint64 // newest counter
-	below  uint64 // certified tree size
+	server  *Server
+	meter   string
+	last    uint64                  // newest counter
+	missing []*statev1.MissingRange // ascending; a gap may be as wide as counters go
+	below   uint64                  // certified tree size
+}
+
+// skip is the lowest counter from one on that is not missing.
+func (p *pager) skip(counter uint64) uint64 {
+	for _, m := range p.missing {
+		if counter >= m.GetFirst() && counter <= m.GetLast() {
+			return m.GetLast() + 1
+		}
+	}
+	return counter
 }
 
 // at is the measurement with a counter and its capture time; nil where it is
@@ -144,20 +155,16 @@ func (p *pager) firstFrom(low uint64, unixNano int64) (uint64, error) {
 	high := p.last + 1
 	for low < high {
 		middle := low + (high-low)/2
-		probe := middle
-		var captured int64
-		for found := false; probe < high && !found; {
-			m, at, err := p.at(probe)
-			if err != nil {
-				return 0, err
-			}
-			if m == nil {
-				probe++
-				continue
-			}
-			captured, found = at, true
+		probe := p.skip(middle)
+		if probe >= high {
+			high = middle
+			continue
 		}
-		if probe == high || captured >= unixNano {
+		found, captured, err := p.at(probe)
+		if err != nil {
+			return 0, err
+		}
+		if found == nil || captured >= unixNano { // what is not certified is the newest
 			high = middle
 		} else {
 			low = probe + 1

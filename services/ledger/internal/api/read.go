@@ -7,6 +7,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
 const retryDelay = 250 * time.Millisecond
@@ -30,7 +31,11 @@ func (s *Server) GetCheckpoint(_ context.Context, request *ledgerv1.GetCheckpoin
 		if len(newest.Text) == 0 {
 			return nil, reason.New(reason.NotCertified, "no block is certified yet")
 		}
-		return &ledgerv1.GetCheckpointResponse{Height: newest.Block.Height, Certificate: newest.Text}, nil
+		certificate, err := s.presentable(storage.Certificate{Height: newest.Block.Height, Note: newest.Text})
+		if err != nil {
+			return nil, err
+		}
+		return &ledgerv1.GetCheckpointResponse{Height: newest.Block.Height, Certificate: certificate.Text()}, nil
 	}
 	c, ok, err := s.Certificates.From(request.GetHeight())
 	if err != nil {
@@ -39,12 +44,16 @@ func (s *Server) GetCheckpoint(_ context.Context, request *ledgerv1.GetCheckpoin
 	if !ok {
 		return nil, reason.New(reason.NotFound, "block %d is not certified; the newest certified is %d", request.GetHeight(), s.Collector.Newest().Block.Height)
 	}
-	return &ledgerv1.GetCheckpointResponse{Height: c.Height, Certificate: c.Note}, nil
+	certificate, err := s.presentable(c)
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.GetCheckpointResponse{Height: c.Height, Certificate: certificate.Text()}, nil
 }
 
 // GetTrust returns the verifier's trust bundle.
 func (s *Server) GetTrust(context.Context, *ledgerv1.GetTrustRequest) (*ledgerv1.GetTrustResponse, error) {
-	bundle, err := trustBundle(s.Store)
+	bundle, err := trustBundle(s.Store, s.NetworkID, s.Collector.Newest().Block.Height)
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +74,8 @@ func (s *Server) GetRecord(_ context.Context, request *ledgerv1.GetRecordRequest
 }
 
 // GetReceipt returns the receipt of one measurement.
-func (s *Server) GetReceipt(ctx context.Context, request *ledgerv1.GetReceiptRequest) (*ledgerv1.GetReceiptResponse, error) {
-	index, err := s.locate(ctx, request.GetMeasurement())
+func (s *Server) GetReceipt(_ context.Context, request *ledgerv1.GetReceiptRequest) (*ledgerv1.GetReceiptResponse, error) {
+	index, err := s.locate(request.GetMeasurement())
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,10 @@ func (r *Replica) Forward(ctx context.Context, request *replicav1.ForwardRequest
 	if err := checkLimits(request.GetSubmit()); err != nil {
 		return nil, err
 	}
+	if err := r.server.guard.enter(); err != nil {
+		return nil, err
+	}
+	defer r.server.guard.leave()
 	if !r.server.Order.IsLeader() {
 		leader, _ := r.server.Order.Leader()
 		return nil, rpcerror.With(reason.New(reason.NotLeader, "replica %s does not lead; the leader is %q", r.server.NodeID, leader), rpcerror.Leader(leader), rpcerror.RetryAfter(retryDelay))
@@ -52,7 +56,7 @@ func (r *Replica) Forward(ctx context.Context, request *replicav1.ForwardRequest
 
 // FetchBlocks streams whole blocks to a replica that lacks them.
 func (r *Replica) FetchBlocks(request *replicav1.FetchBlocksRequest, stream grpc.ServerStreamingServer[replicav1.FetchBlocksResponse]) error {
-	return r.fetchBlocks(request.GetFromHeight(), request.GetToHeight(), func(height uint64, stored storage.Stored, certificate []byte) error {
+	return r.fetchBlocks(stream.Context(), request.GetFromHeight(), request.GetToHeight(), func(height uint64, stored storage.Stored, certificate []byte) error {
 		return stream.Send(&replicav1.FetchBlocksResponse{Height: height, Records: stored.Leaves, RawVectors: vectors(stored), Certificate: certificate})
 	})
 }

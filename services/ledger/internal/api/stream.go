@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+
 	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -22,7 +24,7 @@ func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc
 			return nil
 		}
 		if _, err := s.Collector.Wait(ctx, height); err != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		response, err := s.block(height, request.GetView())
 		if err != nil {
@@ -88,12 +90,12 @@ func (s *Server) exactCertificate(height uint64) ([]byte, error) {
 
 // FetchBlocks streams whole blocks to a replica that lacks them. They need not
 // be certified: the replica validates each by itself and checks certificates.
-func (r *Replica) fetchBlocks(from, to uint64, send func(height uint64, stored storage.Stored, certificate []byte) error) error {
+func (r *Replica) fetchBlocks(ctx context.Context, from, to uint64, send func(height uint64, stored storage.Stored, certificate []byte) error) error {
 	head := r.server.Machine.Head().Block.Height
 	if to > head {
 		return reason.New(reason.NotFound, "block %d is wanted, the newest here is %d", to, head)
 	}
-	for height := from; height <= to; height++ {
+	for height := from; height <= to && ctx.Err() == nil; height++ {
 		stored, err := r.server.Store.Load(height)
 		if err != nil {
 			return err
@@ -106,5 +108,5 @@ func (r *Replica) fetchBlocks(from, to uint64, send func(height uint64, stored s
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }

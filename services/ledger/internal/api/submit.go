@@ -7,6 +7,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
@@ -18,6 +19,10 @@ func (s *Server) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*
 	if err := checkLimits(request); err != nil {
 		return nil, err
 	}
+	if err := s.guard.enter(); err != nil {
+		return nil, err
+	}
+	defer s.guard.leave()
 	if s.Order.IsLeader() {
 		return s.lead(ctx, request)
 	}
@@ -51,9 +56,10 @@ func checkLimits(request *ledgerv1.SubmitRequest) error {
 // lead checks a submission, has it ordered, and answers when it is certified.
 func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
 	submission := &replicav1.Submission{Records: request.GetRecords(), RawVectors: request.GetRawVectors()}
-	outcomes, height, hopeless := s.rehearse(fsm.Parse(submission))
+	parsed := fsm.Parse(submission)
+	outcomes, height, hopeless := s.rehearse(parsed)
 	if !hopeless {
-		result, err := s.Cutter.Submit(ctx, submission)
+		result, err := s.Cutter.Submit(ctx, submission, parsed.IsNetworkConfig())
 		if err != nil {
 			return nil, err
 		}
@@ -64,27 +70,56 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 		return nil, err
 	}
 	response := &ledgerv1.SubmitResponse{CertifiedHeight: certified.Block.Height, Outcomes: make([]*ledgerv1.RecordOutcome, len(outcomes))}
+	receipts := receiptMaker{server: s}
+	var equivocal [][]byte
 	for i, o := range outcomes {
 		answer := &ledgerv1.RecordOutcome{Accepted: o.Accepted, Index: o.Index, Reason: string(o.Reason), Detail: o.Detail}
-		measured := len(request.GetRawVectors()) > 0 && i > 0
-		if measured && (o.Accepted || o.Reason == reason.Duplicate) {
-			if answer.Receipt, err = s.receipt(o.Index); err != nil {
+		response.Outcomes[i] = answer
+		if i == 0 || len(request.GetRawVectors()) == 0 {
+			continue // not a measurement
+		}
+		if o.Accepted || o.Reason == reason.Duplicate {
+			if answer.Receipt, err = receipts.of(o.Index); err != nil {
 				return nil, err
 			}
 		}
-		response.Outcomes[i] = answer
-		if measured && o.Reason == reason.Equivocation {
-			s.reportEquivocation(ctx, request.GetRecords()[i])
+		if o.Reason == reason.Equivocation {
+			equivocal = append(equivocal, request.GetRecords()[i])
 		}
 	}
+	if len(equivocal) > 0 {
+		s.reportEquivocations(ctx, equivocal)
+	}
 	return response, nil
+}
+
+// receiptMaker makes the receipts of one answer, most of them of one block.
+type receiptMaker struct {
+	server      *Server
+	height      uint64
+	certificate *tlog.Certificate // the first at or above height; nil at the beginning
+}
+
+func (m *receiptMaker) of(index uint64) ([]byte, error) {
+	height, err := m.server.Store.HeightOf(index)
+	if err != nil {
+		return nil, err
+	}
+	if m.certificate == nil || m.height != height {
+		if m.certificate, err = m.server.certificateFrom(height); err != nil {
+			return nil, err
+		}
+		m.height = height
+	}
+	return m.server.receiptUnder(index, m.certificate)
 }
 
 // rehearse runs the transition against the newest block without keeping
 // anything. A submission of which nothing would be accepted is answered without
 // being ordered; its signatures are in the cache from now on in any case. The
-// head that it saw is returned: rule C3 holds for refusals too. A rehearsal
-// that fails says nothing: then the real transition decides.
+// height that it saw is returned: rule C3 holds for refusals too. A rehearsal
+// that fails, or during which a block came, says nothing: then the real
+// transition decides.
 func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcome, height uint64, hopeless bool) {
 	checks, err := state.Checks(s.Store, submission)
 	if err != nil {
@@ -94,7 +129,7 @@ func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcom
 	head := s.Machine.Head().Block
 	fresh := s.Collector.Fresh()
 	if fresh.Block.Height > head.Height {
-		return nil, 0, false // another block was applied in between
+		return nil, 0, false
 	}
 	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache}, fresh.Block.Height, fresh.Text)
 	if err != nil {
@@ -103,7 +138,7 @@ func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcom
 		}
 		return nil, 0, false
 	}
-	if outcomes, err = block.Submit(submission); err != nil {
+	if outcomes, err = block.Submit(submission); err != nil || s.Machine.Visible() != head.Height {
 		return nil, 0, false
 	}
 	for _, o := range outcomes {

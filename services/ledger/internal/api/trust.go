@@ -3,82 +3,90 @@ package api
 import (
 	"fmt"
 	"slices"
-	"sort"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
 // trustBundle makes the verifier's trust bundle from the configurations on the
-// ledger, the genesis configuration first. A configuration is alone in its
-// block (rule C6), and that block is the last that the one before certifies.
-func trustBundle(store *storage.Store) (*trust.Bundle, error) {
-	config, err := state.GetConfig(store)
-	if err != nil {
-		return nil, err
+// ledger up to a certified height. A configuration is alone in its block (rule
+// C6), and that block is the last that the one before certifies.
+func trustBundle(store *storage.Store, networkID digest.Digest, certified uint64) (*trust.Bundle, error) {
+	var epochs []trust.Epoch // newest first
+	last := uint64(0)        // tree size at which the epoch ends; 0 while it is open
+	for height := certified; ; height-- {
+		first, err := firstUnder(store, height, func(b state.BlockRef) digest.Digest { return b.Config })
+		if err != nil {
+			return nil, err
+		}
+		message, err := configOf(store, first)
+		if err != nil {
+			return nil, err
+		}
+		policy, err := state.PolicyOf(message, networkID)
+		if err != nil {
+			return nil, err
+		}
+		epochs = append(epochs, trust.Epoch{Policy: policy, LastSize: last})
+		if first.Height == 0 {
+			break
+		}
+		last, height = first.Size, first.Height
 	}
-	messages := []*recordv1.NetworkConfig{config.Message}
-	var ends []uint64 // tree sizes at which all but the newest end, newest first
-	for height := config.Height; height > 0; {
-		block, _, err := store.Block(height)
-		if err != nil {
-			return nil, err
-		}
-		ends = append(ends, block.Size)
-		before, _, err := store.Block(height - 1)
-		if err != nil {
-			return nil, err
-		}
-		// Blocks under one configuration are consecutive: find the first of them.
-		var failed error
-		first := sort.Search(int(height), func(h int) bool {
-			ref, _, err := store.Block(uint64(h))
-			if err != nil {
-				failed = err
-			}
-			return ref.Config == before.Config
-		})
-		if failed != nil {
-			return nil, failed
-		}
-		message, err := configOf(store, uint64(first))
-		if err != nil {
-			return nil, err
-		}
-		messages, height = append(messages, message), uint64(first)
-	}
-	slices.Reverse(messages)
-	slices.Reverse(ends)
-	epochs := make([]trust.Epoch, len(messages))
-	for i, m := range messages {
-		policy, err := state.PolicyOf(m, config.NetworkID)
-		if err != nil {
-			return nil, err
-		}
-		epochs[i].Policy = policy
-		if i < len(ends) {
-			epochs[i].LastSize = ends[i]
-		}
-	}
+	slices.Reverse(epochs)
 	return trust.New(epochs...)
 }
 
-// configOf reads the configuration that a block brought.
-func configOf(store *storage.Store, height uint64) (*recordv1.NetworkConfig, error) {
-	leaves, err := store.Leaves(height)
+// configOf reads the configuration that a block brought: its first leaf.
+func configOf(store *storage.Store, block state.BlockRef) (*recordv1.NetworkConfig, error) {
+	leaf, err := store.Record(block.FirstIndex)
 	if err != nil {
 		return nil, err
 	}
-	r, err := record.Parse(leaves[0])
+	r, err := record.Parse(leaf)
 	if err != nil {
 		return nil, err
 	}
 	message := new(recordv1.NetworkConfig)
 	if err := record.Decode(r.GetStatement().GetPayload(), record.MaxBytes, message); err != nil {
-		return nil, fmt.Errorf("configuration of block %d: %w", height, err)
+		return nil, fmt.Errorf("configuration of block %d: %w", block.Height, err)
 	}
 	return message, nil
+}
+
+// presentable parses a certificate for whoever verifies it with a trust bundle.
+// That of a block that brought a configuration carries the cosignatures of both
+// quorums (rule C6); the bundle has the old one answer for that size, and no
+// cosignature may be left over.
+func (s *Server) presentable(c storage.Certificate) (*tlog.Certificate, error) {
+	certificate, err := tlog.ParseCertificate(c.Note)
+	if err != nil || c.Height == 0 {
+		return certificate, err
+	}
+	before, err := blockAt(s.Store, c.Height-1)
+	if err != nil {
+		return nil, err
+	}
+	block, err := blockAt(s.Store, c.Height)
+	if err != nil || block.Config == before.Config {
+		return certificate, err
+	}
+	first, err := firstUnder(s.Store, before.Height, func(b state.BlockRef) digest.Digest { return b.Config })
+	if err != nil {
+		return nil, err
+	}
+	message, err := configOf(s.Store, first)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := state.PolicyOf(message, s.NetworkID)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Assemble(certificate.Checkpoint, certificate.Log, certificate.Cosignatures)
 }

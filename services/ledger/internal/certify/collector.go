@@ -2,9 +2,9 @@ package certify
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -20,34 +20,48 @@ type Certified struct {
 	Text  []byte // the certificate's canonical text; never changed
 }
 
+// Ledger is what the collector reads of this replica's own ledger.
+type Ledger interface {
+	// QuorumAt is the quorum of a height: of both sets where a block brought a
+	// configuration (C6). member tells whether a verifier who knows the
+	// configuration in force before that block knows this replica.
+	QuorumAt(height uint64) (quorum *state.Quorum, member bool, err error)
+	// Block is the block of a height; ok is false above the head.
+	Block(height uint64) (ref state.BlockRef, ok bool, err error)
+	// RootAt is the root of this replica's tree at a size; an error above it.
+	RootAt(size uint64) (digest.Digest, error)
+}
+
 // Collector gathers cosignatures. It is safe for concurrent use.
 type Collector struct {
-	quorum func(height uint64) (*state.Quorum, error)
-	keep   func(Certified) // called once for each height that is certified, ascending; must not block
-	alarm  func(error)     // another replica cosigned another tree
+	self   string // this replica's cosigner name
+	ledger Ledger
+	keep   func(Certified)        // called once for each height that is certified, ascending; must not block
+	alarm  func(*DivergenceError) // another replica cosigned another tree; must not block
 
 	mu        sync.Mutex
-	blocks    map[uint64]*pending // above the newest certified height, and that one itself
+	blocks    map[uint64]*pending // from the newest certified height upwards
 	applied   uint64
 	seen      map[string]uint64 // highest height cosigned, by cosigner name (rule C7)
-	newest    Certified         // first certificate of the newest certified height
-	fresh     []byte            // the same block under the newest time stamps
-	announced chan struct{}     // closed and replaced when newest changes
+	raised    map[string]tlog.Checkpoint
+	newest    Certified     // first certificate of the newest certified height
+	fresh     []byte        // the same block under the newest time stamps
+	announced chan struct{} // closed and replaced when newest changes
 }
 
 type pending struct {
-	ref    *state.BlockRef // nil until this replica applied the block
-	log    *tlog.LogSignature
+	ref    *state.BlockRef   // nil until this replica applied the block
 	voices map[string]Signed // by cosigner name, the newest of each
 }
 
-// NewCollector starts from the newest certificate on disk and the blocks applied after it.
-func NewCollector(newest Certified, quorum func(height uint64) (*state.Quorum, error), keep func(Certified), alarm func(error)) *Collector {
+// NewCollector starts from the newest certificate on disk; the blocks applied
+// after it follow by Applied. self is this replica's cosigner name.
+func NewCollector(self string, newest Certified, ledger Ledger, keep func(Certified), alarm func(*DivergenceError)) *Collector {
 	c := &Collector{
-		quorum: quorum, keep: keep, alarm: alarm,
+		self: self, ledger: ledger, keep: keep, alarm: alarm,
 		blocks:  map[uint64]*pending{newest.Block.Height: {ref: &newest.Block, voices: map[string]Signed{}}},
 		applied: newest.Block.Height, newest: newest, fresh: newest.Text,
-		announced: make(chan struct{}), seen: make(map[string]uint64),
+		announced: make(chan struct{}), seen: make(map[string]uint64), raised: make(map[string]tlog.Checkpoint),
 	}
 	if certificate, err := tlog.ParseCertificate(newest.Text); err == nil {
 		for _, s := range certificate.Cosignatures {
@@ -58,7 +72,7 @@ func NewCollector(newest Certified, quorum func(height uint64) (*state.Quorum, e
 }
 
 // Applied tells that this replica committed a block; own is its cosignature, or
-// nil while it keeps quiet. Calls ascend by one height.
+// nil while it keeps quiet. Heights ascend.
 func (c *Collector) Applied(block state.BlockRef, own *Signed) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,29 +81,30 @@ func (c *Collector) Applied(block state.BlockRef, own *Signed) error {
 	c.applied = max(c.applied, block.Height)
 	if own != nil {
 		p.voices[own.Cosignature.Name] = *own
-		p.log = &own.Log
 	}
 	for name, s := range p.voices {
-		if !sameTree(s.Checkpoint, block) {
+		if err := c.compare(s, block); err != nil {
 			delete(p.voices, name)
-			c.alarm(disagreement(s, block))
+			c.raise(err)
 		}
 	}
 	return c.settle(block.Height)
 }
 
-// Receive takes another replica's cosignature after checking it. One for a
-// block that is certified already, or far ahead, is dropped without an error.
+// Receive takes another replica's cosignature after checking it. One that comes
+// after its block was certified still counts as seen (C7) and is compared with
+// this replica's own tree; one that is far ahead is dropped without an error.
 func (c *Collector) Receive(s Signed) error {
 	c.mu.Lock()
-	certified, applied := c.newest.Block.Height, c.applied
+	applied := c.applied
 	c.mu.Unlock()
-	if s.Height < certified || s.Height > applied+ahead {
+	if s.Height > applied+ahead {
 		return nil
 	}
-	// The quorum of a height above our head is that of the head: a changed set
-	// is asked again in settle, once the block is applied.
-	quorum, err := c.quorum(min(s.Height, applied))
+	// The quorum of a height above our head is taken to be the head's. Whoever
+	// joins with a block that is not applied here is refused, and heard when he
+	// refreshes his cosignature.
+	quorum, _, err := c.ledger.QuorumAt(min(s.Height, applied))
 	if err != nil {
 		return err
 	}
@@ -100,48 +115,44 @@ func (c *Collector) Receive(s Signed) error {
 	if err := s.Cosignature.Verify(signature.Direct{}, key, s.Checkpoint); err != nil {
 		return reason.New(reason.BadSignature, "%v", err)
 	}
+	block, here, err := c.ledger.Block(s.Height)
+	if err != nil {
+		return err
+	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if here {
+		if err := c.compare(s, block); err != nil {
+			c.raise(err)
+			return err
+		}
+	}
+	c.seen[s.Cosignature.Name] = max(c.seen[s.Cosignature.Name], s.Height)
 	if s.Height < c.newest.Block.Height {
 		return nil
 	}
 	p := c.at(s.Height)
-	if p.ref != nil && !sameTree(s.Checkpoint, *p.ref) {
-		err := disagreement(s, *p.ref)
-		c.alarm(err)
-		return err
-	}
 	if old, ok := p.voices[s.Cosignature.Name]; ok && old.Cosignature.TimestampUnix >= s.Cosignature.TimestampUnix {
 		return nil
 	}
 	p.voices[s.Cosignature.Name] = s
-	c.seen[s.Cosignature.Name] = max(c.seen[s.Cosignature.Name], s.Height)
 	return c.settle(s.Height)
 }
 
 // settle certifies the height if its quorum is reached. The caller holds mu.
 func (c *Collector) settle(height uint64) error {
 	p := c.blocks[height]
-	if p == nil || p.ref == nil || p.log == nil && height != c.newest.Block.Height || height < c.newest.Block.Height {
+	if p == nil || p.ref == nil || height < c.newest.Block.Height {
 		return nil
 	}
-	quorum, err := c.quorum(height)
+	quorum, member, err := c.ledger.QuorumAt(height)
 	if err != nil {
 		return err
 	}
-	collected := make([]tlog.Cosignature, 0, len(p.voices))
-	for _, s := range p.voices {
-		collected = append(collected, s.Cosignature)
-	}
-	log := p.log
-	if log == nil {
-		return nil
-	}
-	checkpoint := tlog.Checkpoint{Origin: log.Name, Size: p.ref.Size, Root: p.ref.Root}
-	certificate, err := quorum.Assemble(checkpoint, *log, collected)
-	if err != nil {
-		return nil // not yet
+	certificate, err := c.assemble(quorum, member, p)
+	if certificate == nil || err != nil {
+		return err // nil while the quorum is not reached
 	}
 	text := certificate.Text()
 	c.fresh = text
@@ -158,6 +169,42 @@ func (c *Collector) settle(height uint64) error {
 	close(c.announced)
 	c.announced = make(chan struct{})
 	return nil
+}
+
+// assemble makes the certificate, or nil while the quorum is not reached. Its
+// log signature is this replica's own; that of another one while this replica
+// keeps quiet (C7), or where verifiers do not know its key yet (C6).
+func (c *Collector) assemble(quorum *state.Quorum, member bool, p *pending) (*tlog.Certificate, error) {
+	collected := make([]tlog.Cosignature, 0, len(p.voices))
+	for _, s := range p.voices {
+		collected = append(collected, s.Cosignature)
+	}
+	checkpoint := tlog.Checkpoint{Origin: quorum.Origin(), Size: p.ref.Size, Root: p.ref.Root}
+	own, signed := p.voices[c.self]
+	if signed && member {
+		certificate, err := quorum.Assemble(checkpoint, own.Log, collected)
+		if err != nil {
+			return nil, nil //nolint:nilerr // it says only that the quorum is not reached.
+		}
+		return certificate, nil
+	}
+	policies, err := quorum.Policies()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range p.voices {
+		for _, key := range policies[0].Logs {
+			if s.Log.Verify(signature.Direct{}, key, checkpoint) != nil {
+				continue
+			}
+			certificate, err := quorum.Assemble(checkpoint, s.Log, collected)
+			if err != nil {
+				return nil, nil //nolint:nilerr // it says only that the quorum is not reached.
+			}
+			return certificate, nil
+		}
+	}
+	return nil, nil
 }
 
 // at is the pending entry of a height. The caller holds mu.
@@ -185,9 +232,9 @@ func (c *Collector) Fresh() Certified {
 	return Certified{Block: c.newest.Block, Text: c.fresh}
 }
 
-// Seen is the highest height for which this replica ever saw a cosignature of
-// name (rule C7). Known hole: after this replica's own restart it is what the
-// newest certificate on disk shows.
+// Seen is the highest height for which this replica saw a cosignature of name
+// (rule C7). Known hole: after this replica's own restart it is what the newest
+// certificate on disk shows.
 func (c *Collector) Seen(name string) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +250,6 @@ func (c *Collector) Refreshed(own Signed) error {
 		return nil // certified long ago
 	}
 	p.voices[own.Cosignature.Name] = own
-	p.log = &own.Log
 	return c.settle(own.Height)
 }
 
@@ -230,13 +276,4 @@ func (c *Collector) Wait(ctx context.Context, height uint64) (Certified, error) 
 			return newest, reason.New(reason.NotCertified, "block %d is applied, certified is %d: %v", height, newest.Block.Height, ctx.Err())
 		}
 	}
-}
-
-func sameTree(checkpoint tlog.Checkpoint, block state.BlockRef) bool {
-	return checkpoint.Size == block.Size && checkpoint.Root == block.Root
-}
-
-func disagreement(s Signed, block state.BlockRef) error {
-	return fmt.Errorf("replica %s cosigned size %d root %s as block %d, here it is size %d root %s",
-		s.Cosignature.Name, s.Checkpoint.Size, s.Checkpoint.Root.Short(), block.Height, block.Size, block.Root.Short())
 }

@@ -10,6 +10,7 @@
 //     only then hands the cosignature on.
 //   - A certificate exists for a block only after this replica itself applied
 //     that block, and only on the root that it computed (C2).
+//   - Nothing is signed before SignFrom: rule C7 is answered first.
 //   - Nothing here decides state: time stamps enter the ledger only through the
 //     certificate that a proposal carries (C4).
 package certify
@@ -17,6 +18,8 @@ package certify
 import (
 	"crypto"
 	"fmt"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -38,30 +41,34 @@ type Signed struct {
 // own compact range. It fails for a size above the tree.
 type RootAt func(size uint64) (digest.Digest, error)
 
-// Signer cosigns for one replica. Its calls are serialised by the apply
-// goroutine, which owns it; Refresh alone comes from elsewhere and touches no
-// field that changes.
+// Signer cosigns for one replica. Sign and Lock belong to the apply goroutine;
+// Refresh and SignFrom may be called from any.
 type Signer struct {
 	origin   string
 	name     string        // of the replica, on its cosignature lines
 	cosigner crypto.Signer // Ed25519
 	log      crypto.Signer // Ed25519; carries no trust of its own
 	clock    func() time.Time
-	first    uint64       // signs nothing below this height (C7)
-	lock     storage.Lock // zero before the first cosignature
+	first    atomic.Uint64 // signs nothing below this height (C7)
+	lock     storage.Lock  // zero before the first cosignature; owned by the apply goroutine
 }
 
-// NewSigner continues from the lock on disk.
+// NewSigner continues from the lock on disk. It signs nothing before SignFrom.
 func NewSigner(origin, name string, cosigner, log crypto.Signer, clock func() time.Time, lock storage.Lock) *Signer {
-	return &Signer{origin: origin, name: name, cosigner: cosigner, log: log, clock: clock, lock: lock}
+	s := &Signer{origin: origin, name: name, cosigner: cosigner, log: log, clock: clock, lock: lock}
+	s.first.Store(math.MaxUint64)
+	return s
 }
 
-// KeepQuiet makes the signer sign nothing up to a height. It is called once,
-// before anything is applied, when rule C7 asks for it.
-func (s *Signer) KeepQuiet(height uint64) { s.first = height + 1 }
+// SignFrom is the answer to rule C7: from this height on the replica may sign.
+func (s *Signer) SignFrom(height uint64) { s.first.Store(height) }
+
+// Name is the replica's on its cosignature lines.
+func (s *Signer) Name() string { return s.name }
 
 // Sign cosigns the block, or returns nil while rule C7 keeps the replica quiet.
 // A violation of C1 is DATA_LOSS: this replica's disk and its past disagree.
+// After Sign the block must be committed, or nothing ever again.
 func (s *Signer) Sign(block state.BlockRef, rootAt RootAt) (*Signed, error) {
 	if s.lock.Size > 0 {
 		if block.Height <= s.lock.Height || block.Size <= s.lock.Size {
@@ -77,7 +84,7 @@ func (s *Signer) Sign(block state.BlockRef, rootAt RootAt) (*Signed, error) {
 				root.Short(), s.lock.Size, s.lock.Root.Short())
 		}
 	}
-	if block.Height < s.first {
+	if block.Height < s.first.Load() {
 		return nil, nil
 	}
 	signed, err := s.sign(block)
@@ -89,8 +96,12 @@ func (s *Signer) Sign(block state.BlockRef, rootAt RootAt) (*Signed, error) {
 }
 
 // Refresh cosigns the checkpoint of an earlier Sign again, with the time of
-// now. That is no second opinion: checkpoint and root are the same (C2).
+// now. That is no second opinion: checkpoint and root are the same (C2). It
+// returns nil while rule C7 keeps the replica quiet.
 func (s *Signer) Refresh(earlier Signed) (*Signed, error) {
+	if earlier.Height < s.first.Load() {
+		return nil, nil
+	}
 	again := earlier
 	var err error
 	again.Cosignature, err = tlog.Cosign(s.cosigner, s.name, earlier.Checkpoint, uint64(s.clock().Unix()))

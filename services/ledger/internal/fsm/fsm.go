@@ -21,6 +21,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -47,14 +49,17 @@ type Machine struct {
 	fetch     Fetch                // for RestorePointer
 	log       *slog.Logger
 
-	tree *tlog.Range // owned by the apply goroutine
-	head atomic.Pointer[Head]
+	tree     *tlog.Range // owned by the apply goroutine
+	restored restoring   // owned by the apply goroutine
+	head     atomic.Pointer[Head]
+	visible  atomic.Uint64
 }
 
 // Head is the newest applied block and what follows from it.
 type Head struct {
 	Block          state.BlockRef
 	MaxUncertified uint32 // the limit of the configuration in force
+	Config         bool   // the block brought that configuration (rule C6)
 }
 
 // Config is what a Machine is made of.
@@ -65,6 +70,7 @@ type Config struct {
 	Signer    *certify.Signer
 	Publish   func(certify.Signed)
 	Fetch     Fetch
+	Dir       string // where a restoration that is under way is noted
 	Log       *slog.Logger
 }
 
@@ -84,6 +90,10 @@ func New(c Config) (*Machine, error) {
 	}
 	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
 		publish: c.Publish, fetch: c.Fetch, log: c.Log, tree: tree}
+	m.visible.Store(head.Height)
+	if m.restored, err = openRestoring(c.Dir); err != nil {
+		return nil, err
+	}
 	return m, m.setHead(head)
 }
 
@@ -93,31 +103,47 @@ func (m *Machine) Cache() *signature.Cache { return m.cache }
 // Head is the newest applied block.
 func (m *Machine) Head() Head { return *m.head.Load() }
 
+// Visible is a height at or above every block of which a read of the store that
+// returned before this call can have seen anything: rule C3 waits for it.
+func (m *Machine) Visible() uint64 { return m.visible.Load() }
+
 func (m *Machine) setHead(block state.BlockRef) error {
 	config, err := state.GetConfig(m.store)
 	if err != nil {
 		return err
 	}
-	m.head.Store(&Head{Block: block, MaxUncertified: config.Message.GetLimits().GetMaxUncertifiedBlocks()})
+	m.head.Store(&Head{
+		Block: block, MaxUncertified: config.Message.GetLimits().GetMaxUncertifiedBlocks(),
+		Config: block.Height > 0 && config.Height == block.Height,
+	})
 	return nil
 }
 
 // AppliedIndex is the highest ordering index whose effects are durable.
 func (m *Machine) AppliedIndex() uint64 { return m.store.AppliedIndex() }
 
-// AppliedDigest is the digest of the entry that was applied at an index.
+// AppliedDigest is the digest of the entry that was applied at an index. A
+// digest that cannot be read is given as zero, which no entry has: the engine
+// then stops, as it must (rule R2).
 func (m *Machine) AppliedDigest(index uint64) (digest.Digest, bool) {
 	d, ok, err := m.store.EntryDigest(index)
-	return d, ok && err == nil
+	if err != nil {
+		m.log.Error("the digest of an applied entry cannot be read", "index", index, "error", err)
+		return digest.Zero, true
+	}
+	return d, ok
 }
 
 // ApplyBatch applies entries in order and makes all of them durable at once.
 func (m *Machine) ApplyBatch(entries []ordering.Entry) ([]any, error) {
+	if err := m.finishedRestoring(); err != nil {
+		return nil, err
+	}
 	b := m.begin()
 	batch := storage.Batch{}
 	responses := make([]any, len(entries))
 	for i, entry := range entries {
-		applied, err := b.apply(entry)
+		applied, err := b.applyOnce(entry)
 		if err != nil {
 			return nil, fmt.Errorf("apply entry %d: %w", entry.Index, err)
 		}
@@ -125,7 +151,18 @@ func (m *Machine) ApplyBatch(entries []ordering.Entry) ([]any, error) {
 		batch.Entries = append(batch.Entries, storage.Entry{Index: entry.Index, Digest: entry.Digest})
 		batch.AppliedIndex = entry.Index
 	}
-	return responses, b.commit(batch)
+	if err := b.commit(batch); err != nil {
+		return nil, err
+	}
+	return responses, m.restored.end(batch.AppliedIndex)
+}
+
+// applyOnce applies an entry unless its block came with a restoration.
+func (b *building) applyOnce(entry ordering.Entry) (propose.Applied, error) {
+	if entry.Index <= b.restored.applied {
+		return propose.Applied{Height: b.head.Height, Ignored: errRestored}, nil
+	}
+	return b.apply(entry)
 }
 
 // building is a batch of blocks before they are durable.
@@ -179,35 +216,40 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	if err != nil {
 		return propose.Applied{}, err
 	}
-	vectors, err := vectorsOf(sealed, proposal.GetSubmissions(), results)
-	if err != nil {
-		return propose.Applied{}, err
-	}
-	if err := b.add(sealed, vectors); err != nil {
+	if err := b.add(sealed, vectorsOf(sealed, proposal.GetSubmissions(), results), true); err != nil {
 		return propose.Applied{}, err
 	}
 	return propose.Applied{Height: b.head.Height, Results: results, Ignored: ignored}, nil
 }
 
-// add appends a sealed block to the tree and to the batch, and cosigns it.
-func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector) error {
+// add appends a sealed block to the tree and to the batch, and cosigns it if it
+// is certain to be committed.
+func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector, certain bool) error {
 	nodes := storage.Extend(b.tree, sealed.LeafHashes)
 	ref := sealed.Complete(b.tree.Root())
 	block := storage.Block{Ref: ref, Leaves: sealed.Records, LeafHashes: sealed.LeafHashes,
 		RawVectors: vectors, Nodes: nodes, Writes: sealed.Writes}
-	signed, err := b.signer.Sign(ref, b.rootAt)
-	if err != nil {
-		return err
-	}
-	if signed != nil {
-		block.Lock = b.signer.Lock()
-		block.Cosignature = Lines(signed)
+	var signed *certify.Signed
+	if certain {
+		var err error
+		if signed, err = b.sign(&block); err != nil {
+			return err
+		}
 	}
 	if err := b.pending.Add(block); err != nil {
 		return err
 	}
 	b.head, b.signed = ref, append(b.signed, signed)
 	return nil
+}
+
+// sign puts lock and cosignature into a block (rules C1 and C2).
+func (b *building) sign(block *storage.Block) (*certify.Signed, error) {
+	signed, err := b.signer.Sign(block.Ref, b.rootAt)
+	if signed != nil {
+		block.Lock, block.Cosignature = b.signer.Lock(), Lines(signed)
+	}
+	return signed, err
 }
 
 // rootAt is the root of this replica's own tree at an earlier size (rule C1).
@@ -226,6 +268,7 @@ func (b *building) rootAt(size uint64) (digest.Digest, error) {
 // commit makes the batch durable and then, and only then, tells of it.
 func (b *building) commit(batch storage.Batch) error {
 	batch.Blocks = b.pending.Blocks()
+	b.visible.Store(b.head.Height)
 	if err := b.store.Commit(batch); err != nil {
 		return err
 	}
@@ -283,26 +326,30 @@ func parse(list []*replicav1.Submission) []*state.Submission {
 }
 
 // vectorsOf places the raw vectors of the accepted measurements among the leaves.
-func vectorsOf(sealed *state.Sealed, submissions []*replicav1.Submission, results [][]state.Outcome) ([]storage.RawVector, error) {
+func vectorsOf(sealed *state.Sealed, submissions []*replicav1.Submission, results [][]state.Outcome) []storage.RawVector {
 	var vectors []storage.RawVector
 	for i, s := range submissions {
-		measurements := len(s.GetRawVectors()) // an endorsement set comes first
-		for j := range measurements {
-			outcome := results[i][len(s.GetRecords())-measurements+j]
-			if outcome.Accepted {
-				vectors = append(vectors, storage.RawVector{Leaf: int(outcome.Index - sealed.Ref.FirstIndex), Bytes: s.GetRawVectors()[j]})
+		if len(s.GetRawVectors()) != len(s.GetRecords())-1 {
+			continue // not an endorsement set and its measurements: the transition took none
+		}
+		for j, raw := range s.GetRawVectors() {
+			if outcome := results[i][1+j]; outcome.Accepted {
+				vectors = append(vectors, storage.RawVector{Leaf: int(outcome.Index - sealed.Ref.FirstIndex), Bytes: raw})
 			}
 		}
 	}
-	return vectors, nil
+	return vectors
 }
 
 // versionError is an entry of a version that this node does not know.
-type versionError struct{ got uint32 }
+type versionError struct{ got uint64 }
 
 func (e *versionError) Error() string {
 	return fmt.Sprintf("proposal has version %d, this node knows %d; update it", e.got, propose.Version)
 }
+
+// versionTag is the tag of field 1, a varint: proposal.proto.
+const versionTag = 0x08
 
 // maxProposalBytes bounds an entry before it is decoded.
 const maxProposalBytes = 64 << 20
@@ -313,8 +360,10 @@ func decode(data []byte) (*replicav1.Proposal, error) {
 	if len(data) > maxProposalBytes {
 		return nil, fmt.Errorf("entry has %d bytes, the limit is %d", len(data), maxProposalBytes)
 	}
-	if len(data) >= 2 && data[0] == 0x08 && data[1] != propose.Version {
-		return nil, &versionError{got: uint32(data[1])}
+	if len(data) >= 2 && data[0] == versionTag {
+		if version, n := protowire.ConsumeVarint(data[1:]); n > 0 && version != propose.Version {
+			return nil, &versionError{got: version}
+		}
 	}
 	p := new(replicav1.Proposal)
 	if err := wire.Decode(data, p); err != nil {

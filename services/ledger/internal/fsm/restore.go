@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -18,12 +21,18 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
-// Fetch streams blocks from other replicas, ascending from one height to
-// another, and gives each to take; an error of take means that the block is bad.
-type Fetch func(ctx context.Context, from, to uint64, take func(*replicav1.FetchBlocksResponse) error) error
+// Fetch streams blocks from other replicas, one replica after the other, and
+// gives each to take. from is asked before each replica; blocks ascend from
+// there to the last height. An error of take means that the block is bad, and
+// the next replica is asked.
+type Fetch func(ctx context.Context, from func() uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error
 
-// fetchBatch is how many fetched blocks become durable at once.
-const fetchBatch = 64
+// Fetched blocks become durable once there are so many, or so many bytes of
+// them, and a certificate covers them.
+const (
+	fetchBatch      = 64
+	fetchBatchBytes = 16 << 20
+)
 
 // pointer is what a snapshot is: a name of a state, never the state.
 type pointer struct {
@@ -37,9 +46,7 @@ const pointerBytes = 8 + digest.Size + 8
 // SnapshotPointer names the present state.
 func (m *Machine) SnapshotPointer() ([]byte, error) {
 	head := m.Head().Block
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, pointerBytes), head.Height)
-	b = append(b, head.Header[:]...)
-	return binary.BigEndian.AppendUint64(b, m.AppliedIndex()), nil
+	return pointer{height: head.Height, header: head.Header, applied: m.AppliedIndex()}.encode(), nil
 }
 
 func parsePointer(b []byte) (p pointer, err error) {
@@ -56,10 +63,9 @@ func parsePointer(b []byte) (p pointer, err error) {
 // applies each through the same transition as any other. Blocks held here stay
 // (rule R0); if the pointer contradicts them the node stops with DATA_LOSS.
 //
-// The fetched blocks need no certificate to be applied: as with ordered
-// entries, certification comes after, and each header's certificate is checked
-// by the transition. A peer that sends other blocks is found by the pointer's
-// header digest; nothing of them is kept.
+// A fetched block is kept only when a certificate in a later header covers it,
+// or when it leads to the header that the pointer names: what a peer invents is
+// dropped, and the next peer is asked.
 func (m *Machine) RestorePointer(ctx context.Context, encoded []byte) error {
 	p, err := parsePointer(encoded)
 	if err != nil {
@@ -68,29 +74,43 @@ func (m *Machine) RestorePointer(ctx context.Context, encoded []byte) error {
 	if p.applied <= m.AppliedIndex() {
 		return m.contradicts(p)
 	}
-	head := m.Head().Block
-	if p.height < head.Height {
+	if head := m.Head().Block; p.height < head.Height && p.applied > m.restored.applied {
 		return reason.New(reason.DataLoss, "pointer of entry %d names block %d, this replica has %d blocks at entry %d", p.applied, p.height, head.Height, m.AppliedIndex())
-	}
-	var blocks []*replicav1.FetchBlocksResponse
-	if p.height > head.Height {
-		err := m.fetch(ctx, head.Height+1, p.height, func(b *replicav1.FetchBlocksResponse) error {
-			blocks = append(blocks, b)
-			if b.GetHeight() == p.height || len(blocks) == fetchBatch {
-				err := m.take(blocks, p)
-				blocks = nil
-				return err
-			}
-			return nil
-		})
-		if err != nil {
+	} else if p.height > head.Height {
+		if err := m.restored.begin(p); err != nil {
+			return err
+		}
+		if err := m.fetchUpTo(ctx, p); err != nil {
 			return err
 		}
 	}
 	if err := m.contradicts(p); err != nil {
 		return err
 	}
-	return m.store.Commit(storage.Batch{AppliedIndex: p.applied})
+	if err := m.store.Commit(storage.Batch{AppliedIndex: p.applied}); err != nil {
+		return err
+	}
+	return m.restored.end(p.applied)
+}
+
+// Resume fetches what is missing of a restoration that an earlier life did not
+// finish. Call it before the ordering engine starts.
+func (m *Machine) Resume(ctx context.Context) error {
+	if err := m.restored.end(m.AppliedIndex()); err != nil {
+		return err
+	}
+	if p := m.restored.pointer; p.height > m.Head().Block.Height {
+		return m.fetchUpTo(ctx, p)
+	}
+	return nil
+}
+
+// finishedRestoring says whether entries may be applied.
+func (m *Machine) finishedRestoring() error {
+	if p := m.restored.pointer; p.height > m.Head().Block.Height {
+		return fmt.Errorf("blocks up to %d of %d are fetched for entry %d; the rest is fetched when the replica starts again", m.Head().Block.Height, p.height, p.applied)
+	}
+	return nil
 }
 
 // contradicts compares a pointer with the block held here at its height.
@@ -105,22 +125,106 @@ func (m *Machine) contradicts(p pointer) error {
 	return nil
 }
 
-// take replays fetched blocks and makes them durable at once.
-func (m *Machine) take(blocks []*replicav1.FetchBlocksResponse, p pointer) error {
+// fetchUpTo brings the blocks up to a pointer's.
+func (m *Machine) fetchUpTo(ctx context.Context, p pointer) error {
+	var blocks []*replicav1.FetchBlocksResponse
+	bytes := 0
+	var failed error // of this replica, not of a peer's block
+	from := func() uint64 {
+		blocks, bytes = nil, 0
+		return m.Head().Block.Height + 1
+	}
+	err := m.fetch(ctx, from, p.height, func(b *replicav1.FetchBlocksResponse) error {
+		if failed != nil {
+			return failed
+		}
+		blocks, bytes = append(blocks, b), bytes+proto.Size(b)
+		if b.GetHeight() < p.height && len(blocks) < fetchBatch && bytes < fetchBatchBytes {
+			return nil
+		}
+		kept, err := m.take(blocks, p)
+		var own *ownError
+		if errors.As(err, &own) {
+			failed = own
+		}
+		if err == nil {
+			blocks, bytes = blocks[kept:], 0
+		}
+		return err
+	})
+	return errors.Join(failed, err)
+}
+
+// ownError is a failure of this replica and not a fault of what a peer sent.
+type ownError struct{ cause error }
+
+func (e *ownError) Error() string { return e.cause.Error() }
+func (e *ownError) Unwrap() error { return e.cause }
+
+// take replays fetched blocks and makes durable, at once, those that are
+// covered; the rest is to be given again with what follows.
+func (m *Machine) take(blocks []*replicav1.FetchBlocksResponse, p pointer) (kept int, err error) {
 	b := m.begin()
-	rollback := m.tree.Clone()
-	batch := storage.Batch{AppliedIndex: m.AppliedIndex()}
+	before := m.tree
+	m.tree = before.Clone()
 	for _, fetched := range blocks {
 		if err := b.replay(fetched); err != nil {
-			m.tree = rollback
-			return err
-		}
-		if b.head.Height == p.height && b.head.Header != p.header {
-			m.tree = rollback
-			return fmt.Errorf("block %d has header %s, the pointer names %s", p.height, b.head.Header.Short(), p.header.Short())
+			m.tree = before
+			var lost *storage.DataLossError
+			if errors.As(err, &lost) {
+				err = &ownError{err}
+			}
+			return 0, err
 		}
 	}
-	return b.commit(batch)
+	reached := b.head.Height == p.height
+	if reached && b.head.Header != p.header {
+		m.tree = before
+		return 0, fmt.Errorf("block %d has header %s, the pointer names %s", p.height, b.head.Header.Short(), p.header.Short())
+	}
+	batch := storage.Batch{AppliedIndex: m.AppliedIndex(), Blocks: b.pending.Blocks()}
+	for kept = len(batch.Blocks); kept > 0 && !reached && batch.Blocks[kept-1].Ref.Height > b.head.CertifiedHeight; {
+		kept--
+	}
+	if batch.Blocks = batch.Blocks[:kept]; kept == 0 {
+		m.tree = before
+		return 0, nil
+	}
+	if err := b.keep(batch, reached); err != nil {
+		return 0, &ownError{err}
+	}
+	return kept, nil
+}
+
+// keep commits fetched blocks. Only the last of all is cosigned: others have
+// certified those before it.
+func (b *building) keep(batch storage.Batch, reached bool) (err error) {
+	last := &batch.Blocks[len(batch.Blocks)-1]
+	var signed *certify.Signed
+	if reached {
+		if signed, err = b.sign(last); err != nil {
+			return err
+		}
+	}
+	b.visible.Store(last.Ref.Height)
+	if err := b.store.Commit(batch); err != nil {
+		return err
+	}
+	if b.tree.Size() != last.Ref.Size {
+		if b.tree, err = b.store.Range(); err != nil {
+			return err
+		}
+	}
+	if err := b.setHead(last.Ref); err != nil {
+		return err
+	}
+	if err := b.collector.Applied(last.Ref, signed); err != nil {
+		return err
+	}
+	if signed != nil {
+		b.publish(*signed)
+	}
+	return nil
 }
 
 func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
@@ -139,7 +243,7 @@ func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
 	if err != nil {
 		return err
 	}
-	return b.add(sealed, vectors)
+	return b.add(sealed, vectors, false)
 }
 
 // placed assigns raw vectors, which come in the order of the measurements, to leaves.

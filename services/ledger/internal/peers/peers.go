@@ -160,24 +160,23 @@ func (p *Peers) Positions(ctx context.Context) map[string]*replicav1.PositionRes
 	return answers
 }
 
-// Fetch streams blocks from one peer after the other, from the first height to
-// the last, until take has had them all. take verifies; an error of take ends
-// the stream from that peer and the next peer is asked for what is still missing.
-func (p *Peers) Fetch(ctx context.Context, from, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
-	next := from
+// Fetch streams blocks from one peer after the other until take has had the
+// last. from says before each peer which block is due first. take verifies; an
+// error of take ends the stream from that peer.
+func (p *Peers) Fetch(ctx context.Context, from func() uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
 	var failures []error
 	for id, each := range p.peers {
-		if next > to {
+		next := from()
+		err := fetch(ctx, each, &next, to, take)
+		if err == nil && next > to {
 			return nil
 		}
-		if err := fetch(ctx, each, &next, to, take); err != nil {
-			failures = append(failures, fmt.Errorf("from %s: %w", id, err))
+		if err == nil {
+			err = fmt.Errorf("the stream ended before block %d", next)
 		}
+		failures = append(failures, fmt.Errorf("from %s: %w", id, err))
 	}
-	if next > to {
-		return nil
-	}
-	return fmt.Errorf("blocks %d to %d could not be fetched: %w", next, to, errors.Join(failures...))
+	return fmt.Errorf("blocks up to %d could not be fetched: %w", to, errors.Join(failures...))
 }
 
 func fetch(ctx context.Context, from *peer, next *uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {

@@ -72,17 +72,33 @@ type Order interface {
 	IsLeader() bool
 }
 
+// Head is the newest applied block, and what bounds the blocks after it.
+type Head struct {
+	Height         uint64
+	MaxUncertified uint32 // blocks that may run ahead of their certificates
+	Config         bool   // it brought a configuration: nothing follows before its certificate (C6)
+}
+
+// last is the highest block that may be applied on a certificate of a height.
+func (h Head) last(certified uint64) uint64 {
+	if h.Config && certified < h.Height {
+		return h.Height
+	}
+	return certified + uint64(h.MaxUncertified)
+}
+
 // Cutter is the leader's queue. Submit may be called from any goroutine.
 type Cutter struct {
 	order        Order
 	certificates Certificates
-	head         func() (height uint64, maxUncertified uint32) // of the newest applied block
+	head         func() Head
 	log          *slog.Logger
 
 	queue  chan *item
 	queued atomic.Int64 // bytes
 
 	mu       sync.Mutex
+	closed   bool // nothing enters the queue any more
 	inFlight int
 	stuckAt  uint64        // the applied height at the last nudge
 	freed    chan struct{} // one token when a proposal ended
@@ -91,6 +107,7 @@ type Cutter struct {
 type item struct {
 	submission *replicav1.Submission
 	bytes      int
+	alone      bool        // takes a proposal of its own
 	done       chan answer // buffered
 }
 
@@ -100,26 +117,20 @@ type answer struct {
 }
 
 // NewCutter makes a cutter; Run drives it.
-func NewCutter(order Order, certificates Certificates, head func() (uint64, uint32), log *slog.Logger) *Cutter {
+func NewCutter(order Order, certificates Certificates, head func() Head, log *slog.Logger) *Cutter {
 	return &Cutter{order: order, certificates: certificates, head: head, log: log,
 		queue: make(chan *item, maxQueued), freed: make(chan struct{}, 1)}
 }
 
 // Submit queues a submission and waits until its block is applied here; the
-// caller still waits for the certificate (rule C3). Errors: OVERLOADED with a
-// delay, NOT_LEADER, or NOT_CERTIFIED when the outcome is not known (the same
-// submission may be handed in again: records are idempotent).
-func (c *Cutter) Submit(ctx context.Context, submission *replicav1.Submission) (Result, error) {
-	it := &item{submission: submission, bytes: proto.Size(submission), done: make(chan answer, 1)}
-	if c.queued.Add(int64(it.bytes)) > maxQueuedBytes {
-		c.queued.Add(-int64(it.bytes))
-		return Result{}, overloaded("%d bytes are queued, the limit is %d", c.queued.Load(), maxQueuedBytes)
-	}
-	select {
-	case c.queue <- it:
-	default:
-		c.queued.Add(-int64(it.bytes))
-		return Result{}, overloaded("%d submissions are queued, the limit is %d", maxQueued, maxQueued)
+// caller still waits for the certificate (rule C3). alone keeps others out of
+// its proposal: a configuration must be alone in its block (rule C6). Errors:
+// OVERLOADED with a delay, NOT_LEADER, or NOT_CERTIFIED when the outcome is not
+// known (the same submission may be handed in again: records are idempotent).
+func (c *Cutter) Submit(ctx context.Context, submission *replicav1.Submission, alone bool) (Result, error) {
+	it := &item{submission: submission, bytes: proto.Size(submission), alone: alone, done: make(chan answer, 1)}
+	if err := c.enqueue(it); err != nil {
+		return Result{}, err
 	}
 	select {
 	case a := <-it.done:
@@ -128,6 +139,28 @@ func (c *Cutter) Submit(ctx context.Context, submission *replicav1.Submission) (
 		return Result{}, reason.New(reason.NotCertified, "the submission is still on its way: %v", context.Cause(ctx))
 	}
 }
+
+func (c *Cutter) enqueue(it *item) error {
+	if queued := c.queued.Add(int64(it.bytes)); queued > maxQueuedBytes {
+		c.queued.Add(-int64(it.bytes))
+		return overloaded("%d bytes are queued with this submission of %d, the limit is %d", queued, it.bytes, maxQueuedBytes)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		c.queued.Add(-int64(it.bytes))
+		return stopping()
+	}
+	select {
+	case c.queue <- it:
+		return nil
+	default:
+		c.queued.Add(-int64(it.bytes))
+		return overloaded("%d submissions are queued, the limit is %d", maxQueued, maxQueued)
+	}
+}
+
+func stopping() error { return reason.New(reason.NotLeader, "this replica is stopping") }
 
 func overloaded(format string, args ...any) error {
 	return rpcerror.With(reason.New(reason.Overloaded, format, args...), rpcerror.RetryAfter(retryDelay))
@@ -151,59 +184,66 @@ func (c *Cutter) Run(ctx context.Context) error {
 				return c.drain(ctx)
 			}
 		}
-		if err := c.awaitRoom(ctx); err != nil {
-			c.finish(first, answer{err: notLeader("")})
+		if err := c.awaitRoom(ctx, nudge.C); err != nil {
+			c.finish(first, answer{err: stopping()})
 			return c.drain(ctx)
 		}
-		batch, size := []*item{first}, first.bytes
-	gather:
-		for size < maxProposalBytes {
-			select {
-			case next := <-c.queue:
-				if size+next.bytes > maxProposalBytes {
-					carried = next
-					break gather
-				}
-				batch, size = append(batch, next), size+next.bytes
-			default:
-				break gather
-			}
-		}
+		batch, next := c.gather(first)
+		carried = next
 		c.propose(ctx, batch)
 	}
+}
+
+// gather takes what is waiting into one proposal; next is what did not fit.
+func (c *Cutter) gather(first *item) (batch []*item, next *item) {
+	batch = []*item{first}
+	for size := first.bytes; !first.alone && size < maxProposalBytes; {
+		select {
+		case next = <-c.queue:
+			if next.alone || size+next.bytes > maxProposalBytes {
+				return batch, next
+			}
+			batch, size = append(batch, next), size+next.bytes
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
 }
 
 // nudge proposes an empty block when the newest block has stayed uncertified
 // while nothing else came: cosignatures may be missing for good, because a
 // replica kept quiet (C7), and a block on top certifies those below.
 func (c *Cutter) nudge(ctx context.Context) {
-	applied, limit := c.head()
+	head := c.head()
 	certified := c.certificates.Fresh().Block.Height
 	c.mu.Lock()
 	idle := c.inFlight == 0
-	stuck := c.stuckAt == applied && applied > certified
-	c.stuckAt = applied
+	stuck := c.stuckAt == head.Height && head.Height > certified
+	c.stuckAt = head.Height
 	c.mu.Unlock()
-	if idle && stuck && c.order.IsLeader() && applied < certified+uint64(limit) {
+	if idle && stuck && c.order.IsLeader() && head.Height < head.last(certified) {
 		c.propose(ctx, nil)
 	}
 }
 
-// awaitRoom waits until another block may be in flight and uncertified.
-func (c *Cutter) awaitRoom(ctx context.Context) error {
+// awaitRoom waits until another block may be in flight and uncertified. A
+// replica that does not lead waits for nothing: its submissions are refused.
+func (c *Cutter) awaitRoom(ctx context.Context, tick <-chan time.Time) error {
 	for {
 		changed := c.certificates.Changed()
-		applied, limit := c.head()
+		head := c.head()
 		certified := c.certificates.Fresh().Block.Height
 		c.mu.Lock()
 		inFlight := c.inFlight
 		c.mu.Unlock()
-		if inFlight < pipeline && applied+uint64(inFlight)+1 <= certified+uint64(limit) {
+		if !c.order.IsLeader() || inFlight < pipeline && head.Height+uint64(inFlight)+1 <= head.last(certified) {
 			return nil
 		}
 		select {
 		case <-changed:
 		case <-c.freed:
+		case <-tick: // the lead may be lost
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -288,11 +328,15 @@ func (c *Cutter) finish(it *item, a answer) {
 	it.done <- a
 }
 
+// drain closes the queue and answers what is in it.
 func (c *Cutter) drain(ctx context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	for {
 		select {
 		case it := <-c.queue:
-			c.finish(it, answer{err: reason.New(reason.NotLeader, "this replica is stopping")})
+			c.finish(it, answer{err: stopping()})
 		default:
 			return ctx.Err()
 		}
