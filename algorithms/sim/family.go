@@ -43,6 +43,9 @@ type shape struct {
 	table []float64
 }
 
+// MarshalText gives reports the name instead of the number.
+func (f Family) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 const (
 	stepM  = 0.04
 	reachM = 8.0 // the table's margin on both sides: beyond, the signal is 0

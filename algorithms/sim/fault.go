@@ -33,6 +33,9 @@ func (f Fault) String() string {
 	return [...]string{"none", "saturation", "clipping", "missing edge", "two vehicles", "reversal", "lane change", "dead channel", "out of range", "noise", "braking", "crosstalk"}[f]
 }
 
+// MarshalText gives reports the name instead of the number.
+func (f Fault) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 // plan is what the signal chain has to do for one pass.
 type plan struct {
 	bodies    []body

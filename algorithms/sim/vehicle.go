@@ -22,6 +22,9 @@ func (v Vehicle) String() string {
 	return [...]string{"motorcycle", "car", "van", "lorry", "lorry with trailer"}[v]
 }
 
+// MarshalText gives reports the name instead of the number.
+func (v Vehicle) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
 // interval is a range to draw from uniformly.
 type interval struct{ low, high float64 }
 

@@ -1,0 +1,45 @@
+package speed_test
+
+import (
+	"testing"
+
+	"github.com/lacre-metrology/lacre/algorithms/abi"
+	"github.com/lacre-metrology/lacre/algorithms/sim"
+	"github.com/lacre-metrology/lacre/algorithms/speed"
+)
+
+// passOf512 is a car at 110 km/h, 1 kHz, cut to 2 x 512 samples.
+func passOf512(tb testing.TB) []byte {
+	c := sim.Config{Vehicle: sim.Car, Family: sim.Plates, SpeedKmh: 110, Channels: 2, SpacingM: 2, LoopLengthM: 2, RateHz: 1000, NoiseCounts: 5}
+	r := sim.Pass(c, sim.NewRand(1, 1))
+	for i, ch := range r.Samples {
+		for len(ch) < 512 {
+			ch = append(ch, ch[len(ch)-8]) // more of the lead-out
+		}
+		r.Samples[i] = ch[:512]
+	}
+	b, err := abi.EncodeInput(abi.Input{SampleRateMillihertz: 1_000_000, Parameters: speed.DefaultParameters(2000), Samples: r.Samples})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if out, _ := abi.DecodeOutput(speed.Measure(b)); out.Code != speed.Valid {
+		tb.Fatalf("the benchmark's pass gives code %d", out.Code)
+	}
+	return b
+}
+
+// BenchmarkModule512 is one measurement in wazero's compiler, input copied in.
+func BenchmarkModule512(b *testing.B) {
+	input, r := passOf512(b), newRunner(b)
+	for b.Loop() {
+		r.run(b, input)
+	}
+}
+
+// BenchmarkTwin512 is the same in Go.
+func BenchmarkTwin512(b *testing.B) {
+	input := passOf512(b)
+	for b.Loop() {
+		speed.Measure(input)
+	}
+}
