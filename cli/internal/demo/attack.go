@@ -3,7 +3,6 @@ package demo
 import (
 	"bytes"
 	"context"
-	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -154,7 +153,8 @@ func (d *demo) refused(what string, want reason.Reason, got *reason.Error) {
 	d.say("refused    %s: %v", what, got)
 }
 
-// findEvent looks through the ledger for a security event of a kind.
+// findEvent follows the ledger until it holds a security event of a kind: the
+// node that refuses reports on its own time. It gives nil after half a minute.
 func (d *demo) findEvent(ctx context.Context, kind recordv1.EventKind) (*recordv1.EventReport, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -163,13 +163,13 @@ func (d *demo) findEvent(ctx context.Context, kind recordv1.EventKind) (*recordv
 		return nil, err
 	}
 	defer connection.Close() //nolint:errcheck // everything was answered.
-	stream, err := ledgerv1.NewLedgerServiceClient(connection).StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{View: ledgerv1.StreamView_STREAM_VIEW_RECORDS, StopAtHead: true})
+	stream, err := ledgerv1.NewLedgerServiceClient(connection).StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{View: ledgerv1.StreamView_STREAM_VIEW_RECORDS})
 	if err != nil {
 		return nil, err
 	}
 	for {
 		block, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
+		if ctx.Err() != nil {
 			return nil, nil
 		}
 		if err != nil {
