@@ -14,7 +14,7 @@ require (
 )
 
 require (
-	github.com/lacre-metrology/lacre/algorithms v0.0.0 // indirect
+	github.com/lacre-metrology/lacre/algorithms v0.0.0
 	github.com/lacre-metrology/lacre/core v0.0.0
 	github.com/lacre-metrology/lacre/gen v0.0.0
 	golang.org/x/sys v0.48.0 // indirect
