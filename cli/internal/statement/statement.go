@@ -74,10 +74,10 @@ func Submit(ctx context.Context, client approvalv1.ApprovalServiceClient, e *env
 	return client.SubmitStatement(ctx, &approvalv1.SubmitStatementRequest{Envelope: file})
 }
 
-// SpeedFuelLimit is the fuel that the built-in module may use: it takes about
-// 0.7 million for 2 x 512 samples and grows with the vector, so the largest raw
-// vector (512 KiB) takes less than half.
-const SpeedFuelLimit = 400_000_000
+// SpeedFuelLimit is the fuel that the built-in module may use for one run: four
+// times what the longest simulated pass takes (27 million for a lorry with
+// trailer at 10 km/h, 10 kHz and 5 m spacing, 462 KiB of samples).
+const SpeedFuelLimit = 100_000_000
 
 // Speed drafts the approval of the built-in speed module.
 func Speed(p Place, issuedAt time.Time, notifiedBody, manufacturer string, manufacturerKey signature.Key, who policy.Policy, testReport digest.Digest) *approval.Approval {
