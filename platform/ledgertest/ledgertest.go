@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -98,6 +99,13 @@ func (l *Ledger) Measurements() []*recordv1.Measurement {
 	return found
 }
 
+// Block is what a replica streams at a height that there is; it is the caller's.
+func (l *Ledger) Block(height uint64) *ledgerv1.StreamBlocksResponse {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return proto.Clone(l.view(height)).(*ledgerv1.StreamBlocksResponse) //nolint:errcheck,forcetypeassert // a clone has its original's type.
+}
+
 // Events are the reports on the ledger.
 func (l *Ledger) Events(t testing.TB) []*recordv1.EventReport {
 	t.Helper()
@@ -160,6 +168,7 @@ type Replica struct {
 	Stop    func() // goes away, at once; also when the test ends
 
 	ledger *Ledger
+	gone   <-chan struct{}
 	// OnBlock may change a block of a stream before it is sent, or refuse to go on.
 	OnBlock func(block *ledgerv1.StreamBlocksResponse) error
 	// OnSubmit is asked before a submission is decided; its error is the answer.
@@ -181,7 +190,7 @@ func (l *Ledger) Serve(t testing.TB, name string, configure ...func(*Replica)) *
 	}
 	allow := rpcserver.Allow{}
 	allow.AllowService(&ledgerv1.LedgerService_ServiceDesc, identity.RolePublic)
-	server, err := rpcserver.New(rpcserver.Config{Listen: "127.0.0.1:0", MaxMessageBytes: 64 << 20, StopGrace: 1},
+	server, err := rpcserver.New(rpcserver.Config{Listen: "127.0.0.1:0", MaxMessageBytes: 64 << 20},
 		rpcserver.Options{Node: node, Allow: allow, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -190,6 +199,7 @@ func (l *Ledger) Serve(t testing.TB, name string, configure ...func(*Replica)) *
 	spki := node.SPKI()
 	r.Address, r.SPKI = server.Addr().String(), hex.EncodeToString(spki[:])
 	ctx, cancel := context.WithCancel(context.Background())
+	r.gone = ctx.Done()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -248,7 +258,7 @@ func Receipt(index uint64) []byte { return fmt.Appendf(nil, "receipt of leaf %d"
 // StreamBlocks gives the administrative view, with every certificate.
 func (r *Replica) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc.ServerStreamingServer[ledgerv1.StreamBlocksResponse]) error {
 	for height := request.GetFromHeight(); ; height++ {
-		block, err := r.ledger.block(stream.Context(), height)
+		block, err := r.block(stream.Context(), height)
 		if err != nil {
 			return err
 		}
@@ -263,7 +273,8 @@ func (r *Replica) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grp
 	}
 }
 
-func (l *Ledger) block(ctx context.Context, height uint64) (*ledgerv1.StreamBlocksResponse, error) {
+func (r *Replica) block(ctx context.Context, height uint64) (*ledgerv1.StreamBlocksResponse, error) {
+	l := r.ledger
 	for {
 		l.mu.Lock()
 		changed, there := l.changed, height < uint64(len(l.certificates))
@@ -274,6 +285,8 @@ func (l *Ledger) block(ctx context.Context, height uint64) (*ledgerv1.StreamBloc
 		l.mu.Unlock()
 		select {
 		case <-changed:
+		case <-r.gone:
+			return nil, reason.New(reason.NotReady, "the replica is stopping")
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

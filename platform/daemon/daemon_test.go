@@ -1,0 +1,78 @@
+package daemon_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/platform/daemon"
+)
+
+type config struct {
+	Name string `yaml:"name" doc:"a name"`
+}
+
+func (c *config) Validate() error {
+	if c.Name == "" {
+		return errors.New("name: is missing")
+	}
+	return nil
+}
+
+func TestExitCodes(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "good.yaml")
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	for path, text := range map[string]string{good: "name: node\n", bad: "nane: node\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	terminate := func(ctx context.Context) error {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		run  func(context.Context) error
+		want int
+		says string
+	}{
+		{"done", []string{"-config", good}, func(context.Context) error { return nil }, daemon.ExitOK, ""},
+		{"stopped by a signal", []string{"-config", good}, terminate, daemon.ExitOK, ""},
+		{"stopped while it starts", []string{"-config", good}, func(ctx context.Context) error { return errors.Join(terminate(ctx), ctx.Err()) }, daemon.ExitOK, ""},
+		{"failed", []string{"-config", good}, func(context.Context) error { return errors.New("no luck") }, daemon.ExitFailed, "no luck"},
+		{"cancelled by nobody", []string{"-config", good}, func(context.Context) error { return context.Canceled }, daemon.ExitFailed, "canceled"},
+		{"damaged while it stops", []string{"-config", good}, func(ctx context.Context) error {
+			return errors.Join(terminate(ctx), context.Canceled, reason.New(reason.DataLoss, "frame 7"))
+		}, daemon.ExitDataLoss, "frame 7"},
+		{"help", []string{"-h"}, nil, daemon.ExitOK, "-config"},
+		{"an unknown flag", []string{"-verbose"}, nil, daemon.ExitUsage, "-verbose"},
+		{"an argument", []string{"-config", good, "start"}, nil, daemon.ExitUsage, "start"},
+		{"no file", []string{"-config", good + ".old"}, nil, daemon.ExitUsage, "good.yaml.old"},
+		{"an unknown key", []string{"-config", bad}, nil, daemon.ExitUsage, "nane"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			got := daemon.Main("test", c.args, &stderr, func(ctx context.Context, given config, _ *slog.Logger) error {
+				if given.Name != "node" {
+					t.Errorf("configuration %+v", given)
+				}
+				return c.run(ctx)
+			})
+			if got != c.want || !strings.Contains(stderr.String(), c.says) {
+				t.Errorf("exit %d, want %d; said %q, want %q in it", got, c.want, stderr.String(), c.says)
+			}
+		})
+	}
+}

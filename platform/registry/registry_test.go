@@ -1,0 +1,88 @@
+package registry_test
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/registry"
+)
+
+func spki(name string) identity.SPKI { return identity.SPKI(digest.Of(digest.SPKI, []byte(name))) }
+
+func TestN1_RolesComeFromTheLedger(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	n.Approve()
+	key, meterTLS := statetest.Key("meter"), spki("tls of meter-01")
+	m := n.MeterRegistration("meter-01", key)
+	m.TlsSpki = meterTLS[:]
+	n.Accept(n.Sign(m, statetest.Body()))
+
+	size := uint64(1 << 40)
+	r := registry.Of(func() (state.View, uint64) { return n.Store, size }, slog.New(slog.DiscardHandler))
+	for _, c := range []struct {
+		spki identity.SPKI
+		want identity.Peer
+	}{
+		{spki("gateway-00"), identity.Peer{ID: "gateway-00", Organisation: "org-00", Role: identity.RoleGateway}},
+		{spki("endorser-02"), identity.Peer{ID: "endorser-02", Organisation: "org-02", Role: identity.RoleEndorser}},
+		{spki("replica-03"), identity.Peer{ID: "replica-03", Organisation: "org-03", Role: identity.RoleReplica}},
+		{meterTLS, identity.Peer{ID: "meter-01", Role: identity.RoleMeter}},
+	} {
+		c.want.SPKI = c.spki
+		if got, ok := r.Role(c.spki); !ok || got != c.want {
+			t.Errorf("got %+v (%v), want %+v", got, ok, c.want)
+		}
+	}
+	stranger := func(why string, key identity.SPKI) {
+		t.Helper()
+		if got, ok := r.Role(key); ok {
+			t.Errorf("%s: %+v", why, got)
+		}
+	}
+	stranger("a key that nobody registered", spki("nobody"))
+
+	if err := registry.Node(r, "endorser-02")(spki("endorser-02")); err != nil {
+		t.Error(err)
+	}
+	var wrong *registry.WrongNodeError
+	if err := registry.Node(r, "endorser-02")(spki("endorser-01")); !errors.As(err, &wrong) || wrong.Got != "endorser-01" {
+		t.Errorf("another node at the address: %v", err)
+	}
+	if err := registry.Node(r, "endorser-02")(spki("nobody")); !errors.Is(err, identity.ErrUnexpectedPeer) {
+		t.Errorf("a stranger at the address: %v", err)
+	}
+
+	meter, err := state.GetMeter(n.Store, "meter-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size = meter.GetRegistrationIndex()
+	stranger("a registration that is not certified yet", meterTLS)
+	size = 1 << 40
+
+	replaced := n.Registration(n.Endorsers[1], 0, digest.Zero)
+	replaced.Header = n.Header(record.SubjectNode("endorser-01"))
+	newer := spki("newer")
+	replaced.TlsSpki = newer[:]
+	n.Accept(n.Sign(replaced, statetest.Root("org-01")))
+	stranger("a key that its owner replaced", spki("endorser-01"))
+	if got, ok := r.Role(newer); !ok || got.ID != "endorser-01" {
+		t.Errorf("the newer key: %+v, %v", got, ok)
+	}
+	n.Accept(n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/endorser-02"), NodeId: "endorser-02"}, statetest.Root("org-02")))
+	stranger("a revoked node", spki("endorser-02"))
+
+	n.Store.Fail = func(string) error { return errors.New("disk") }
+	stranger("a state that cannot be read", spki("gateway-00"))
+	none := registry.Of(func() (state.View, uint64) { return nil, 0 }, slog.New(slog.DiscardHandler))
+	if _, ok := none.Role(spki("gateway-00")); ok {
+		t.Error("somebody is known without a state")
+	}
+}
