@@ -117,16 +117,17 @@ func examples(n *devnet.Network) string {
 	}
 	replica := n.ByRole(recordv1.Role_ROLE_REPLICA)[0]
 	return fmt.Sprintf(`try, in another terminal:
-  lacre approval draft%[1]s --out approval.json
+  lacre module test --out report.json
+  lacre approval draft%[1]s --test-report report.json --out approval.json
   lacre approval sign approval.json --key %[2]s --key %[3]s --out approval.dsse
-  lacre approval submit approval.dsse --install%[1]s
+  lacre approval submit approval.dsse%[1]s && lacre module install speed%[1]s
   lacre meter keygen my-meter%[1]s && lacre meter register my-meter --key %[2]s%[1]s
   lacre meter simulate my-meter --passes 20%[1]s
   lacre receipt get my-meter 1 --out receipt.tlog%[1]s
   lacre receipt verify receipt.tlog --trust %[4]s
-  lacre audit --from %[5]s --spki %[6]s --trust %[4]s
+  lacre audit --from %[5]s%[1]s
   buf curl --protocol grpc --insecure https://%[5]s/lacre.ledger.v1.LedgerService/GetStatus
-`, at, n.KeyPath(devnet.NotifiedBody), n.KeyPath(devnet.Manufacturer), n.TrustPath(), replica.Address, replica.SPKI)
+`, at, n.KeyPath(devnet.NotifiedBody), n.KeyPath(devnet.Manufacturer), n.TrustPath(), replica.Address)
 }
 
 func readTrust(path string) (*trust.Bundle, error) {

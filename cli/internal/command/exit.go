@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
 )
@@ -63,6 +65,12 @@ func usage(format string, args ...any) error {
 	return &exitError{code: ExitUsage, err: fmt.Errorf(format, args...)}
 }
 
+// unreachable says that no answer came from the other side at all.
+func unreachable(err error) bool {
+	var remote *rpcerror.Error
+	return errors.As(err, &remote) && remote.Reason == "" && remote.Code == codes.Unavailable
+}
+
 // finish prints an error with its remedy, if the table of reasons has one, and
 // returns the exit code.
 func finish(stderr io.Writer, err error) int {
@@ -85,6 +93,9 @@ func finish(stderr io.Writer, err error) int {
 	fmt.Fprintf(stderr, "lacre: %v\n", err) //nolint:errcheck // there is nowhere else to say it.
 	if entry, ok := rpcerror.Lookup(reason.Of(err)); ok {
 		fmt.Fprintf(stderr, "       %s\n       Remedy: %s\n", entry.Meaning, entry.Remedy) //nolint:errcheck // as above.
+	}
+	if unreachable(err) {
+		fmt.Fprintln(stderr, "       Remedy: is the network running? \"lacre dev\" starts one; check --server and --spki otherwise.") //nolint:errcheck // as above.
 	}
 	if code == ExitUsage {
 		fmt.Fprintln(stderr, "       The command's --help shows examples.") //nolint:errcheck // as above.
