@@ -43,3 +43,21 @@ func BenchmarkTwin512(b *testing.B) {
 		speed.Measure(input)
 	}
 }
+
+// BenchmarkModuleLargest is a lorry with trailer at 10 km/h and 10 kHz.
+func BenchmarkModuleLargest(b *testing.B) {
+	c := sim.Config{Vehicle: sim.LorryWithTrailer, Family: sim.Plates, SpeedKmh: 10, Channels: 2, SpacingM: 2, LoopLengthM: 2, RateHz: 10_000, NoiseCounts: 5}
+	recording := sim.Pass(c, sim.NewRand(1, 1))
+	input, err := abi.EncodeInput(abi.Input{SampleRateMillihertz: 10_000_000, Parameters: speed.DefaultParameters(2000), Samples: recording.Samples})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if out, _ := abi.DecodeOutput(speed.Measure(input)); out.Code != speed.Valid {
+		b.Fatalf("%d bytes give code %d", len(input), out.Code)
+	}
+	b.SetBytes(int64(len(input)))
+	r := newRunner(b)
+	for b.Loop() {
+		r.run(b, input)
+	}
+}

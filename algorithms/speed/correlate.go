@@ -12,9 +12,9 @@ func (m *measurement) correlate(direction, delay, shortest, longest int64) int64
 	a := &m.channel[0]
 	extent := a.last - a.first
 	stride := max(1, delay>>16/32, extent/1024)
-	coarse := max(1, extent/40)
+	coarse := max(1, extent/24)
 	lag, best := int64(0), int64(0)
-	step := max(1, (a.off-a.on)/24, m.n/2048)
+	step := max(1, (a.off-a.on)/16, m.n/2048)
 	for l := shortest; l <= min(longest, m.n); l += step {
 		if p, _, _ := m.product(direction*l, coarse, a.first, a.last); p > best {
 			lag, best = l, p

@@ -12,18 +12,21 @@
 //     is bit-identical everywhere. Times are in samples, Q16 (1/65536 sample);
 //     levels are in counts, Q8, above the channel's own baseline.
 //   - The front gives a speed, the rear gives one, and the shape gives one. They
-//     are fused only if they agree within the maximum permissible error (3 km/h, 3 %
-//     above 100 km/h); otherwise the module refuses.
+//     become one value only if front and rear agree within the maximum permissible
+//     error (3 km/h, 3 % above 100 km/h) and 8 %, and if their mean agrees with the
+//     shape and with the pulses' feet to 1.5 % and a tenth of a sample; otherwise
+//     the module refuses. It rather refuses a right value than states a wrong one.
 //   - Every output has all values; after a refusal those not determined are 0.
 //   - Anything malformed is the code MALFORMED_INPUT, never a panic.
 //
 // A recording begins and ends in quiet for at least a sixteenth of its length;
 // a vehicle gives a positive signal.
 //
-// Known hole: what shifts front, rear and shape alike cannot be seen from the
-// signals: a wrong registered spacing or sample rate, and weak crosstalk, of
-// which the uncertainty budget covers 0.3 %. Verification of the installed
-// instrument closes it.
+// Known hole: what shifts front, rear and shape alike does not show in the
+// signals: a wrong registered spacing or sample rate, crosstalk of one or two
+// percent, another vehicle's weak signal merged with the first. The uncertainty
+// budget covers 0.3 % of crosstalk; beyond that, verification of the installed
+// instrument and the picture of the pass have to close it.
 package speed
 
 import "encoding/binary"

@@ -120,9 +120,9 @@ static i64 gain(i64 sign, i64 lag, i64 stride, i64 from, i64 to) { // of the tai
 
 static i64 correlate(i64 sign, i64 delay, i64 shortest, i64 longest) { // delay of best likeness, or 0
   i64 first = head->first, last = head->last, middle = (first + last) / 2, extent = last - first, lag = 0, best = 0;
-  i64 stride = max(max(1, (delay >> 16) / 32), extent / 1024), step = max(max(1, (head->off - head->on) / 24), n / 2048);
+  i64 stride = max(max(1, (delay >> 16) / 32), extent / 1024), step = max(max(1, (head->off - head->on) / 16), n / 2048);
   for (i64 l = shortest; l <= min(longest, n); l += step) {
-    i64 both = product(sign * l, max(1, extent / 40), first, last);
+    i64 both = product(sign * l, max(1, extent / 24), first, last);
     if (both > best) { lag = l; best = both; }
   }
   for (i32 i = 0; i < 64; i++) { // walks to the top, halving the step
