@@ -11,16 +11,16 @@ import (
 type Family int
 
 const (
-	// Bumps: a bell for each axle group over a softly ended body.
+	// Bumps models a bell for each axle group over a softly ended body.
 	Bumps Family = iota
-	// Plates: the underside as conducting plates, coupling as the inverse
+	// Plates models the underside as conducting plates, coupling as the inverse
 	// square of height, under a loop whose sensitivity has soft ends.
 	Plates
-	// Wires: the square of the field of the loop's two transverse wires
+	// Wires models the square of the field of the loop's two transverse wires
 	// (Biot-Savart), summed over the underside; humps near the wires, slow
 	// algebraic tails, a little ferromagnetic undershoot at the wheels.
 	Wires
-	// Circuits: the underside as short-circuited turns (frames, panels) of about a
+	// Circuits models the underside as short-circuited turns (frames, panels) of about a
 	// metre, each coupling as the square of the loop's flux through it; the flux
 	// outside the loop runs the other way, so that the pulse has a weak precursor
 	// and a weak successor. HELD OUT: for testing only, never while tuning.

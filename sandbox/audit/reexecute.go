@@ -108,7 +108,7 @@ func (r *runners) run(ctx context.Context, j job) error {
 	input, err := claim.Input(j.registration, j.Sample, j.raw)
 	if err != nil {
 		wrong(WrongInput, j.Claim.Input.String(), "none", "sample and registration give no input: "+err.Error())
-		return nil
+		return nil //nolint:nilerr // it is the claim's fault, and it is reported as a finding.
 	}
 	if got := claim.InputDigest(input); got != j.Claim.Input {
 		wrong(WrongInput, j.Claim.Input.String(), got.String(), "raw vector and registration give another input of the module")
@@ -184,8 +184,10 @@ func (r *runners) program(ctx context.Context, j job) (*sandbox.Program, error) 
 // diverged is called by the engine on the goroutine that runs the input.
 func (r *runners) diverged(d sandbox.Divergence) {
 	f := Finding{Kind: EngineDivergence}
-	if m, ok := r.inputs.Load(&d.Input[0]); ok {
-		f = m.(*measurement).finding(EngineDivergence, "")
+	if known, ok := r.inputs.Load(&d.Input[0]); ok {
+		if m, ok := known.(*measurement); ok {
+			f = m.finding(EngineDivergence, "")
+		}
 	}
 	f.Verdict = receipt.Undecidable
 	f.Detail = fmt.Sprintf("compiler and interpreter differ on module %s; the interpreter's result was compared", digest.Digest(d.Module).Short())

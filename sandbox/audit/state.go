@@ -94,7 +94,7 @@ func (v view) Record(index uint64) ([]byte, error) {
 
 const stateMagic = "lacre/audit-state/v1\n"
 
-// ErrState: bytes are not what State.Bytes wrote.
+// ErrState says that bytes are not what State.Bytes wrote.
 var ErrState = errors.New("not the state of an audit")
 
 // Bytes is the state in its one form, ended by a SHA-256 against accidents.
