@@ -293,28 +293,21 @@ func (r *replica) serve(change func(*replicav1.FetchBlocksResponse)) func(next *
 	}
 }
 
-// follower is an empty replica of the same network, and the pointer of the first.
+// follower is an empty replica of a network that has blocks, each of one entry,
+// and the pointer that a replica with all of them makes.
 func follower(t *testing.T, blocks int) (*replica, []byte) {
 	t.Helper()
-	leader := newReplica(t, statetest.New(t, statetest.Options{}))
+	r := newReplica(t, statetest.New(t, statetest.Options{}))
 	for i := range blocks {
-		leader.n.NowUnix++
+		r.n.NowUnix++
 		if i == blocks/2 {
-			n := leader.n
-			leader.submit([][]byte{n.SignApproval(n.Terms(), statetest.Body(), statetest.Maker())}, nil)
+			r.n.Accept(r.n.SignApproval(r.n.Terms(), statetest.Body(), statetest.Maker()))
 			continue
 		}
-		leader.apply(leader.entry())
-		leader.n.Apply(leader.n.Begin())
+		r.n.Apply(r.n.Begin())
 	}
-	leader.same()
-	pointer, err := leader.machine.SnapshotPointer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	empty := newReplica(t, statetest.New(t, statetest.Options{}))
-	empty.n.Store, empty.n.NowUnix = leader.n.Store, leader.n.NowUnix
-	return empty, pointer
+	head := r.n.Store.Head()
+	return r, pointer{height: head.Height, header: head.Header, applied: head.Height + 1}.encode()
 }
 
 // each asks one peer after the other.
