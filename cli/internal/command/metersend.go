@@ -222,6 +222,9 @@ func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.D
 			refused++
 		}
 	}
+	if err := opened.Flush(ctx); err != nil { // what earlier runs left behind
+		return unanswered(opened, err)
+	}
 	bar.Stop()
 	if err := a.print(sent, sentText(sent)); err != nil {
 		return err
