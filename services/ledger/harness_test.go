@@ -26,6 +26,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
 )
 
 // patience bounds what a test waits for; nothing is asserted about how long it took.
@@ -48,6 +49,7 @@ type node struct {
 	cluster *cluster
 	config  Config
 	skew    time.Duration // of its clock
+	tune    func(*raft.Config)
 	log     *slog.Logger
 	service *Service // of the newest start
 	stop    context.CancelFunc
@@ -202,6 +204,7 @@ func (c *cluster) start(ids ...string) {
 			c.t.Fatalf("start %s: %v", id, err)
 		}
 		ctx, stop := context.WithCancel(context.Background())
+		service.tune = n.tune
 		n.service, n.stop, n.ended = service, stop, make(chan error, 1)
 		go func() { n.ended <- service.Run(ctx) }()
 	}
@@ -330,6 +333,8 @@ func (c *cluster) accept(via string, records, raw [][]byte) *ledgerv1.SubmitResp
 			c.t.Fatalf("record %d is refused: %v", i, response.GetOutcomes())
 		}
 	}
+	_, err := c.nodes[via].service.collector.Wait(c.context(), response.GetCertifiedHeight())
+	c.must(err)
 	c.sync(via)
 	return response
 }

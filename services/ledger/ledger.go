@@ -204,6 +204,8 @@ type Service struct {
 	order     lateOrder
 	idle      refresher
 	fatal     chan error // the first damage that a read found
+
+	tune func(*raft.Config) // tests make an ordering log short here; nil otherwise
 }
 
 // New opens the replica's store and its ports; Run serves.

@@ -83,16 +83,23 @@ func (s *Service) runOrdering(ctx context.Context) error {
 	if s.config.Loopback {
 		timing = raft.Loopback()
 	}
-	engine, err := raft.Open(ctx, raft.Config{
+	config := raft.Config{
 		NodeID: s.config.NodeID, Dir: s.config.raftDir(), Listener: s.raft, Applier: s.machine, Resolve: s.resolve,
 		TLS: raft.PeerTLS{
 			ServerConfig: s.node.MutualTLS(identity.Registered(s.registry, identity.RoleReplica)),
 			ClientConfig: func(id string) *tls.Config { return s.node.ClientTLS(registry.Node(s.registry, id)) },
 			PeerID:       s.peerID,
 		},
-		Fatal:  func(err error) { s.log.Error("the ordering log hangs; ending the process", "error", err); os.Exit(3) },
+		Fatal: func(err error) {
+			s.log.Error("the ordering log hangs; ending the process", "error", err)
+			os.Exit(3) //nolint:forbidigo // rule R3: whatever tidies up would hang on the same disk.
+		},
 		Logger: s.log, Timing: timing,
-	})
+	}
+	if s.tune != nil {
+		s.tune(&config)
+	}
+	engine, err := raft.Open(ctx, config)
 	if err != nil {
 		return err
 	}
