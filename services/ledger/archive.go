@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -22,6 +23,9 @@ type Archive struct {
 // begin with is damaged or missing.
 func OpenArchive(dir string) (*Archive, error) {
 	c := Config{DataDir: dir}
+	if _, err := os.Stat(c.storeDir()); err != nil { // a wrong path is no loss of data
+		return nil, fmt.Errorf("%s is no replica's data directory: %w", dir, err)
+	}
 	store, err := storage.OpenReadOnly(c.storeDir(), storage.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, asReason(err))

@@ -208,7 +208,7 @@ func (a *app) auditDirectory(ctx context.Context, dir string, o *audit.Options, 
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%w (a replica's data directory is wanted, and no replica may run on it: stop it, or copy the directory)", err)
+		return fmt.Errorf("%w\n       Remedy: name a replica's data directory, and stop the replica or copy the directory first", err)
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
 	bytesBar := progress.New(a.err, "blocks re-hashed")
