@@ -74,22 +74,22 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261026165753-2ffab32bce7e // indirect
 )
 
-replace (
-	github.com/lacre-metrology/lacre/core => ../core
-	github.com/lacre-metrology/lacre/gen => ../gen
-	github.com/lacre-metrology/lacre/platform => ../platform
-)
-
 replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
 
-replace github.com/lacre-metrology/lacre/sandbox => ../sandbox
+replace github.com/lacre-metrology/lacre/core => ../core
+
+replace github.com/lacre-metrology/lacre/gen => ../gen
 
 replace github.com/lacre-metrology/lacre/meter => ../meter
 
-replace github.com/lacre-metrology/lacre/services/ledger => ../services/ledger
+replace github.com/lacre-metrology/lacre/platform => ../platform
+
+replace github.com/lacre-metrology/lacre/sandbox => ../sandbox
+
+replace github.com/lacre-metrology/lacre/services/approval => ../services/approval
 
 replace github.com/lacre-metrology/lacre/services/compute => ../services/compute
 
 replace github.com/lacre-metrology/lacre/services/ingest => ../services/ingest
 
-replace github.com/lacre-metrology/lacre/services/approval => ../services/approval
+replace github.com/lacre-metrology/lacre/services/ledger => ../services/ledger

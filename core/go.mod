@@ -17,6 +17,6 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 )
 
-replace github.com/lacre-metrology/lacre/gen => ../gen
-
 replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
+
+replace github.com/lacre-metrology/lacre/gen => ../gen

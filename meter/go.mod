@@ -20,8 +20,8 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
-replace (
-	github.com/lacre-metrology/lacre/algorithms => ../algorithms
-	github.com/lacre-metrology/lacre/core => ../core
-	github.com/lacre-metrology/lacre/gen => ../gen
-)
+replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
+
+replace github.com/lacre-metrology/lacre/core => ../core
+
+replace github.com/lacre-metrology/lacre/gen => ../gen

@@ -20,8 +20,8 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 )
 
+replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
+
 replace github.com/lacre-metrology/lacre/core => ../core
 
 replace github.com/lacre-metrology/lacre/gen => ../gen
-
-replace github.com/lacre-metrology/lacre/algorithms => ../algorithms
