@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -122,11 +121,14 @@ func (c *cluster) key(dir, id, name string, key ed25519.PrivateKey) string {
 // addresses are free loopback ones: a node keeps its own over restarts.
 func (c *cluster) addresses(count int) []string {
 	var list []string
+	var held []net.Listener // until all are found, so that none comes twice
 	for range count {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		c.must(err)
-		defer l.Close()
-		list = append(list, l.Addr().String())
+		held, list = append(held, l), append(list, l.Addr().String())
+	}
+	for _, l := range held {
+		c.must(l.Close())
 	}
 	return list
 }
@@ -140,7 +142,7 @@ func (c *cluster) found() {
 		nodes = append(nodes, r.Node)
 	}
 	for _, node := range nodes {
-		records = append(records, c.registration(node, statetest.GenesisUnix))
+		records = append(records, c.registration(node))
 	}
 	at := statetest.GenesisUnix * statetest.Second
 	c.must(os.WriteFile(c.genesis, wire.MustEncode(&recordv1.Genesis{Records: records, BlockTimeUnixNano: at}), 0o600))
@@ -151,7 +153,7 @@ func (c *cluster) found() {
 	c.tick()
 }
 
-func (c *cluster) registration(node statetest.Node, _ int64) []byte {
+func (c *cluster) registration(node statetest.Node) []byte {
 	m := c.mirror.Registration(node, 1, digest.Zero)
 	spki := c.identity(node.ID).SPKI()
 	m.TlsSpki = spki[:]
@@ -191,7 +193,7 @@ func (c *cluster) ids() []string {
 	return ids
 }
 
-// members are the four of the first configuration.
+// four are the replicas of the first configuration.
 var four = []string{"replica-00", "replica-01", "replica-02", "replica-03"}
 
 // start opens and runs replicas, without waiting for anything.
@@ -295,7 +297,11 @@ func (c *cluster) client(id string, as *identity.Node) ledgerv1.LedgerServiceCli
 		Node: as, Server: identity.Pin(c.identity(id).SPKI()), MaxMessageBytes: maxMessageBytes, Logger: logger(),
 	})
 	c.must(err)
-	c.t.Cleanup(func() { connection.Close() }) //nolint:errcheck // a test's connection has nothing to lose.
+	c.t.Cleanup(func() {
+		if err := connection.Close(); err != nil {
+			c.t.Error(err)
+		}
+	})
 	return ledgerv1.NewLedgerServiceClient(connection)
 }
 
@@ -429,7 +435,8 @@ func running(t *testing.T) (*cluster, *statetest.Meter) {
 	c.start(four...)
 	via := c.leader(four...)
 	c.approve(via)
-	return c, c.register(via, "meter-1")
+	m := c.register(via, "meter-1")
+	return c, m
 }
 
 // trust is the verifier's bundle, from the mirror and not from a replica.
@@ -441,5 +448,3 @@ func (c *cluster) trust() *trust.Bundle {
 	c.must(err)
 	return b
 }
-
-func (c *cluster) String() string { return fmt.Sprintf("cluster of %v", c.ids()) }

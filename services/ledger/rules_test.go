@@ -193,7 +193,7 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 	c.approve(via)
 	m := c.register(via, "meter-1")
 	c.measure(via, m, 1)
-	c.accept(via, [][]byte{c.registration(joining.Node, 0)}, nil)
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
 	c.same(four...)
 	c.start(joining.ID)
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (g *gatherer) approval() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if string(algorithm.GetApproval()) == string(g.measurement.Approval[:]) {
+	if bytes.Equal(algorithm.GetApproval(), g.measurement.Approval[:]) {
 		return algorithm.GetApprovalIndex(), nil
 	}
 	return g.earlier(func(e *recordv1.Envelope) bool {

@@ -1,6 +1,7 @@
 package certify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -233,7 +234,7 @@ func TestQuorumCertifiesWhateverTheOrder(t *testing.T) {
 	for _, each := range r[1:] {
 		g.receive(g.signed(each, block))
 	}
-	if got := g.collector.Newest(); string(got.Text) != string(first.Text) || len(g.kept) != 1 {
+	if got := g.collector.Newest(); !bytes.Equal(got.Text, first.Text) || len(g.kept) != 1 {
 		t.Error("the first certificate of a height is replaced")
 	}
 	if got := Time(g.collector.Fresh().Text); got != uint64(n.NowUnix) {

@@ -94,7 +94,10 @@ func New(c Config) (*Machine, error) {
 	if m.restored, err = openRestoring(c.Dir); err != nil {
 		return nil, err
 	}
-	return m, m.setHead(head)
+	if err := m.setHead(head); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // Cache is the cache of signature checks, shared with whoever checks ahead.

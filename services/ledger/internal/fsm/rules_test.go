@@ -31,7 +31,7 @@ func TestC1_LockAndCosignatureAreInTheBlocksTransaction(t *testing.T) {
 	}
 	for i, s := range r.published {
 		stored, err := r.store.CosignatureAt(s.Height)
-		if err != nil || string(stored) != string(Lines(&r.published[i])) {
+		if err != nil || !bytes.Equal(stored, Lines(&r.published[i])) {
 			t.Errorf("height %d: published %q, stored %q (%v)", s.Height, Lines(&r.published[i]), stored, err)
 		}
 	}

@@ -242,7 +242,7 @@ func TestC6_NothingFollowsAnUncertifiedConfiguration(t *testing.T) {
 		defer stop()
 		e.certify(4)
 		answer := submit(c, submission(1), false)
-		time.Sleep(time.Minute) // of the bubble: nudges come and go
+		<-time.After(time.Minute) // of the bubble: nudges come and go
 		synctest.Wait()
 		if e.count() != 0 {
 			t.Fatalf("%d proposals on an uncertified configuration", e.count())
@@ -262,12 +262,12 @@ func TestIdleUncertifiedBlockGetsAnotherOnTop(t *testing.T) {
 		_, e, stop := start(t, Head{Height: 3, MaxUncertified: 100})
 		defer stop()
 		e.certify(3)
-		time.Sleep(10 * nudgeInterval)
+		<-time.After(10 * nudgeInterval) // of the bubble
 		if e.count() != 0 {
 			t.Fatalf("%d proposals on a certified idle ledger", e.count())
 		}
 		e.certify(2)
-		time.Sleep(3 * nudgeInterval)
+		<-time.After(3 * nudgeInterval)
 		if e.count() != 1 || len(e.proposals[0].content.GetSubmissions()) != 0 {
 			t.Fatalf("%d proposals on an uncertified idle ledger, want an empty one", e.count())
 		}

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -168,7 +169,7 @@ func (r *replica) same() {
 	}
 	for key, want := range r.n.Store.Values {
 		got, err := r.store.Get([]byte(key))
-		if err != nil || string(got) != string(want) {
+		if err != nil || !bytes.Equal(got, want) {
 			r.t.Fatalf("state value %q is %x (%v), want %x", key, got, err, want)
 		}
 	}
