@@ -14,6 +14,8 @@
 package approval
 
 import (
+	"slices"
+
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -186,19 +188,14 @@ func (s *Schema) Check() error {
 	return nil
 }
 
-// Equal reports whether two schemas say the same.
-func (s *Schema) Equal(t *Schema) bool {
-	return equal(s.Parameters, t.Parameters) && equal(s.Values, t.Values) && equal(s.Refusals, t.Refusals)
+// Defines reports whether a result may have this code: one of the refusals, or
+// one that belongs to no schema, abi.CodeValid and abi.CodeExecutionFailed.
+func (s *Schema) Defines(code uint32) bool {
+	return code == abi.CodeValid || code == abi.CodeExecutionFailed ||
+		slices.ContainsFunc(s.Refusals, func(r Refusal) bool { return r.Code == code })
 }
 
-func equal[T comparable](a, b []T) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+// Equal reports whether two schemas say the same.
+func (s *Schema) Equal(t *Schema) bool {
+	return slices.Equal(s.Parameters, t.Parameters) && slices.Equal(s.Values, t.Values) && slices.Equal(s.Refusals, t.Refusals)
 }

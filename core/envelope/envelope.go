@@ -35,7 +35,7 @@ import (
 const (
 	MaxPayloadType = 255
 	MaxPayload     = 60_000
-	MaxSignatures  = 16
+	MaxSignatures  = 64 // all root keys of the largest network
 	// MaxEncoded bounds the JSON file.
 	MaxEncoded = 96 << 10
 

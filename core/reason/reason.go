@@ -34,7 +34,7 @@ const (
 	UnknownBlock        Reason = "UNKNOWN_BLOCK"          // the sample names a block that is not on this ledger
 	Duplicate           Reason = "DUPLICATE"              // the same sample again; its receipt is given
 	Equivocation        Reason = "EQUIVOCATION"           // another sample under a counter already used, or a broken chain (rule S3)
-	CounterOutOfRange   Reason = "COUNTER_OUT_OF_RANGE"   // below the first counter of the meter
+	CounterOutOfRange   Reason = "COUNTER_OUT_OF_RANGE"   // below the first counter of the meter, or in a gap that was given up
 	TooManyGaps         Reason = "TOO_MANY_GAPS"          // the meter leaves more gaps than the limit; send the missing ones first
 	WrongDisposition    Reason = "WRONG_DISPOSITION"      // marked late and is not, or the reverse
 	StaleConfig         Reason = "STALE_CONFIG"           // names another configuration than the one in force

@@ -66,7 +66,7 @@ func (b *Block) Len() int { return len(b.hashes) }
 
 // Begin starts the block after head, the newest block of the view, with the
 // certificate that a proposal carries. Block time is the larger of the head's
-// and the lower median of the certificate's time stamps (rule C4).
+// and the certificate's, see Quorum.Time (rule C4).
 //
 // The certificate must be of a block of this ledger, by the quorum of the
 // configuration in force at its height, and for a block that brought a
@@ -158,7 +158,7 @@ func (b *Block) checkCertificate(height uint64, text []byte) error {
 		return refuse(err)
 	}
 	b.certifiedHeight, b.certificate = height, text
-	b.blockTimeUnixNano = max(b.blockTimeUnixNano, unixNano(certificate.MedianTime()))
+	b.blockTimeUnixNano = max(b.blockTimeUnixNano, unixNano(quorum.Time(certificate)))
 	return nil
 }
 

@@ -90,10 +90,9 @@ func (c *collector) statement(st *statement) error {
 		_, err = settle(err) // a refusal is for Submit to give
 		return err
 	}
-	pae := st.envelope.PAE()
+	pae, ring := st.envelope.PAE(), newKeyring(groups)
 	for _, s := range st.envelope.Signatures {
-		key, _ := find(groups, s.KeyID)
-		c.add(key, pae, s.Sig)
+		c.add(ring[s.KeyID].key, pae, s.Sig)
 	}
 	return nil
 }

@@ -56,9 +56,17 @@ func (b *Block) advanceChain(meter *registered, s *sample.Sample) (*statev1.Mete
 	if err != nil {
 		return nil, err
 	}
-	if limit := int(b.config.Message.GetLimits().GetMaxMissingRanges()); len(next.GetMissing()) > limit && len(next.GetMissing()) > len(chain.GetMissing()) {
-		return nil, reason.New(reason.TooManyGaps, "counter %d would leave meter %s with %d gaps, the limit is %d; send the missing samples first",
-			s.Counter, s.MeterID, len(next.GetMissing()), limit)
+	limits := b.config.Message.GetLimits()
+	limit := int(limits.GetMaxMissingRanges())
+	for len(next.GetMissing()) > max(limit, len(chain.GetMissing())) {
+		// Some samples never come: lost, or refused for ever. Their gaps must
+		// not bar the meter for ever, so the oldest is given up for a new one,
+		// but only when whatever could still fill it would be late.
+		if b.blockTimeUnixNano-next.Missing[0].GetNotAfterUnixNano() <= limits.GetLatenessBoundNano() {
+			return nil, reason.New(reason.TooManyGaps, "counter %d would leave meter %s with %d gaps, the limit is %d; send the missing samples first",
+				s.Counter, s.MeterID, len(next.GetMissing()), limit)
+		}
+		next.Missing = next.Missing[1:]
 	}
 	return next, nil
 }
@@ -102,8 +110,8 @@ func fill(chain *statev1.MeterChain, s *sample.Sample) (*statev1.MeterChain, err
 		}
 		return 0
 	})
-	if !found {
-		return nil, corrupt("counter %d of %s is neither used nor missing", s.Counter, s.MeterID)
+	if !found { // see advanceChain
+		return nil, reason.New(reason.CounterOutOfRange, "counter %d of meter %s is in a gap that was given up: it is late, and newer gaps took its place", s.Counter, s.MeterID)
 	}
 	gap := chain.GetMissing()[at]
 	if s.CapturedAtUnixNano < gap.GetNotBeforeUnixNano() || s.CapturedAtUnixNano > gap.GetNotAfterUnixNano() {

@@ -92,8 +92,8 @@ func TestB1_MalformedStatements(t *testing.T) {
 		leaf []byte
 		want reason.Reason
 	}{
-		"rollover: bad id":             {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: "A", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.Malformed},
-		"rollover: other subject":      {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: "meter-2", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.Malformed},
+		"rollover: bad id":             {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: "A", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.UnknownMeter},
+		"rollover: other subject":      {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: "meter-2", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.UnknownMeter},
 		"rollover: short TLS key":      {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2, TlsSpki: []byte{1}}, statetest.Body(), m.Key), reason.Malformed},
 		"rollover: no counter":         {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key}, statetest.Body(), m.Key), reason.InvalidStatement},
 		"rollover: not from the first": {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 1}, statetest.Body(), m.Key), reason.InvalidStatement},
@@ -105,7 +105,7 @@ func TestB1_MalformedStatements(t *testing.T) {
 		"header: short network":        {n.Sign(&recordv1.MeterStatus{Header: short, MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
 		"header: short predecessor":    {n.Sign(&recordv1.MeterStatus{Header: predecessor, MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
 		"header: none":                 {n.Sign(&recordv1.MeterStatus{MeterId: m.ID, Action: 3}, statetest.Body()), reason.Malformed},
-		"revocation: bad id":           {n.Sign(&recordv1.NodeRevocation{Header: header(), NodeId: "A"}, statetest.Root("org-00")), reason.Malformed},
+		"revocation: bad id":           {n.Sign(&recordv1.NodeRevocation{Header: header(), NodeId: "A"}, statetest.Root("org-00")), reason.InvalidStatement},
 		"revocation: other subject":    {n.Sign(&recordv1.NodeRevocation{Header: header(), NodeId: "replica-00"}, statetest.Root("org-00")), reason.Malformed},
 		"status: bad id":               {n.Sign(&recordv1.MeterStatus{Header: header(), MeterId: "A", Action: 3}, statetest.Body()), reason.Malformed},
 		"status: other subject":        {n.Sign(&recordv1.MeterStatus{Header: header(), MeterId: "meter-2", Action: 3}, statetest.Body()), reason.Malformed},

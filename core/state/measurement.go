@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
+	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -186,7 +187,7 @@ func (b *Block) knownMeter(id string) (*registered, error) {
 func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error {
 	s, c, terms := m.sample, m.claim, v.algorithm.terms
 	unfit := func(format string, args ...any) error { return reason.New(reason.BadEndorsement, format, args...) }
-	index := int(m.record.GetClaimIndex())
+	index := m.record.GetClaimIndex() // 32 bits without a sign, so no int
 	switch {
 	case m.set != v.set.digest:
 		return unfit("measurement names set %s, it stands behind %s", m.set.Short(), v.set.digest.Short())
@@ -208,7 +209,7 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 		return unfit("claim ran under profile %d, approved is %d", c.ProfileVersion, terms.ProfileVersion)
 	case c.FuelLimit != terms.FuelLimit:
 		return unfit("claim ran with a fuel limit of %d, approved is %d", c.FuelLimit, terms.FuelLimit)
-	case index >= len(v.set.claims):
+	case index >= uint32(len(v.set.claims)):
 		return unfit("claim %d of a set of %d", index, len(v.set.claims))
 	case v.set.claims[index] != m.claimHash:
 		return unfit("claim %d of the set is %s, this one is %s", index, v.set.claims[index].Short(), m.claimHash.Short())
@@ -217,8 +218,17 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 	case s.SampleRateMillihertz != meter.registration.GetSampleRateMillihertz():
 		return reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s is registered with %d", s.SampleRateMillihertz, s.MeterID, meter.registration.GetSampleRateMillihertz())
 	}
-	if have, want := len(m.result.Values), len(terms.Schema.Values); have != want && (m.result.Code == abi.CodeValid || have != 0) {
-		return unfit("result code %d with %d values, the schema has %d", m.result.Code, have, want)
+	return checkResult(m.result, &terms.Schema)
+}
+
+// checkResult wants a result that the approved schema gives a meaning to: one
+// of its codes, and all of its values or, with a refusal, none.
+func checkResult(result abi.Output, schema *approval.Schema) error {
+	switch have, want := len(result.Values), len(schema.Values); {
+	case !schema.Defines(result.Code):
+		return reason.New(reason.BadEndorsement, "result code %d is none of the schema's %d refusals", result.Code, len(schema.Refusals))
+	case have != want && (result.Code == abi.CodeValid || have != 0):
+		return reason.New(reason.BadEndorsement, "result code %d with %d values, the schema has %d", result.Code, have, want)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -161,6 +162,21 @@ func (q *Quorum) Check(v signature.Verifier, c *tlog.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// Time is the time that a certificate vouches for, in seconds since the Epoch
+// (rule C4): of every set the lower median of its own members' stamps, and of
+// these the least. The median over both sets of a change would not do: each may
+// have its F liars, and together they can be more than half of all who signed.
+func (q *Quorum) Time(c *tlog.Certificate) uint64 {
+	least := uint64(math.MaxUint64)
+	for set := range q.configs {
+		own := slices.DeleteFunc(slices.Clone(c.Cosignatures), func(s tlog.Cosignature) bool {
+			return !slices.ContainsFunc(q.members, func(m member) bool { return m.in[set] && m.key.Name == s.Name })
+		})
+		least = min(least, (&tlog.Certificate{Cosignatures: own}).MedianTime())
+	}
+	return least
 }
 
 func without(names []string, i int) []string {

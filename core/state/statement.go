@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,8 +19,7 @@ import (
 // MaxReason bounds the words of a statement for people, in bytes.
 const MaxReason = 256
 
-// statement is a decoded administrative record, checked as far as it goes
-// without the state.
+// statement is a decoded administrative record.
 type statement struct {
 	envelope    *envelope.Envelope
 	digest      digest.Digest
@@ -33,10 +33,12 @@ type statement struct {
 // statementBody is one kind of statement. Errors are *reason.Error, or failures
 // to read the state.
 type statementBody interface {
-	// check says what needs no state.
-	check(st *statement) error
-	// authority says who must have signed. config is nil before genesis.
+	// authority says who must have signed. config is nil before genesis. The
+	// body is not checked yet.
 	authority(r *reader, config *Config) ([]signers, error)
+	// check says what needs no state. It tests keys, which is dear, and so
+	// comes after the signatures.
+	check(st *statement) error
 	// apply decides and, only if it accepts, writes.
 	apply(b *Block, st *statement, ref *statev1.StatementRef) error
 }
@@ -108,9 +110,6 @@ func parseStatement(m *recordv1.Envelope) (*statement, error) {
 		}).GetHeader()); err != nil {
 			return nil, err
 		}
-	}
-	if err := st.body.check(st); err != nil {
-		return nil, err
 	}
 	return st, nil
 }
@@ -197,22 +196,25 @@ func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
 	if err := b.authorise(st.envelope, groups); err != nil {
 		return err
 	}
+	if err := st.body.check(st); err != nil {
+		return err
+	}
 	return st.body.apply(b, st, ref)
 }
 
 // authorise wants every signature to be of a key of one of the groups and to
 // verify, enough of each group, and no key counted for two of them.
 func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
-	needed, signed := 0, make([]int, len(groups))
+	needed, signed, ring := 0, make([]int, len(groups)), newKeyring(groups)
 	for _, s := range e.Signatures {
-		key, of := find(groups, s.KeyID)
-		if key.IsZero() {
+		k, ok := ring[s.KeyID]
+		if !ok {
 			return reason.New(reason.NotAuthorised, "key %.8s.. may not sign this; it takes %s", s.KeyID, describe(groups))
 		}
-		if !b.verifier.Verify(key.Kind(), key, e.PAE(), s.Sig) {
-			return reason.New(reason.BadSignature, "the signature of %v does not verify", key)
+		if !b.verifier.Verify(k.key.Kind(), k.key, e.PAE(), s.Sig) {
+			return reason.New(reason.BadSignature, "the signature of %v does not verify", k.key)
 		}
-		for _, g := range of {
+		for _, g := range k.groups {
 			signed[g]++
 		}
 	}
@@ -228,17 +230,29 @@ func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
 	return nil
 }
 
-// find is the key that a key id names and the groups that it is of.
-func find(groups []signers, keyID string) (key signature.Key, of []int) {
+// keyring finds, by key id, the keys that may sign a statement and the groups
+// that each is of.
+type keyring map[string]ringKey
+
+type ringKey struct {
+	key    signature.Key
+	groups []int // ascending, each once
+}
+
+func newKeyring(groups []signers) keyring {
+	ring := make(keyring)
 	for g := range groups {
-		for _, k := range groups[g].keys {
-			if !k.IsZero() && k.ID() == keyID {
-				key, of = k, append(of, g)
-				break
+		for _, key := range groups[g].keys {
+			if key.IsZero() {
+				continue
+			}
+			k := ring[key.ID()]
+			if !slices.Contains(k.groups, g) {
+				ring[key.ID()] = ringKey{key: key, groups: append(k.groups, g)}
 			}
 		}
 	}
-	return key, of
+	return ring
 }
 
 func describe(groups []signers) string {

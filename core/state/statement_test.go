@@ -118,7 +118,7 @@ func TestS4_Nodes(t *testing.T) {
 		"another's key":         {func(r *recordv1.NodeRegistration) { r.Key = statetest.Tagged(2, n.Endorsers[0].Key) }, reason.InvalidStatement},
 		"another subject":       {func(r *recordv1.NodeRegistration) { r.NodeId = "node-8" }, reason.Malformed},
 		"unknown organisation":  {func(r *recordv1.NodeRegistration) { r.Organisation = "nobody" }, reason.NotAuthorised},
-		"organisation's bad id": {func(r *recordv1.NodeRegistration) { r.Organisation = "" }, reason.Malformed},
+		"organisation's bad id": {func(r *recordv1.NodeRegistration) { r.Organisation = "" }, reason.NotAuthorised},
 	} {
 		if o := try(t, n, [][]byte{register(c.change, "org-01")}, nil)[0]; o.Reason != c.want {
 			t.Errorf("%s: %q (%s), want %q", name, o.Reason, o.Detail, c.want)
