@@ -101,7 +101,7 @@ func (a *app) runDraft(ctx context.Context, d *approvalDraft) error {
 	if err != nil {
 		return fmt.Errorf("manufacturer's key: %w", err)
 	}
-	manufacturer, err := statement.StatementKey(key.Public())
+	manufacturer, err := statement.VerifierKey(key.Public())
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ manufacturer can each sign where their key lies. No connection is made.`,
 				if err != nil {
 					return err
 				}
-				key, err := statement.StatementKey(signer.Public())
+				key, err := statement.VerifierKey(signer.Public())
 				if err != nil {
 					return err
 				}

@@ -36,6 +36,7 @@ type app struct {
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	root := newRoot(&app{in: stdin, out: stdout, err: stderr})
 	root.SetArgs(args)
 	return finish(stderr, root.ExecuteContext(ctx))

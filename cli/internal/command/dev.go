@@ -15,6 +15,7 @@ import (
 	"github.com/lacre-metrology/lacre/cli/internal/devnet"
 	"github.com/lacre-metrology/lacre/core/trust"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/durable"
 )
 
 // defaultNetworkDir is where `lacre dev` keeps its network, and where the other
@@ -49,6 +50,11 @@ func (a *app) runDev(ctx context.Context, dir string, verbose bool) error {
 	if err != nil {
 		return err
 	}
+	// Run locks it too. But where another process runs the network already, its
+	// nodes would answer that they are ready before this one fails.
+	if err := unlocked(network.Dir); err != nil {
+		return err
+	}
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	ended := make(chan error, 1)
@@ -78,6 +84,15 @@ func (a *app) runDev(ctx context.Context, dir string, verbose bool) error {
 	err = <-ended
 	a.say("stopped; \"lacre dev --dir %s\" continues", dir)
 	return err
+}
+
+// unlocked says whether no other process runs the network in dir.
+func unlocked(dir string) error {
+	lock, err := durable.LockDir(dir, "lacre dev")
+	if err != nil {
+		return err
+	}
+	return lock.Unlock()
 }
 
 // printNetwork says where everybody is and what to try.

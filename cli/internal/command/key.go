@@ -61,7 +61,7 @@ func newKeyShow(a *app) *cobra.Command {
 }
 
 func (a *app) printKey(file string, public crypto.PublicKey) error {
-	key, err := statement.StatementKey(public)
+	key, err := statement.VerifierKey(public)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (d *demo) approve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manufacturerKey, err := statement.StatementKey(manufacturer.Public())
+	manufacturerKey, err := statement.VerifierKey(manufacturer.Public())
 	if err != nil {
 		return err
 	}

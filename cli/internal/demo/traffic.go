@@ -80,7 +80,7 @@ func (d *demo) drive(ctx context.Context) error {
 				p := s.passes[r.Counter]
 				p.answered = now
 				if m, err := receipt.Parse(r.Text); err == nil {
-					p.result = m.Measurement.Result
+					p.result = m.Result
 				}
 				s.passes[r.Counter] = p
 				s.mu.Unlock()

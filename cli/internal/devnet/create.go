@@ -84,10 +84,11 @@ func (m *maker) do(step func() error) {
 
 // key makes a new Ed25519 key in a file.
 func (m *maker) key(path string) (key ed25519.PrivateKey) {
-	m.do(func() (err error) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	m.do(func() error {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
+		var err error
 		if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
 			return err
 		}

@@ -112,7 +112,7 @@ func (n *Network) waitReady(ctx context.Context, node Node) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%w (last answer: %v, %v)", ctx.Err(), response.GetStatus(), err)
+			return fmt.Errorf("%w (last answer: %v, %w)", ctx.Err(), response.GetStatus(), err)
 		}
 	}
 }

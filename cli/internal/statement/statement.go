@@ -173,8 +173,8 @@ func ReadKey(path string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("%w: %s holds a %T, want Ed25519 or ECDSA P-256", ErrKeyFile, path, parsed)
 }
 
-// StatementKey is a signer's public key as statements are verified under it.
-func StatementKey(public crypto.PublicKey) (signature.Key, error) {
+// VerifierKey is a signer's public key as statements are verified under it.
+func VerifierKey(public crypto.PublicKey) (signature.Key, error) {
 	if _, ok := public.(*ecdsa.PublicKey); ok {
 		return signature.KeyOf(signature.P256, public)
 	}
