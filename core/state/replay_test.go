@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -252,9 +253,10 @@ func TestS6_FollowerSeesAllStatements(t *testing.T) {
 	}
 }
 
-// One sequence of proposals gives one root and one state, however many blocks a
-// host builds before it stores them, and wherever it starts again.
-func TestOneLogManyBatchings(t *testing.T) {
+// B4: one sequence of proposals gives one root and one state, whether a host
+// verifies each signature as it comes or all before into a cache, and however
+// small that cache is.
+func TestB4_HowSignaturesAreVerifiedDecidesNothing(t *testing.T) {
 	type proposal struct {
 		height      uint64
 		certificate []byte
@@ -297,30 +299,24 @@ func TestOneLogManyBatchings(t *testing.T) {
 			proposals = append(proposals, p)
 		}
 		want := fmt.Sprint(base.Store.Head(), base.Store.Digest())
-		for range 5 {
-			s := start.Clone()
-			tree := tlog.NewRange()
-			tree.Append(s.Hashes...)
-			overlay, pending, head := state.NewOverlay(s), []*state.Sealed{}, s.Head()
-			flush := func() {
-				merged := overlay.Writes()
-				for _, sealed := range pending {
-					s.Apply(sealed)
-				}
-				for _, w := range merged {
-					if string(s.Values[string(w.Key)]) != string(w.Value) {
-						t.Fatalf("seed %d: merged write of %q is not the last", seed, w.Key)
-					}
-				}
-				overlay, pending = state.NewOverlay(s), nil
-			}
+		for _, entries := range []int{1, 10_000} {
+			s, cache := start.Clone(), signature.NewCache(entries)
 			for _, p := range proposals {
-				b, err := state.Begin(overlay, head, state.Options{}, p.height, p.certificate)
+				var parsed []*state.Submission
+				for _, sub := range p.submissions {
+					parsed = append(parsed, statetest.Parse(sub[0], sub[1]))
+				}
+				checks, err := state.Checks(s, parsed...)
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, sub := range p.submissions {
-					if _, err := b.Submit(statetest.Parse(sub[0], sub[1])); err != nil {
+				cache.VerifyBatch(checks)
+				b, err := state.Begin(s, s.Head(), state.Options{Verifier: cache}, p.height, p.certificate)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, sub := range parsed {
+					if _, err := b.Submit(sub); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -328,17 +324,10 @@ func TestOneLogManyBatchings(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tree.Append(sealed.LeafHashes...)
-				head = sealed.Complete(tree.Root())
-				overlay.Add(sealed, head)
-				pending = append(pending, sealed)
-				if random.IntN(3) == 0 {
-					flush()
-				}
+				s.Apply(sealed)
 			}
-			flush()
 			if got := fmt.Sprint(s.Head(), s.Digest()); got != want {
-				t.Errorf("seed %d: this batching ends in %s, the first in %s", seed, got, want)
+				t.Errorf("seed %d: with a cache of %d it ends in %s, without in %s", seed, entries, got, want)
 			}
 		}
 	}

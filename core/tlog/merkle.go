@@ -38,12 +38,8 @@ var emptyRoot digest.Digest = sha256.Sum256(nil)
 
 // hashChildren is NodeHash as the merkle module wants it.
 func hashChildren(left, right []byte) []byte {
-	var b [1 + 2*digest.Size]byte
-	b[0] = 1
-	copy(b[1:], left)
-	copy(b[1+digest.Size:], right)
-	sum := sha256.Sum256(b[:])
-	return sum[:]
+	h := NodeHash(digest.Digest(left), digest.Digest(right))
+	return h[:]
 }
 
 var factory = &compact.RangeFactory{Hash: hashChildren}

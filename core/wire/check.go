@@ -10,7 +10,8 @@ import (
 
 // check walks one message. Fields ascend by number, so a singular field seen
 // twice, or a second member of a oneof, is found by comparing with the last.
-func check(b []byte, d protoreflect.MessageDescriptor, depth int) error {
+// pieces is what is left of maxPieces.
+func check(b []byte, d protoreflect.MessageDescriptor, depth int, pieces *int) error {
 	fail := func(offset int, problem string) error {
 		return &FormError{Message: d.FullName(), Offset: offset, Problem: problem}
 	}
@@ -72,8 +73,11 @@ func check(b []byte, d protoreflect.MessageDescriptor, depth int) error {
 		if length > uint64(len(b)-at) {
 			return fail(at, "length runs past the end")
 		}
+		if *pieces--; *pieces < 0 {
+			return fail(start, "too many pieces")
+		}
 		value := b[at : at+int(length)]
-		if problem, err := delimited(field, value, depth); err != nil {
+		if problem, err := delimited(field, value, depth, pieces); err != nil {
 			return err
 		} else if problem != "" {
 			return fail(at, problem)
@@ -85,10 +89,10 @@ func check(b []byte, d protoreflect.MessageDescriptor, depth int) error {
 
 // delimited checks a length-delimited value: a message, bytes, a string, or a
 // packed list.
-func delimited(field protoreflect.FieldDescriptor, value []byte, depth int) (string, error) {
+func delimited(field protoreflect.FieldDescriptor, value []byte, depth int, pieces *int) (string, error) {
 	switch kind := field.Kind(); {
 	case kind == protoreflect.MessageKind:
-		return "", check(value, field.Message(), depth+1)
+		return "", check(value, field.Message(), depth+1, pieces)
 	case field.IsPacked():
 		if len(value) == 0 {
 			return "empty packed list", nil

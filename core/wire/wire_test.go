@@ -110,10 +110,11 @@ func TestEncodeRefusesWhatHasNoForm(t *testing.T) {
 }
 
 func TestDepthIsBounded(t *testing.T) {
-	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth); err != nil {
+	pieces := maxPieces
+	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth, &pieces); err != nil {
 		t.Errorf("depth %d: %v", maxDepth, err)
 	}
-	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth+1); err == nil {
+	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth+1, &pieces); err == nil {
 		t.Errorf("depth %d is accepted", maxDepth+1)
 	}
 }
