@@ -2,6 +2,7 @@ package devnet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -112,7 +113,7 @@ func (n *Network) waitReady(ctx context.Context, node Node) error {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%w (last answer: %v, %w)", ctx.Err(), response.GetStatus(), err)
+			return fmt.Errorf("it last answered %v: %w", response.GetStatus(), errors.Join(ctx.Err(), err))
 		}
 	}
 }
