@@ -178,6 +178,29 @@ func (f *Follower) Wait(ctx context.Context, height uint64) (*Snapshot, error) {
 	}
 }
 
+// CatchUp returns when the follower is where the ledger was when it was asked:
+// then a node is ready. The height is a replica's word, so one that exaggerates
+// is asked no longer than one that is quiet.
+func (f *Follower) CatchUp(ctx context.Context) error {
+	for ctx.Err() == nil {
+		status, err := f.clients[f.preferred.Load()].GetStatus(ctx, &ledgerv1.GetStatusRequest{})
+		if err == nil {
+			wait, cancel := context.WithTimeout(ctx, f.quiet)
+			_, err = f.Wait(wait, status.GetCertifiedHeight())
+			cancel()
+			if err == nil {
+				return nil
+			}
+		}
+		f.log.WarnContext(ctx, "the certified height is not followed yet", "error", err)
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
 func (f *Follower) publish(s *Snapshot) {
 	f.snapshot.Store(s)
 	next := make(chan struct{})

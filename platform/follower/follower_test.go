@@ -426,6 +426,25 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+func TestReadyAtTheCertifiedHeight(t *testing.T) {
+	l := populated(t)
+	bad := l.Serve(t, "boaster", func(r *ledgertest.Replica) { r.Exaggerate = 1 << 40 })
+	f := open(t, l, bad, l.Serve(t, "honest"))
+	f.quiet = 100 * time.Millisecond
+	start(t, f.Run)
+	if err := f.CatchUp(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := f.Snapshot(); err != nil || s.Head().Height != l.Height() {
+		t.Errorf("ready at height %d of %d: %v", s.Head().Height, l.Height(), err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.CatchUp(ctx); err == nil {
+		t.Error("ready after the end")
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	l := populated(t)
 	refuse := func(why reason.Reason) func(context.Context, *ledgerv1.SubmitRequest) error {

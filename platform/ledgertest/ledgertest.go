@@ -167,6 +167,8 @@ type Replica struct {
 	SPKI    string // hexadecimal
 	Stop    func() // goes away, at once; also when the test ends
 
+	Exaggerate uint64 // added to the height in GetStatus
+
 	ledger *Ledger
 	gone   <-chan struct{}
 	// OnBlock may change a block of a stream before it is sent, or refuse to go on.
@@ -210,6 +212,11 @@ func (l *Ledger) Serve(t testing.TB, name string, configure ...func(*Replica)) *
 	r.Stop = sync.OnceFunc(func() { cancel(); <-stopped })
 	t.Cleanup(r.Stop)
 	return r
+}
+
+// GetStatus tells the newest height and no more.
+func (r *Replica) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledgerv1.GetStatusResponse, error) {
+	return &ledgerv1.GetStatusResponse{CertifiedHeight: r.ledger.Height() + r.Exaggerate}, nil
 }
 
 // Submit decides as a leader does: what would leave nothing makes no block.

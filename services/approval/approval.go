@@ -89,8 +89,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run := lifecycle.Runner{Logger: s.log}
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("readiness", func(ctx context.Context) error {
-		if _, err := s.follower.Wait(ctx, 0); err != nil {
-			return ctx.Err()
+		if err := s.follower.CatchUp(ctx); err != nil {
+			return err
 		}
 		s.server.SetServing(approvalv1.ApprovalService_ServiceDesc.ServiceName, true)
 		return nil

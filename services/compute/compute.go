@@ -150,10 +150,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return run.Run(ctx)
 }
 
-// ready tells health checks as soon as the certified ledger is followed.
+// ready tells health checks as soon as the certified height is followed.
 func (s *Service) ready(ctx context.Context) error {
-	if _, err := s.follower.Wait(ctx, 0); err != nil {
-		return ctx.Err()
+	if err := s.follower.CatchUp(ctx); err != nil {
+		return err
 	}
 	s.server.SetServing(computev1.ComputeService_ServiceDesc.ServiceName, true)
 	return nil

@@ -18,7 +18,7 @@ import (
 const (
 	// tries bounds how often a sample goes round: because the ledger moved on
 	// between endorsement and block, or has no leader for a moment.
-	tries = 8
+	tries = 6
 	// firstDelay is the pause before the second round; it doubles each time.
 	firstDelay = 50 * time.Millisecond
 	// roundTimeout bounds one round; the meter keeps what is unanswered.
