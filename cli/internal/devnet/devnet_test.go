@@ -1,6 +1,7 @@
 package devnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,7 +33,7 @@ func TestNetworkContinuesAfterARestart(t *testing.T) {
 	}
 	for id, b := range before {
 		a := after[id]
-		if string(a.GetNetworkId()) != string(b.GetNetworkId()) || a.GetTreeSize() < b.GetTreeSize() || a.GetAppliedHeight() < b.GetAppliedHeight() {
+		if !bytes.Equal(a.GetNetworkId(), b.GetNetworkId()) || a.GetTreeSize() < b.GetTreeSize() || a.GetAppliedHeight() < b.GetAppliedHeight() {
 			t.Errorf("replica %s had height %d and size %d, after the restart %d and %d", id, b.GetAppliedHeight(), b.GetTreeSize(), a.GetAppliedHeight(), a.GetTreeSize())
 		}
 	}
