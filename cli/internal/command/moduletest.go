@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/algorithms/campaign"
 	"github.com/lacre-metrology/lacre/algorithms/speed"
 	"github.com/lacre-metrology/lacre/cli/internal/progress"
@@ -109,7 +110,9 @@ func (a *app) runModuleTest(m *moduleTest, module []byte) (err error) {
 		if !bytes.Equal(module, speed.Module()) {
 			return usage("--twin is the built-in module's twin and of no other")
 		}
-		bench.run = func(input []byte) ([]byte, error) { return speed.Measure(input), nil }
+		bench.run = func(input []byte) (sandbox.Result, error) {
+			return sandbox.Result{Output: speed.Measure(input)}, nil
+		}
 	} else {
 		engine, err := sandbox.NewEngine(m.context, sandbox.Config{CrossCheck: sandbox.CrossCheckAlways})
 		if err != nil {
@@ -121,10 +124,7 @@ func (a *app) runModuleTest(m *moduleTest, module []byte) (err error) {
 			return &exitError{code: ExitRefuted, err: err}
 		}
 		bench.program, bench.compare = program, bytes.Equal(module, speed.Module())
-		bench.run = func(input []byte) ([]byte, error) {
-			r, err := program.Run(input, statement.SpeedFuelLimit)
-			return r.Output, err
-		}
+		bench.run = func(input []byte) (sandbox.Result, error) { return program.Run(input, statement.SpeedFuelLimit) }
 	}
 	if report.Accuracy, err = campaign.Accuracy(accuracy, bench.measure); err == nil {
 		report.Faults, err = campaign.Faults(faults, bench.measure)
@@ -162,10 +162,11 @@ func (a *app) printTest(m *moduleTest, report *testReport) error {
 // bench runs a module for a campaign and counts.
 type bench struct {
 	context context.Context
-	run     func(input []byte) ([]byte, error)
+	run     func(input []byte) (sandbox.Result, error)
 	program *sandbox.Program // nil for the twin
 	compare bool             // with the Go twin
 	differ  int              // results that were not the twin's
+	failed  int              // calls that ended in a trap, out of fuel or with malformed output
 	done    int
 	total   int
 	bar     *progress.Progress
@@ -181,17 +182,35 @@ func (b *bench) measure(input []byte) []byte {
 	if b.err != nil {
 		return nil
 	}
-	var output []byte
-	if output, b.err = b.run(input); b.err != nil {
+	r, err := b.run(input)
+	if b.err = err; err != nil {
 		return nil
-	}
-	if b.compare && !bytes.Equal(output, speed.Measure(input)) {
-		b.differ++
 	}
 	b.done++
 	b.bar.Set(b.done, b.total)
-	return output
+	if r.Outcome != sandbox.Completed {
+		// No meter can send a recording above the module's capacity, which is the
+		// ledger's bound on raw vectors; all else is the module's fault.
+		if r.Outcome != sandbox.InputTooLarge {
+			b.failed++
+		}
+		return refusedInput
+	}
+	if b.compare && !bytes.Equal(r.Output, speed.Measure(input)) {
+		b.differ++
+	}
+	return r.Output
 }
+
+// refusedInput stands for a call without a result of the module: a campaign
+// counts results of its schema only, and the sandbox's own has no values.
+var refusedInput = func() []byte {
+	output, err := abi.EncodeOutput(abi.Output{Code: speed.MalformedInput, Values: make([]int64, speed.ValueCount)})
+	if err != nil {
+		panic(err) // both are constants
+	}
+	return output
+}()
 
 // judge draws up the criteria: those of the issue "The whole path", part 4.
 func (r *testReport) judge(b *bench) {
@@ -212,6 +231,7 @@ func (r *testReport) judge(b *bench) {
 		"%d of %d accepted; refused %s", r.Faults.AcceptedAboveMPE, r.Faults.Total.Accepted, refusals(r.Faults.Total.Refused))
 	if b.program != nil {
 		stats := b.program.Stats()
+		add(b.failed == 0, "no trap, no lack of fuel, no malformed output", "%d of %d calls", b.failed, b.done)
 		add(stats.Divergences == 0, "compiler and interpreter agree", "%d of %d calls differ", stats.Divergences, stats.Calls)
 	}
 	if b.compare {
