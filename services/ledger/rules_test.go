@@ -197,7 +197,7 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 	c.same(four...)
 	c.start(joining.ID)
 
-	away := c.follower(four[:3]...)
+	away := c.follower(four...)
 	c.halt(away)
 	rest := slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == away })
 	via = c.leader(rest...)
