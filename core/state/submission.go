@@ -38,9 +38,10 @@ type item struct {
 	event       *event
 }
 
-// ParseSubmission decodes records and checks all that needs no state. It never
-// fails: what is wrong with a record becomes its outcome in Submit. It keeps
-// the slices of records, which the caller no longer changes.
+// ParseSubmission decodes records and checks what needs no state; of statements
+// only the form, because testing their keys is dear and not for strangers to
+// cause. It never fails: what is wrong with a record becomes its outcome in
+// Submit. It keeps the slices of records, which the caller no longer changes.
 func ParseSubmission(records [][]byte, raw []RawVector) *Submission {
 	s := &Submission{items: make([]item, len(records)), raw: raw}
 	for i, b := range records {
