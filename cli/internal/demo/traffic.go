@@ -105,12 +105,12 @@ func (d *demo) drive(ctx context.Context) error {
 		}
 	}
 	elapsed := time.Since(started)
-	d.judge(elapsed)
-	for _, s := range d.meters {
+	for _, s := range d.meters { // after Close no callback runs any more
 		if err := s.meter.Close(); err != nil {
 			return err
 		}
 	}
+	d.judge(elapsed)
 	return nil
 }
 
