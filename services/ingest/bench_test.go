@@ -57,6 +57,7 @@ func start(t *testing.T, run func(context.Context) error) (stop func()) {
 
 func newBench(t *testing.T, configure ...func(*ledgertest.Replica)) *bench {
 	t.Helper()
+	t.Parallel() // most of a test is waiting
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	b := &bench{t: t, ctx: ctx, ledger: ledgertest.New(t, statetest.Options{
@@ -136,7 +137,9 @@ func (b *bench) dial(as string) *grpc.ClientConn {
 // awaitReady returns when health checks call the service ready.
 func (b *bench) awaitReady() {
 	b.t.Helper()
-	watch, err := healthv1.NewHealthClient(b.connection).Watch(b.ctx, &healthv1.HealthCheckRequest{Service: "lacre.ingest.v1.IngestService"}, grpc.WaitForReady(true))
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel() // a server that stops waits for whoever watches
+	watch, err := healthv1.NewHealthClient(b.connection).Watch(ctx, &healthv1.HealthCheckRequest{Service: "lacre.ingest.v1.IngestService"}, grpc.WaitForReady(true))
 	if err != nil {
 		b.t.Fatal(err)
 	}
