@@ -284,12 +284,15 @@ func (r *Replica) block(ctx context.Context, height uint64) (*ledgerv1.StreamBlo
 	l := r.ledger
 	for {
 		l.mu.Lock()
-		changed, there := l.changed, height < uint64(len(l.certificates))
-		if there {
-			defer l.mu.Unlock()
-			return l.view(height), nil
+		changed := l.changed
+		var view *ledgerv1.StreamBlocksResponse
+		if height < uint64(len(l.certificates)) {
+			view = l.view(height)
 		}
 		l.mu.Unlock()
+		if view != nil {
+			return view, nil
+		}
 		select {
 		case <-changed:
 		case <-r.gone:

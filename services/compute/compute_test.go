@@ -393,6 +393,24 @@ func TestInstallationWaitsForItsApproval(t *testing.T) {
 	}
 }
 
+// Who installs one module side by side gets one program.
+func TestConcurrentInstallations(t *testing.T) {
+	b := newBench(t)
+	var installing sync.WaitGroup
+	for range 8 {
+		installing.Go(func() {
+			if err := b.install(b.module); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	installing.Wait()
+	list, err := b.client.ListAlgorithms(b.ctx, &computev1.ListAlgorithmsRequest{})
+	if err != nil || len(list.GetAlgorithms()) != 1 {
+		t.Errorf("loaded: %v, %v", list, err)
+	}
+}
+
 // A file that does not hold what its name says stops the endorser.
 func TestDamagedModuleFile(t *testing.T) {
 	b := newBench(t)

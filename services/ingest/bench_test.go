@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -185,7 +186,7 @@ func (b *bench) accept(captures ...*statetest.Capture) {
 	}
 	sending.Wait()
 	for i, c := range captures {
-		if failures[i] != nil || len(answers[i].GetReceipt().GetReceipt()) == 0 || string(answers[i].GetSample()) != string(c.Sample.Digest[:]) {
+		if failures[i] != nil || len(answers[i].GetReceipt().GetReceipt()) == 0 || !bytes.Equal(answers[i].GetSample(), c.Sample.Digest[:]) {
 			b.t.Errorf("counter %d: %v, %v", c.Sample.Counter, answers[i], failures[i])
 		}
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -39,7 +40,7 @@ func (s *signer) Endorse(_ context.Context, request *computev1.EndorseRequest) (
 	response := &computev1.EndorseResponse{}
 	var hashes []digest.Digest
 	for _, given := range request.GetSamples() {
-		i := slices.IndexFunc(s.batch, func(b *Sample) bool { return string(b.Parsed.Bytes) == string(given.GetHeader()) })
+		i := slices.IndexFunc(s.batch, func(b *Sample) bool { return bytes.Equal(b.Parsed.Bytes, given.GetHeader()) })
 		value, claims := s.says(i)
 		if !claims {
 			response.Outcomes = append(response.Outcomes, &computev1.SampleOutcome{Reason: string(reason.BadSignature), Detail: s.node.ID})

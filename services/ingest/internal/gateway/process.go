@@ -121,7 +121,7 @@ func (g *Gateway) submit(ctx context.Context, snapshot *follower.Snapshot, algor
 		// The next round rests on what the ledger knew when it refused.
 		ctx, cancel := context.WithTimeout(ctx, catchUp)
 		defer cancel()
-		_, _ = g.ledger.Wait(ctx, response.GetCertifiedHeight()) //nolint:errcheck // a follower that lags is no reason to give up.
+		_, _ = g.ledger.Wait(ctx, response.GetCertifiedHeight()) // a follower that lags is no reason to give up
 	}
 	return again, why
 }
