@@ -178,7 +178,7 @@ func (s *Schema) Check() error {
 			names[f.Name] = true
 		}
 	}
-	last := uint32(abi.CodeValid)
+	last := abi.CodeValid
 	for _, r := range s.Refusals {
 		if r.Code <= last || r.Code > abi.MaxRefusalCode || !validText(r.Name) {
 			return reason.New(reason.Malformed, "refusal code %d (%.40q) after %d: want ascending codes from 1 to %d with names", r.Code, r.Name, last, abi.MaxRefusalCode)
@@ -188,9 +188,23 @@ func (s *Schema) Check() error {
 	return nil
 }
 
-// Defines reports whether a result may have this code: one of the refusals, or
-// one that belongs to no schema, abi.CodeValid and abi.CodeExecutionFailed.
-func (s *Schema) Defines(code uint32) bool {
+// CheckResult wants a result that the schema gives a meaning to: abi.CodeValid
+// with all of its values, or one of its refusals or abi.CodeExecutionFailed
+// with all or none. Replicas, endorsers and verifiers of receipts ask it alike.
+// The error is a *reason.Error, BadEndorsement.
+func (s *Schema) CheckResult(result abi.Output) error {
+	switch have, want := len(result.Values), len(s.Values); {
+	case !s.defines(result.Code):
+		return reason.New(reason.BadEndorsement, "result code %d is none of the schema's %d refusals", result.Code, len(s.Refusals))
+	case have != want && (result.Code == abi.CodeValid || have != 0):
+		return reason.New(reason.BadEndorsement, "result code %d with %d values, the schema has %d", result.Code, have, want)
+	}
+	return nil
+}
+
+// defines reports whether a result may have this code: one of the refusals, or
+// one that belongs to no schema.
+func (s *Schema) defines(code uint32) bool {
 	return code == abi.CodeValid || code == abi.CodeExecutionFailed ||
 		slices.ContainsFunc(s.Refusals, func(r Refusal) bool { return r.Code == code })
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/internal/golden"
 	"github.com/lacre-metrology/lacre/core/policy"
@@ -135,17 +137,36 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestResultFitsTheSchema(t *testing.T) {
+	s := example(t).Schema // two values, refusals 1 and 8
+	for _, c := range []struct {
+		code   uint32
+		values int
+		fits   bool
+	}{
+		{0, 2, true}, {0, 0, false}, {0, 1, false}, {0, 3, false},
+		{8, 2, true}, {8, 0, true}, {8, 1, false}, {1, 0, true},
+		{abi.CodeExecutionFailed, 0, true}, {abi.CodeExecutionFailed, 2, true}, {abi.CodeExecutionFailed, 1, false},
+		{2, 2, false}, {7, 0, false}, {99, 0, false}, {101, 0, false},
+	} {
+		err := s.CheckResult(abi.Output{Code: c.code, Values: make([]int64, c.values)})
+		if c.fits && err != nil || !c.fits && !errors.Is(err, reason.New(reason.BadEndorsement, "")) {
+			t.Errorf("code %d with %d values: %v", c.code, c.values, err)
+		}
+	}
+}
+
 func TestB1_OnlyOneForm(t *testing.T) {
 	good, err := example(t).Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(good)
-	replace := func(old, new string) string {
+	replace := func(old, with string) string {
 		if !strings.Contains(text, old) {
 			t.Fatalf("%q is not in %s", old, text)
 		}
-		return strings.Replace(text, old, new, 1)
+		return strings.Replace(text, old, with, 1)
 	}
 	for name, bad := range map[string]string{
 		"empty":               "",

@@ -38,8 +38,6 @@ const (
 	MaxSignatures  = 64 // all root keys of the largest network
 	// MaxEncoded bounds the JSON file.
 	MaxEncoded = 96 << 10
-
-	keyIDSize = 2 * digest.Size // hex digits
 )
 
 // Payload types of statements, as media types.
@@ -48,7 +46,7 @@ const (
 	InTotoType = "application/vnd.in-toto+json"
 )
 
-// ErrMalformed: the envelope is not in the one form that Encode writes.
+// ErrMalformed says that the envelope is not in the one form that Encode writes.
 var ErrMalformed = errors.New("malformed DSSE envelope")
 
 // SignatureError says which key's signature is missing or wrong.

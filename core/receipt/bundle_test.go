@@ -7,12 +7,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
@@ -215,6 +217,53 @@ func TestReExecutionExposesCollusion(t *testing.T) {
 		}
 		b.Module = algorithm().Module
 		if _, report := verify(t, n, b, runner{}); report.Verdict != receipt.Refuted || report.Step(receipt.StepReExecution).Verdict != receipt.Refuted {
+			t.Errorf("%s:\n%s", name, report.String())
+		}
+	}
+}
+
+// pretend makes the replicas judge by other terms than the approval's.
+func pretend(t *testing.T, n *receipttest.Network, terms *approval.Approval) {
+	t.Helper()
+	value, err := state.GetAlgorithm(n.Store, n.Algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value.ApprovalPayload, err = terms.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Store.Values[state.AlgorithmKey(n.Algorithm)] = b
+}
+
+// Replicas that collude with the endorsers record what the approved schema
+// gives no meaning to: all is certified and endorsed, and the approval shows it.
+func TestS1_ResultOutsideTheSchemaIsRefuted(t *testing.T) {
+	for name, c := range map[string]struct {
+		result  []byte
+		refusal uint32 // what they pretend the schema has
+		value   bool   // likewise
+	}{
+		"undefined refusal": {result: statetest.Result(9), refusal: 9},
+		"undefined value":   {result: statetest.Result(0, 1, 2, 3), value: true},
+	} {
+		n, _, _ := ledger(t)
+		pretended := n.Terms()
+		pretended.Schema = algorithm().Schema
+		if c.refusal != 0 {
+			pretended.Schema.Refusals = append(pretended.Schema.Refusals, approval.Refusal{Code: c.refusal, Name: "PRETENDED"})
+		}
+		if c.value {
+			pretended.Schema.Values = append(pretended.Schema.Values, approval.Field{Name: "pretended", Unit: "1"})
+		}
+		pretend(t, n, pretended)
+		at := n.Measure([]int{0, 1}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(800, 4),
+			Lie: func(cl *claim.Claim) { cl.Result = c.result }})
+		_, report := verify(t, n, n.Bundle(at[0]), runner{})
+		if step := report.Step(receipt.StepApproval); report.Verdict != receipt.Refuted || step.Verdict != receipt.Refuted || !strings.Contains(step.Detail, "schema") {
 			t.Errorf("%s:\n%s", name, report.String())
 		}
 	}

@@ -1,11 +1,10 @@
 package receipt
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
-	"github.com/lacre-metrology/lacre/algorithms/abi"
-	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -78,7 +77,7 @@ func (c *checker) endorsementSet() (*recordv1.EndorsementSet, []digest.Digest, e
 		return nil, nil, fmt.Errorf("record %d is a %T, not an endorsement set", p.GetIndex(), r.GetBody())
 	}
 	cl := c.receipt.Claim
-	if string(set.GetNetworkId()) != string(cl.NetworkID[:]) || string(set.GetAlgorithm()) != string(cl.Algorithm[:]) {
+	if !bytes.Equal(set.GetNetworkId(), cl.NetworkID[:]) || !bytes.Equal(set.GetAlgorithm(), cl.Algorithm[:]) {
 		return nil, nil, fmt.Errorf("endorsement set is of network %x and module %x, the claim of %s and %s",
 			set.GetNetworkId(), set.GetAlgorithm(), cl.NetworkID, cl.Algorithm)
 	}
@@ -134,13 +133,4 @@ func (c *checker) endorser(p *recordv1.ProvenRecord, id string) (*recordv1.NodeR
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return node, nil
-}
-
-// checkResult compares the number of values with the schema, as the ledger does.
-func checkResult(schema *approval.Schema, r *Receipt) error {
-	have, want := len(r.Result.Values), len(schema.Values)
-	if have != want && (r.Result.Code == abi.CodeValid || have != 0) {
-		return fmt.Errorf("result code %d with %d values, the approved schema has %d", r.Result.Code, have, want)
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package receipt_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -53,7 +54,7 @@ func (r runner) Run(module, input []byte, fuelLimit uint64) ([]byte, uint64, err
 	if r.err != nil {
 		return nil, 0, r.err
 	}
-	if string(module) != string(algorithm().Module) {
+	if !bytes.Equal(module, algorithm().Module) {
 		return nil, 0, errors.New("another module")
 	}
 	result, fuelUsed := sum(input, fuelLimit)

@@ -229,7 +229,7 @@ func (c *checker) approval() (string, error) {
 		return "", fmt.Errorf("approval is valid from %s until %s, the sample was captured %s",
 			timeText(a.NotBeforeUnix*second), timeText(a.NotAfterUnix*second), timeText(s.CapturedAtUnixNano))
 	}
-	if err := checkResult(&a.Schema, c.receipt); err != nil {
+	if err := a.Schema.CheckResult(c.receipt.Result); err != nil {
 		return "", err
 	}
 	signer, err := c.notifiedBody(e, a.NotifiedBody)

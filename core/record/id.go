@@ -12,8 +12,9 @@ func CheckID(id string) error {
 	bad := len(id) == 0 || len(id) > MaxIDBytes
 	for i := 0; i < len(id) && !bad; i++ {
 		c := id[i]
-		inner := c == '-' || c == '.'
-		bad = !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || inner && i > 0 && i < len(id)-1)
+		alphanumeric := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		inner := (c == '-' || c == '.') && i > 0 && i < len(id)-1
+		bad = !alphanumeric && !inner
 	}
 	if bad {
 		return reason.New(reason.Malformed, "id %.80q is not 1 to %d of a-z, 0-9, '-' and '.'", id, MaxIDBytes)

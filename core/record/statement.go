@@ -26,7 +26,7 @@ const (
 	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
 )
 
-// The subjects of statements (rule S4).
+// SubjectNetwork is the subject of statements on the network (rule S4).
 const SubjectNetwork = "network"
 
 // SubjectNode is the subject of statements on a node.

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -117,7 +118,7 @@ func TestKeyForms(t *testing.T) {
 	for kind, raw := range map[Kind][]byte{Ed25519: edwards, Ed25519ZIP215: edwards, P256: public} {
 		key := mustKey(t, kind, raw)
 		back, err := ParseKey(key.Bytes())
-		if err != nil || back != key || key.Kind() != kind || string(key.Raw()) != string(raw) {
+		if err != nil || back != key || key.Kind() != kind || !bytes.Equal(key.Raw(), raw) {
 			t.Errorf("%v: Bytes and ParseKey give %v, %v", kind, back, err)
 		}
 		ids[key.ID()] = true
@@ -160,7 +161,7 @@ func FuzzParseKey(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if string(key.Bytes()) != string(tagged) {
+		if !bytes.Equal(key.Bytes(), tagged) {
 			t.Errorf("%x came back as %x", tagged, key.Bytes())
 		}
 		ok := CheckKey(key) == nil

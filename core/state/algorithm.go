@@ -1,6 +1,8 @@
 package state
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -115,7 +117,7 @@ func (a algorithmStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef
 	if old.state.GetWithdrawn() {
 		return reason.New(reason.InvalidStatement, "the approval of module %s was withdrawn for ever", module.Short())
 	}
-	value := copyOf(old.state)
+	value := proto.CloneOf(old.state)
 	value.Last = ref
 	switch a.GetAction() {
 	case recordv1.AlgorithmAction_ALGORITHM_ACTION_SUSPEND:

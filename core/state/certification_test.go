@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -199,7 +200,7 @@ func TestC5_HeaderChainsBlocks(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := r.GetBlockHeader()
-		if h.Height != height || string(h.Previous) != string(before.Header[:]) || h.FirstIndex != before.Size ||
+		if h.Height != height || !bytes.Equal(h.Previous, before.Header[:]) || h.FirstIndex != before.Size ||
 			int(h.RecordCount) != len(leaves)-1 || ref.Size != before.Size+uint64(len(leaves)) {
 			t.Errorf("header %d is %v after %+v", height, h, before)
 		}

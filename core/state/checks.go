@@ -16,6 +16,9 @@ func Checks(view View, submissions ...*Submission) ([]signature.Check, error) {
 	c := collector{reader: r, config: config}
 	for _, s := range submissions {
 		for i := range s.items {
+			if s.items[i].err != nil {
+				continue // Submit refuses it before any signature
+			}
 			if err := c.item(&s.items[i]); err != nil {
 				return nil, err
 			}
@@ -38,7 +41,6 @@ func (c *collector) add(key signature.Key, signed, sig []byte) {
 
 func (c *collector) item(it *item) error {
 	switch {
-	case it.err != nil:
 	case it.measurement != nil:
 		m := it.measurement
 		return c.sample(m.sample.MeterID, m.sample.Counter, m.signed, m.record.GetSignature())

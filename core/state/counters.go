@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -122,7 +123,7 @@ func fill(chain *statev1.MeterChain, s *sample.Sample) (*statev1.MeterChain, err
 			return nil, err
 		}
 	}
-	if s.Counter == gap.GetLast() && string(s.Digest[:]) != string(gap.GetExpected()) {
+	if s.Counter == gap.GetLast() && !bytes.Equal(s.Digest[:], gap.GetExpected()) {
 		return nil, reason.New(reason.Equivocation, "counter %d of meter %s is sample %s, its successor names %s",
 			s.Counter, s.MeterID, s.Digest.Short(), shortOf(gap.GetExpected()))
 	}
@@ -150,7 +151,7 @@ func fill(chain *statev1.MeterChain, s *sample.Sample) (*statev1.MeterChain, err
 
 // linksTo wants the sample to name the one before it, stored as bytes.
 func linksTo(s *sample.Sample, previous []byte) error {
-	if want := orZero(previous); string(s.Previous[:]) != string(want) {
+	if want := orZero(previous); !bytes.Equal(s.Previous[:], want) {
 		return reason.New(reason.Equivocation, "counter %d of meter %s names %s as the sample before, the ledger has %s",
 			s.Counter, s.MeterID, s.Previous.Short(), shortOf(want))
 	}

@@ -23,7 +23,10 @@ func Genesis(records [][]byte, blockTimeUnixNano int64, opts Options) (*Block, e
 			return nil, fmt.Errorf("genesis record %d: %w", i, &reason.Error{Reason: o.Reason, Detail: o.Detail})
 		}
 	}
-	return b, b.checkFounded()
+	if err := b.checkFounded(); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 func newGenesis(blockTimeUnixNano int64, opts Options) *Block {

@@ -1,10 +1,10 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
-	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -195,13 +195,13 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 		return reason.New(reason.WrongNetwork, "claim is for network %s, this is %s", c.NetworkID.Short(), b.config.NetworkID.Short())
 	case m.config != b.config.Digest:
 		return reason.New(reason.StaleConfig, "measurement names configuration %s, %s is in force", m.config.Short(), b.config.Digest.Short())
-	case string(meter.registration.GetAlgorithm()) != string(v.set.algorithm[:]):
+	case !bytes.Equal(meter.registration.GetAlgorithm(), v.set.algorithm[:]):
 		return reason.New(reason.WrongAlgorithm, "endorsed with module %s, meter %s is registered with %s", v.set.algorithm.Short(), s.MeterID, shortOf(meter.registration.GetAlgorithm()))
 	case c.Algorithm != v.set.algorithm:
 		return reason.New(reason.WrongAlgorithm, "claim is of module %s, its set of %s", c.Algorithm.Short(), v.set.algorithm.Short())
-	case string(m.approval[:]) != string(v.algorithm.state.GetApproval()):
+	case !bytes.Equal(m.approval[:], v.algorithm.state.GetApproval()):
 		return reason.New(reason.StaleApproval, "measurement names approval %s, %s is in force", m.approval.Short(), shortOf(v.algorithm.state.GetApproval()))
-	case string(c.Registration[:]) != string(meter.state.GetRegistration()):
+	case !bytes.Equal(c.Registration[:], meter.state.GetRegistration()):
 		return reason.New(reason.StaleRegistration, "claim names registration %s, %s is in force", c.Registration.Short(), shortOf(meter.state.GetRegistration()))
 	case c.Sample != s.Digest:
 		return unfit("claim is on sample %s, the header is %s", c.Sample.Short(), s.Digest.Short())
@@ -218,19 +218,7 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 	case s.SampleRateMillihertz != meter.registration.GetSampleRateMillihertz():
 		return reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s is registered with %d", s.SampleRateMillihertz, s.MeterID, meter.registration.GetSampleRateMillihertz())
 	}
-	return checkResult(m.result, &terms.Schema)
-}
-
-// checkResult wants a result that the approved schema gives a meaning to: one
-// of its codes, and all of its values or, with a refusal, none.
-func checkResult(result abi.Output, schema *approval.Schema) error {
-	switch have, want := len(result.Values), len(schema.Values); {
-	case !schema.Defines(result.Code):
-		return reason.New(reason.BadEndorsement, "result code %d is none of the schema's %d refusals", result.Code, len(schema.Refusals))
-	case have != want && (result.Code == abi.CodeValid || have != 0):
-		return reason.New(reason.BadEndorsement, "result code %d with %d values, the schema has %d", result.Code, have, want)
-	}
-	return nil
+	return terms.Schema.CheckResult(m.result)
 }
 
 func checkRaw(s *sample.Sample, raw RawVector) error {

@@ -1,6 +1,10 @@
 package state
 
 import (
+	"bytes"
+
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -171,7 +175,7 @@ func (m meterStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) er
 	if old == nil {
 		return reason.New(reason.UnknownMeter, "meter %s is not registered", m.GetMeterId())
 	}
-	value := copyOf(old)
+	value := proto.CloneOf(old)
 	value.Last = ref
 	// What ended a meter stays; it can only be ended in the other way too.
 	ended := old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0
@@ -268,14 +272,14 @@ func (m meterKeyRollover) apply(b *Block, st *statement, ref *statev1.StatementR
 		return invalid("more than %d keys", maxSpans)
 	}
 	for _, k := range old.GetKeys() {
-		if string(k.GetKey()) == string(m.GetKey()) {
+		if bytes.Equal(k.GetKey(), m.GetKey()) {
 			return invalid("meter %s had this key before", m.GetMeterId())
 		}
 	}
 	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
 		return err
 	}
-	value := copyOf(old)
+	value := proto.CloneOf(old)
 	value.Last = ref
 	value.Keys = append(value.Keys, &statev1.MeterKey{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()})
 	value.TlsSpki = m.GetTlsSpki()

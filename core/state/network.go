@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -204,7 +205,7 @@ func (c networkConfig) checkSuccession(b *Block) error {
 	}
 	for _, r := range c.GetReplicas() {
 		old := b.config.Replica(r.GetNodeId())
-		if old != nil && string(old.GetCosignerKey()) != string(r.GetCosignerKey()) {
+		if old != nil && !bytes.Equal(old.GetCosignerKey(), r.GetCosignerKey()) {
 			return reason.New(reason.InvalidStatement, "replica %s cannot change its cosigner key; register a new node", r.GetNodeId())
 		}
 	}

@@ -1,6 +1,10 @@
 package state
 
 import (
+	"bytes"
+
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -53,7 +57,7 @@ func (n nodeRegistration) apply(b *Block, st *statement, ref *statev1.StatementR
 		switch {
 		case old.GetRevoked():
 			return reason.New(reason.InvalidStatement, "node %s was revoked; register another id", n.GetNodeId())
-		case old.GetOrganisation() != n.GetOrganisation() || old.GetRole() != int32(n.GetRole()) || string(old.GetKey()) != string(n.GetKey()):
+		case old.GetOrganisation() != n.GetOrganisation() || old.GetRole() != int32(n.GetRole()) || !bytes.Equal(old.GetKey(), n.GetKey()):
 			return reason.New(reason.InvalidStatement, "node %s keeps its organisation, role and key; only its TLS key may change", n.GetNodeId())
 		}
 	}
@@ -105,7 +109,7 @@ func (n nodeRevocation) apply(b *Block, _ *statement, ref *statev1.StatementRef)
 	if old.GetRevoked() {
 		return reason.New(reason.InvalidStatement, "node %s is revoked already", n.GetNodeId())
 	}
-	node := copyOf(old)
+	node := proto.CloneOf(old)
 	node.Last, node.Revoked = ref, true
 	b.putMessage(NodeKey(n.GetNodeId()), node)
 	return nil

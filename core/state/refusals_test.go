@@ -47,9 +47,9 @@ func headers(name string, want reason.Reason, change func(h *sample.Header)) ref
 }
 
 // batches makes a refusal of the first measurement of a batch.
-func batches(name string, want reason.Reason, make func(n *statetest.Network, m *statetest.Meter) *statetest.Batch) refusal {
+func batches(name string, want reason.Reason, build func(n *statetest.Network, m *statetest.Meter) *statetest.Batch) refusal {
 	return refusal{name, want, func(n *statetest.Network, m *statetest.Meter) ([][]byte, [][]byte, int) {
-		b := make(n, m)
+		b := build(n, m)
 		return b.Records(), b.Raw, 1
 	}}
 }

@@ -133,20 +133,19 @@ func (r *replaying) compare(made *recordv1.BlockHeader, leaf []byte) error {
 		return nil
 	}
 	given, at := r.header, int(made.GetRecordCount())
-	hex := func(b []byte) string { return shortOf(b) }
 	for _, f := range []struct {
 		name      string
 		have, got any
 	}{
 		{"version", given.GetVersion(), made.GetVersion()},
 		{"height", given.GetHeight(), made.GetHeight()},
-		{"previous", hex(given.GetPrevious()), hex(made.GetPrevious())},
+		{"previous", shortOf(given.GetPrevious()), shortOf(made.GetPrevious())},
 		{"first_index", given.GetFirstIndex(), made.GetFirstIndex()},
 		{"record_count", given.GetRecordCount(), made.GetRecordCount()},
 		{"block_time_unix_nano", given.GetBlockTimeUnixNano(), made.GetBlockTimeUnixNano()},
-		{"config", hex(given.GetConfig()), hex(made.GetConfig())},
-		{"writes", hex(given.GetWrites()), hex(made.GetWrites())},
-		{"admin", hex(given.GetAdmin()), hex(made.GetAdmin())},
+		{"config", shortOf(given.GetConfig()), shortOf(made.GetConfig())},
+		{"writes", shortOf(given.GetWrites()), shortOf(made.GetWrites())},
+		{"admin", shortOf(given.GetAdmin()), shortOf(made.GetAdmin())},
 		{"certified_height", given.GetCertifiedHeight(), made.GetCertifiedHeight()},
 	} {
 		if f.have != f.got {

@@ -1,9 +1,11 @@
 package state_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/record"
@@ -48,7 +50,7 @@ func history(t testing.TB) *statetest.Network {
 	n.Apply(empty)
 	joining := joined(t, n)
 	old := n.Replicas
-	n.Replicas = append(old[:4:4], joining)
+	n.Replicas = slices.Concat(old[:4], []statetest.Replica{joining})
 	n.Apply(n.Begin())
 	n.Replicas = []statetest.Replica{old[0], old[1], old[2], joining}
 	n.NowUnix += 200_000
@@ -232,7 +234,7 @@ func TestS6_FollowerSeesAllStatements(t *testing.T) {
 		for key, value := range n.Store.Values {
 			if len(key) >= len(prefix) && key[:len(prefix)] == prefix {
 				found++
-				if string(s.Values[key]) != string(value) {
+				if !bytes.Equal(s.Values[key], value) {
 					t.Errorf("%q differs at the follower", key)
 				}
 			}

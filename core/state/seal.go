@@ -108,7 +108,7 @@ func ChainAdmin(running digest.Digest, leaf []byte) digest.Digest {
 
 // writes encodes what the block changed.
 func (b *Block) writes() ([]Write, error) {
-	keys := slices.Clone(b.reader.dirty)
+	keys := slices.Clone(b.dirty)
 	slices.SortFunc(keys, strings.Compare)
 	writes := make([]Write, len(keys))
 	for i, key := range keys {

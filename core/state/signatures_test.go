@@ -94,6 +94,6 @@ func TestB4_ChecksListsWhatSubmitVerifies(t *testing.T) {
 
 func renewed(n *statetest.Network) *approval.Approval {
 	a := n.Terms()
-	a.NotAfterUnix += 1
+	a.NotAfterUnix++
 	return a
 }

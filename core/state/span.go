@@ -3,8 +3,6 @@ package state
 import (
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/lacre-metrology/lacre/core/reason"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
@@ -68,6 +66,3 @@ func checkEffective(unixNano int64) error {
 	}
 	return nil
 }
-
-// copyOf is a copy to change before it is written.
-func copyOf[M proto.Message](m M) M { return proto.Clone(m).(M) }

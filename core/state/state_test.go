@@ -18,7 +18,8 @@ func ready(t testing.TB) (*statetest.Network, *statetest.Meter) {
 	t.Helper()
 	n := statetest.New(t, statetest.Options{})
 	n.Approve()
-	return n, n.Register("meter-1")
+	m := n.Register("meter-1")
+	return n, m
 }
 
 // try decides a submission in a block that is then thrown away, and checks that
@@ -197,11 +198,6 @@ var errDisk = diskError{}
 // atNano changes the capture time.
 func atNano(unixNano int64) func(*sample.Header) {
 	return func(h *sample.Header) { h.CapturedAtUnixNano = unixNano }
-}
-
-// skip changes the counter, leaving a gap.
-func skip(counters uint64) func(*sample.Header) {
-	return func(h *sample.Header) { h.Counter += counters; h.Previous = [32]byte{1} }
 }
 
 func status(n *statetest.Network, m *statetest.Meter, action recordv1.MeterAction, at int64) []byte {

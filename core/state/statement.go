@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 
@@ -50,33 +51,39 @@ type signers struct {
 	atLeast int
 }
 
+// headed is a message with a statement header.
+type headed interface {
+	proto.Message
+	GetHeader() *recordv1.StatementHeader
+}
+
 // protobufStatements are the statements that are protobuf messages.
-var protobufStatements = map[string]func() (proto.Message, statementBody){
-	record.TypeNetworkConfig: func() (proto.Message, statementBody) {
+var protobufStatements = map[string]func() (headed, statementBody){
+	record.TypeNetworkConfig: func() (headed, statementBody) {
 		m := new(recordv1.NetworkConfig)
 		return m, networkConfig{m}
 	},
-	record.TypeNodeRegistration: func() (proto.Message, statementBody) {
+	record.TypeNodeRegistration: func() (headed, statementBody) {
 		m := new(recordv1.NodeRegistration)
 		return m, nodeRegistration{m}
 	},
-	record.TypeNodeRevocation: func() (proto.Message, statementBody) {
+	record.TypeNodeRevocation: func() (headed, statementBody) {
 		m := new(recordv1.NodeRevocation)
 		return m, nodeRevocation{m}
 	},
-	record.TypeAlgorithmStatus: func() (proto.Message, statementBody) {
+	record.TypeAlgorithmStatus: func() (headed, statementBody) {
 		m := new(recordv1.AlgorithmStatus)
 		return m, algorithmStatus{m}
 	},
-	record.TypeMeterRegistration: func() (proto.Message, statementBody) {
+	record.TypeMeterRegistration: func() (headed, statementBody) {
 		m := new(recordv1.MeterRegistration)
 		return m, meterRegistration{m}
 	},
-	record.TypeMeterStatus: func() (proto.Message, statementBody) {
+	record.TypeMeterStatus: func() (headed, statementBody) {
 		m := new(recordv1.MeterStatus)
 		return m, meterStatus{m}
 	},
-	record.TypeMeterKeyRollover: func() (proto.Message, statementBody) {
+	record.TypeMeterKeyRollover: func() (headed, statementBody) {
 		m := new(recordv1.MeterKeyRollover)
 		return m, meterKeyRollover{m}
 	},
@@ -105,9 +112,7 @@ func parseStatement(m *recordv1.Envelope) (*statement, error) {
 			return nil, err
 		}
 		st.body = body
-		if err := st.readHeader(m.(interface {
-			GetHeader() *recordv1.StatementHeader
-		}).GetHeader()); err != nil {
+		if err := st.readHeader(m.GetHeader()); err != nil {
 			return nil, err
 		}
 	}
@@ -176,7 +181,7 @@ func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
 	if err != nil {
 		return err
 	}
-	if last != nil && string(last.GetDigest()) == string(st.digest[:]) {
+	if last != nil && bytes.Equal(last.GetDigest(), st.digest[:]) {
 		return &earlierError{reason.New(reason.Duplicate, "statement %s is leaf %d already", st.digest.Short(), last.GetIndex()), last.GetIndex()}
 	}
 	if b.config == nil && st.config() == nil {
@@ -185,7 +190,7 @@ func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
 	if b.config != nil && st.network != b.config.NetworkID {
 		return reason.New(reason.WrongNetwork, "statement is for network %s, this is %s", st.network.Short(), b.config.NetworkID.Short())
 	}
-	if next := last.GetSequence() + 1; st.sequence != next || string(st.predecessor[:]) != string(orZero(last.GetDigest())) {
+	if next := last.GetSequence() + 1; st.sequence != next || !bytes.Equal(st.predecessor[:], orZero(last.GetDigest())) {
 		return reason.New(reason.OutOfSequence, "statement %d on %s after %s, the next is %d after %s",
 			st.sequence, st.subject, st.predecessor.Short(), next, shortOf(last.GetDigest()))
 	}

@@ -1,6 +1,7 @@
 package tlog
 
 import (
+	"bytes"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func ParseCheckpoint(body []byte) (Checkpoint, error) {
 	if err := c.Check(); err != nil {
 		return Checkpoint{}, err
 	}
-	if string(c.Body()) != string(body) {
+	if !bytes.Equal(c.Body(), body) {
 		return Checkpoint{}, malformed("checkpoint", 0, "not the canonical form")
 	}
 	return c, nil

@@ -14,7 +14,7 @@ var (
 	// ErrNotCertified: well formed, but the policy does not accept it.
 	ErrNotCertified = errors.New("not certified")
 	// ErrProof: a Merkle proof leads to another root, or has the wrong length.
-	ErrProof = errors.New("Merkle proof does not hold")
+	ErrProof = errors.New("wrong Merkle proof")
 )
 
 // FormatError says which object was not in its canonical form, and where.

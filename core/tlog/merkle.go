@@ -141,6 +141,18 @@ func (r *Range) AppendVisit(leafHashes []digest.Digest, visit func(id NodeID, ha
 	}
 }
 
+// NextPath is the inclusion proof that the leaf appended next will have in the
+// tree of which it is the last leaf, whatever that leaf is: the subtree roots,
+// smallest first (RFC 6962 section 2.1.1; nothing is to the right of it).
+func (r *Range) NextPath() []digest.Digest {
+	hashes := r.inner.Hashes()
+	path := make([]digest.Digest, 0, len(hashes))
+	for _, h := range slices.Backward(hashes) {
+		path = append(path, digest.Digest(h))
+	}
+	return path
+}
+
 // Root is the RFC 6962 root hash of the leaves so far.
 func (r *Range) Root() digest.Digest {
 	root, err := r.inner.GetRootHash(nil)

@@ -96,6 +96,24 @@ func TestRangeGivesTheDefinedRoot(t *testing.T) {
 	}
 }
 
+func TestNextPathProvesTheLastLeaf(t *testing.T) {
+	const most = 70
+	leaves := leavesOf(most)
+	nodes := store(t, leaves)
+	r := tlog.NewRange()
+	for index := range uint64(most) {
+		path := r.NextPath()
+		r.Append(leaves[index])
+		want, err := tlog.InclusionProof(nodes, index, index+1)
+		if err != nil || !slices.Equal(path, want) {
+			t.Errorf("record %d as the last: %v, want %v, %v", index, path, want, err)
+		}
+		if err := tlog.VerifyInclusion(leaves[index], index, index+1, path, r.Root()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestParseRangeRefuses(t *testing.T) {
 	r := tlog.NewRange()
 	r.Append(leavesOf(5)...)

@@ -1,6 +1,9 @@
 package tlog
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // Text is the policy file: log, witness and group lines and the quorum line.
 func (p *Policy) Text() []byte {
@@ -41,7 +44,7 @@ func ParsePolicy(text []byte) (*Policy, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	if string(p.Text()) != string(text) {
+	if !bytes.Equal(p.Text(), text) {
 		return nil, malformed("policy", 0, "not the canonical form: logs, witnesses, groups, quorum, single spaces, nothing else")
 	}
 	return p, nil

@@ -34,7 +34,10 @@ type Proof struct {
 // caller's slices.
 func NewProof(extra []byte, index uint64, path []digest.Digest, certificate *Certificate) (*Proof, error) {
 	p := &Proof{Extra: extra, Index: index, Path: path, Certificate: certificate}
-	return p, p.check()
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *Proof) check() error {

@@ -17,6 +17,7 @@
 package trust
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,7 +38,7 @@ const (
 
 const header = "lacre/trust/v1"
 
-// ErrMalformed: the bytes are not the one form that Bytes writes.
+// ErrMalformed says that the bytes are not the one form that Bytes writes.
 var ErrMalformed = errors.New("malformed trust bundle")
 
 // Epoch is a span of tree sizes with one policy.
@@ -176,7 +177,7 @@ func Parse(text []byte) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if string(b.Bytes()) != string(text) {
+	if !bytes.Equal(b.Bytes(), text) {
 		return nil, fmt.Errorf("%w: not the canonical form", ErrMalformed)
 	}
 	return b, nil

@@ -33,7 +33,7 @@ func check(b []byte, d protoreflect.MessageDescriptor, depth int, pieces *int) e
 		if field == nil {
 			return fail(at, "unknown field")
 		}
-		if number < last || (number == last && !(field.IsList() && !field.IsPacked())) {
+		if number < last || (number == last && (!field.IsList() || field.IsPacked())) {
 			return fail(at, "fields do not ascend, or one appears twice")
 		}
 		if o := field.ContainingOneof(); o != nil {

@@ -85,11 +85,14 @@ func P256Key(name string) *ecdsa.PrivateKey {
 	}
 }
 
-// Root is the root key of an organisation, Body the key of the notified body
-// "nb", Maker the manufacturer's.
+// Root is the root key of an organisation.
 func Root(organisation string) ed25519.PrivateKey { return Key("root/" + organisation) }
-func Body() ed25519.PrivateKey                    { return Key("body/nb") }
-func Maker() ed25519.PrivateKey                   { return Key("maker") }
+
+// Body is the key of the notified body "nb".
+func Body() ed25519.PrivateKey { return Key("body/nb") }
+
+// Maker is the manufacturer's key.
+func Maker() ed25519.PrivateKey { return Key("maker") }
 
 // Tagged is the form on the ledger of a signer's public key.
 func Tagged(kind signature.Kind, signer crypto.Signer) []byte {
