@@ -47,6 +47,7 @@ func network(t testing.TB) *receipttest.Network {
 		Schema: approval.Schema{
 			Parameters: []approval.Field{{Name: "offset", Unit: "1"}},
 			Values:     []approval.Field{{Name: "samples", Unit: "1"}, {Name: "length", Unit: "byte"}},
+			Refusals:   []approval.Refusal{{Code: 8, Name: "LOW_SNR"}}, // what endorsers who collude claim
 		},
 		Run: func(input []byte, fuelLimit uint64) ([]byte, uint64) {
 			result, err := program.Run(input, fuelLimit)
