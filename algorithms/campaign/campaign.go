@@ -9,6 +9,8 @@
 //   - A report depends on the Config and the module only; its passes are drawn
 //     from generators numbered (seed, pass), so any pass can be repeated alone.
 //   - An accepted value counts whatever its stated uncertainty.
+//   - A pass longer than maxVectorBytes is no meter's: the module is not asked, and
+//     it counts as a refusal, MALFORMED_INPUT.
 package campaign
 
 import (
@@ -21,7 +23,8 @@ import (
 	"github.com/lacre-metrology/lacre/algorithms/speed"
 )
 
-// Measure is a module: exact input bytes to result bytes.
+// Measure is a module: exact input bytes to result bytes; abi.CodeExecutionFailed
+// without values where it gave no result.
 type Measure func(input []byte) []byte
 
 // Seeds: tuning an algorithm may look at passes of TuningSeed only, and only at
@@ -30,6 +33,10 @@ const (
 	TuningSeed uint64 = 1
 	TestSeed   uint64 = 20_260_301
 )
+
+// maxVectorBytes is the ledger's bound on raw vectors (core/record,
+// MaxRawVectorBytes; core builds on this module, so it cannot be asked here).
+const maxVectorBytes = 512 << 10
 
 // Config describes a campaign; Default fills what approval asks for.
 type Config struct {
@@ -116,8 +123,12 @@ func Accuracy(c Config, measure Measure) (Report, error) {
 	return r, nil
 }
 
-// run measures one recording with the default parameters at its spacing.
+// run measures one recording with the default parameters at its spacing. The
+// result has all values, but for the two that come of no run of the module.
 func run(r sim.Recording, spacingM float64, measure Measure) (abi.Output, error) {
+	if 2*len(r.Samples)*len(r.Samples[0]) > maxVectorBytes {
+		return abi.Output{Code: speed.MalformedInput}, nil
+	}
 	input, err := abi.EncodeInput(abi.Input{
 		SampleRateMillihertz: uint64(math.Round(r.RateHz * 1000)),
 		Parameters:           speed.DefaultParameters(int64(math.Round(spacingM * 1000))),
@@ -129,6 +140,9 @@ func run(r sim.Recording, spacingM float64, measure Measure) (abi.Output, error)
 	out, err := abi.DecodeOutput(measure(input))
 	if err != nil {
 		return abi.Output{}, err
+	}
+	if out.Code == abi.CodeExecutionFailed && len(out.Values) == 0 {
+		return out, nil
 	}
 	if len(out.Values) != speed.ValueCount {
 		return abi.Output{}, fmt.Errorf("code %d came with %d values, the schema has %d", out.Code, len(out.Values), speed.ValueCount)

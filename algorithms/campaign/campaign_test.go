@@ -112,6 +112,32 @@ func TestOtherInstallations(t *testing.T) {
 	}
 }
 
+// TestRunsWithoutAResultAreRefusals: what the sandbox writes for a module that
+// failed, and passes that no meter can send, for which no module is asked.
+func TestRunsWithoutAResultAreRefusals(t *testing.T) {
+	c := Default()
+	c.SpeedsKmh, c.Passes = []float64{60}, 3
+	r, err := Accuracy(c, func([]byte) []byte {
+		b, err := abi.EncodeOutput(abi.Output{Code: abi.CodeExecutionFailed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	})
+	if err != nil || r.Total.Accepted != 0 || r.Total.Refused["EXECUTION_FAILED"] != r.Total.Passes {
+		t.Errorf("a module that always fails: %+v, %v", r.Total, err)
+	}
+
+	c.RatesHz = []float64{400_000}
+	r, err = Accuracy(c, func(input []byte) []byte {
+		t.Errorf("the module is given %d bytes", len(input))
+		return nil
+	})
+	if err != nil || r.Total.Passes != 3 || r.Total.Refused["MALFORMED_INPUT"] != 3 {
+		t.Errorf("passes above the bound: %+v, %v", r.Total, err)
+	}
+}
+
 // TestCampaignSeesBadModules: a module that lies is found out, one that answers
 // garbage is an error, and reports are readable JSON.
 func TestCampaignSeesBadModules(t *testing.T) {
