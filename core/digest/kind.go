@@ -12,16 +12,12 @@ const (
 	RawVector                      // the encoded raw vector, as stored
 	Evidence                       // an evidence object (an image), encrypted as it is kept
 	ClaimInput                     // the exact input bytes given to a module
-	Claim                          // the exact bytes of one claim
-	Endorsement                    // the exact bytes of an endorsement set
 	Statement                      // the DSSE PAE of an administrative statement
-	Record                         // the exact bytes of any record
+	Record                         // the exact bytes of a leaf, or of an event report
 	BlockHeader                    // the exact bytes of a block-header record
 	StateWrites                    // the state writes of a block, in key order
 	AdminChain                     // running digest over administrative records
-	Config                         // a network configuration in force
-	Genesis                        // the genesis document
-	SPKI                           // a DER SubjectPublicKeyInfo (TLS keys)
+	Genesis                        // reserved; a network's id is a Statement
 	TrustBundle                    // the canonical text of a trust bundle
 	PublicKey                      // a tagged public key (package signature)
 	SignatureCheck                 // key of the cache of signature checks
@@ -35,16 +31,12 @@ var names = [kindEnd]string{
 	RawVector:      "rawvector",
 	Evidence:       "evidence",
 	ClaimInput:     "claiminput",
-	Claim:          "claim",
-	Endorsement:    "endorsement",
 	Statement:      "statement",
 	Record:         "record",
 	BlockHeader:    "blockheader",
 	StateWrites:    "statewrites",
 	AdminChain:     "adminchain",
-	Config:         "config",
 	Genesis:        "genesis",
-	SPKI:           "spki",
 	TrustBundle:    "trustbundle",
 	PublicKey:      "publickey",
 	SignatureCheck: "signaturecheck",

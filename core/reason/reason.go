@@ -17,7 +17,8 @@ const (
 	NotCanonical        Reason = "NOT_CANONICAL"          // decodable, but not our one encoding (rule B1)
 	TooLarge            Reason = "TOO_LARGE"              // above a size limit
 	WrongNetwork        Reason = "WRONG_NETWORK"          // another network's id
-	BadSignature        Reason = "BAD_SIGNATURE"          // missing or wrong signature
+	Unsigned            Reason = "UNSIGNED"               // no signature at all
+	BadSignature        Reason = "BAD_SIGNATURE"          // a signature that does not verify
 	WeakKey             Reason = "WEAK_KEY"               // a public key that rule B3 excludes
 	UnknownMeter        Reason = "UNKNOWN_METER"          // no such registration
 	MeterNotInService   Reason = "METER_NOT_IN_SERVICE"   // suspended, decommissioned or barred

@@ -59,9 +59,10 @@ func ParseMeasurement(b []byte) (*Measurement, error) {
 			return nil, err
 		}
 	}
+	if err := sample.CheckSignatureForm(message.GetSignature()); err != nil {
+		return nil, err
+	}
 	switch {
-	case len(message.GetSignature()) != signature.Size:
-		return nil, reason.New(reason.Malformed, "meter signature has %d bytes, want %d", len(message.GetSignature()), signature.Size)
 	case m.Claim.Sample != m.Sample.Digest:
 		return nil, reason.New(reason.DigestMismatch, "claim is on sample %s, the header is sample %s", m.Claim.Sample.Short(), m.Sample.Digest.Short())
 	case m.Claim.NetworkID != m.Sample.NetworkID:

@@ -186,6 +186,18 @@ func KindOf(public crypto.PublicKey) (signature.Kind, error) {
 	return key.Kind(), err
 }
 
+// CheckSignatureForm says whether the bytes can be a meter's signature. Errors
+// are *reason.Error: Unsigned or Malformed.
+func CheckSignatureForm(sig []byte) error {
+	switch len(sig) {
+	case signature.Size:
+		return nil
+	case 0:
+		return reason.New(reason.Unsigned, "the sample has no signature, want %d bytes", signature.Size)
+	}
+	return reason.New(reason.Malformed, "the meter's signature has %d bytes, want %d", len(sig), signature.Size)
+}
+
 // Signed is the message that the signature covers.
 func (s *Sample) Signed() []byte { return envelope.PAE(PayloadType, s.Bytes) }
 

@@ -49,8 +49,8 @@ func parseMeasurement(r *recordv1.Measurement) (*measurement, error) {
 	if m.config, err = record.Digest32("config", r.GetConfig()); err != nil {
 		return nil, err
 	}
-	if len(r.GetSignature()) != signature.Size {
-		return nil, reason.New(reason.Malformed, "meter's signature has %d bytes, want %d", len(r.GetSignature()), signature.Size)
+	if err := sample.CheckSignatureForm(r.GetSignature()); err != nil {
+		return nil, err
 	}
 	if r.GetDisposition() == recordv1.Disposition_DISPOSITION_UNSPECIFIED {
 		return nil, reason.New(reason.Malformed, "disposition is not given")

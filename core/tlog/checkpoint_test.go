@@ -75,7 +75,7 @@ func TestB2_CheckpointHasOneForm(t *testing.T) {
 }
 
 func TestOriginCarriesGenesis(t *testing.T) {
-	one, two := digest.Of(digest.Genesis, []byte("1")), digest.Of(digest.Genesis, []byte("2"))
+	one, two := digest.Of(digest.Statement, []byte("1")), digest.Of(digest.Statement, []byte("2"))
 	origin, err := tlog.Origin("ledger.example", one)
 	if err != nil || origin != "ledger.example/"+one.String()[:16] {
 		t.Fatalf("%q, %v", origin, err)

@@ -36,7 +36,7 @@ func TestGoldenVectors(t *testing.T) {
 	golden.Bytes(t, "tlog.proof", receipt.Text())
 	golden.JSON(t, "tlog.json", map[string]any{
 		"genesis":               genesisText,
-		"genesis_digest":        digest.Of(digest.Genesis, []byte(genesisText)),
+		"genesis_digest":        digest.Of(digest.Statement, []byte(genesisText)),
 		"origin":                net.origin,
 		"records":               records,
 		"leaf_hashes":           leaves,

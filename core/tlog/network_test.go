@@ -47,7 +47,7 @@ func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed2
 // newNetwork has n replicas, quorum q, and a tree of some records.
 func newNetwork(t testing.TB, n, q, records int) *network {
 	t.Helper()
-	origin, err := tlog.Origin("ledger.example", digest.Of(digest.Genesis, []byte(genesisText)))
+	origin, err := tlog.Origin("ledger.example", digest.Of(digest.Statement, []byte(genesisText)))
 	if err != nil {
 		t.Fatal(err)
 	}

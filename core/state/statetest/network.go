@@ -195,7 +195,7 @@ func (n *Network) GenesisRecords() [][]byte {
 
 // Registration is the registration of a node at a place of its chain.
 func (n *Network) Registration(node Node, sequence uint64, predecessor digest.Digest) *recordv1.NodeRegistration {
-	spki := digest.Of(digest.SPKI, []byte(node.ID))
+	spki := digest.Plain([]byte(node.ID))
 	h := &recordv1.StatementHeader{
 		NetworkId: n.ID[:], Subject: record.SubjectNode(node.ID), Sequence: sequence, IssuedAtUnixNano: n.NowUnix * Second,
 	}
