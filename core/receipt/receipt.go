@@ -7,7 +7,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
-	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )

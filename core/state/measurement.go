@@ -10,7 +10,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
-	"github.com/lacre-metrology/lacre/core/signature"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )

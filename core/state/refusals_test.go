@@ -89,6 +89,11 @@ var refusals = []refusal{
 	headers("sample of another network", reason.WrongNetwork, func(h *sample.Header) { h.NetworkID = stranger }),
 	claims("claim of another network", reason.WrongNetwork, func(b *statetest.Batch) { b.Claims[0].NetworkID = stranger }),
 	claims("set of another network", reason.WrongNetwork, func(b *statetest.Batch) { b.Set.NetworkId = stranger.Bytes() }),
+	captures("unsigned sample", reason.Unsigned, func(_ *statetest.Network, m *statetest.Meter) *statetest.Capture {
+		c := m.Capture()
+		c.Signature = nil
+		return c
+	}),
 	captures("forged sample", reason.BadSignature, func(n *statetest.Network, m *statetest.Meter) *statetest.Capture {
 		c := m.Capture()
 		c.Signature[5] ^= 1

@@ -25,7 +25,8 @@ var Reasons = []Entry{
 	{reason.NotCanonical, codes.InvalidArgument, true, "The bytes can be decoded, but are not the one encoding that is accepted (rule B1).", "Encode with ascending fields, minimal varints and no default, duplicate or unknown fields."},
 	{reason.TooLarge, codes.InvalidArgument, true, "A record, raw vector or message is above its limit. gRPC itself answers RESOURCE_EXHAUSTED without a reason when a message exceeds the transport's limit; clients of this project see that as TOO_LARGE too.", "Send less: fewer records in a submission, a shorter or compactly encoded raw vector."},
 	{reason.WrongNetwork, codes.InvalidArgument, true, "The network identifier is that of another network.", "Compare the meter's or the statement's network with `lacre trust show`."},
-	{reason.BadSignature, codes.InvalidArgument, true, "A signature is missing or does not verify.", "Check which key is registered and which one signed."},
+	{reason.Unsigned, codes.InvalidArgument, true, "The sample carries no signature.", "Sign the header with the meter's key."},
+	{reason.BadSignature, codes.InvalidArgument, true, "A signature does not verify.", "Check which key is registered and which one signed."},
 	{reason.WeakKey, codes.InvalidArgument, true, "The public key is not canonical, of small order or has a torsion component (rule B3).", "Generate the key with a standard library."},
 	{reason.UnknownMeter, codes.NotFound, false, "No registration of this meter is on the ledger.", "Have the notified body register the meter; samples wait in the outbox."},
 	{reason.MeterNotInService, codes.FailedPrecondition, true, "The meter is suspended, decommissioned or barred.", "Ask the notified body; the sample stays in the refused store as evidence."},
@@ -42,7 +43,7 @@ var Reasons = []Entry{
 	{reason.UnknownBlock, codes.FailedPrecondition, true, "The sample names a block that is not on this ledger.", "Check that meter and gateway belong to the same network."},
 	{reason.Duplicate, codes.AlreadyExists, true, "The same submission is on the ledger already.", "Nothing to do: use the receipt or index that comes with the answer."},
 	{reason.Equivocation, codes.AlreadyExists, true, "Another sample bears this counter, or the chain of samples is broken (rule S3); a security event is recorded.", "Examine the meter: its key signed two histories."},
-	{reason.CounterOutOfRange, codes.OutOfRange, true, "The counter is below the first counter of the meter's key.", "Examine the meter's stored counter."},
+	{reason.CounterOutOfRange, codes.OutOfRange, true, "The counter is below the first counter of the meter's key, or in a gap that was given up (rule S3).", "Examine the meter's stored counter; what came too late for its gap stays in the refused store as evidence."},
 	{reason.TooManyGaps, codes.FailedPrecondition, false, "The meter would leave more gaps than the limit.", "Send the missing samples first, oldest first."},
 	{reason.WrongDisposition, codes.FailedPrecondition, false, "The measurement is marked late and is not, or the reverse.", "The gateway submits it again with the right mark."},
 	{reason.StaleConfig, codes.Aborted, false, "Another network configuration is in force than the one named.", "Build the submission again upon current state."},
@@ -63,7 +64,7 @@ var Reasons = []Entry{
 	{reason.NotFound, codes.NotFound, false, "The ledger holds no such thing.", "Check the identifier; a lagging replica's answer names the height on which it rests."},
 	{reason.NotCertified, codes.Unavailable, false, "The block is applied, but was not certified in time.", "Ask again with the same bytes: the answer will be the same receipt."},
 	{reason.NotInstalled, codes.FailedPrecondition, false, "The algorithm is approved, but this endorser does not hold its module.", "Install the module, or ask another endorser."},
-	{reason.ProfileViolation, codes.InvalidArgument, true, "The module breaks the sandbox profile.", "Build it as docs/sandbox.md says; `lacre module inspect` names the rule."},
+	{reason.ProfileViolation, codes.InvalidArgument, true, "The module breaks the sandbox profile.", "Build it as sandbox/DESIGN.md says; `lacre module inspect` names the rule."},
 	{reason.DataLoss, codes.DataLoss, false, "Stored bytes do not match their digests; the node has stopped serving.", "Follow the runbook for a damaged replica; other replicas are not affected."},
 }
 

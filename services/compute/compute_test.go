@@ -247,7 +247,7 @@ func TestBadInput(t *testing.T) {
 		{"not canonical", altered(func(s *computev1.SignedSample) { s.Header = append(s.Header, 0xf8, 0x07, 0x00) }), reason.NotCanonical},
 		{"oversized header", altered(func(s *computev1.SignedSample) { s.Header = make([]byte, sample.MaxHeaderBytes+1) }), reason.TooLarge},
 		{"oversized vector", altered(func(s *computev1.SignedSample) { s.RawVector = make([]byte, record.MaxRawVectorBytes+1) }), reason.TooLarge},
-		{"unsigned", altered(func(s *computev1.SignedSample) { s.Signature = nil }), reason.BadSignature},
+		{"unsigned", altered(func(s *computev1.SignedSample) { s.Signature = nil }), reason.Unsigned},
 		{"wrongly signed", altered(func(s *computev1.SignedSample) { s.Signature[3] ^= 1 }), reason.BadSignature},
 		{"another's signature", altered(func(s *computev1.SignedSample) { s.Signature = foreign.Signature }), reason.BadSignature},
 		{"another network's", b.capture(func(h *sample.Header) { h.NetworkID[0] ^= 1 }), reason.WrongNetwork},

@@ -77,7 +77,7 @@ func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm diges
 		return nil, reason.New(reason.DataLoss, "the program held as %s is %s", algorithm.Short(), runs.Short())
 	}
 	jobs := e.admitAll(view, algorithm, samples)
-	each(ctx, jobs, func(j *job) { j.err = e.compute(ctx, program, terms.FuelLimit, j) })
+	each(ctx, jobs, func(j *job) { j.err = e.compute(ctx, program, terms, j) })
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -155,8 +155,8 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 	if err != nil {
 		return err
 	}
-	if len(s.GetSignature()) != signature.Size {
-		return reason.New(reason.BadSignature, "the signature has %d bytes, want %d", len(s.GetSignature()), signature.Size)
+	if err := sample.CheckSignatureForm(s.GetSignature()); err != nil {
+		return err
 	}
 	if parsed.NetworkID != e.NetworkID {
 		return reason.New(reason.WrongNetwork, "sample is for network %s, this is %s", parsed.NetworkID.Short(), e.NetworkID.Short())
@@ -185,7 +185,7 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 }
 
 // compute runs the module on one sample. The claim names the module that ran.
-func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, fuelLimit uint64, j *job) error {
+func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, terms *approval.Approval, j *job) error {
 	if j.err != nil {
 		return j.err
 	}
@@ -194,14 +194,23 @@ func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, fuelLi
 		return err
 	}
 	algorithm := digest.Digest(program.Module().Digest)
-	result, err := program.Run(input, fuelLimit)
+	result, err := program.Run(input, terms.FuelLimit)
 	if err != nil {
 		e.Log.ErrorContext(ctx, "abstained: the sandbox gave no result", "algorithm", algorithm, "sample", j.sample.Digest, "error", err)
 		return reason.New(reason.NotReady, "endorser %s abstains from sample %s: its sandbox gave no result", e.NodeID, j.sample.Digest.Short())
 	}
+	output, err := claim.ParseResult(result.Output)
+	if err == nil {
+		err = terms.Schema.CheckResult(output)
+	}
+	if err != nil {
+		// The ledger would refuse such a claim: the module is not what its approval describes.
+		e.Log.ErrorContext(ctx, "the module gives a result that its approval does not define", "algorithm", algorithm, "sample", j.sample.Digest, "error", err)
+		return reason.New(reason.BadEndorsement, "module %s gives a result that its approval does not define: %v", algorithm.Short(), err)
+	}
 	j.claim, err = (&claim.Claim{
 		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.statement,
-		ProfileVersion: claim.ProfileVersion, FuelLimit: fuelLimit, FuelUsed: result.FuelUsed,
+		ProfileVersion: claim.ProfileVersion, FuelLimit: terms.FuelLimit, FuelUsed: result.FuelUsed,
 		Input: claim.InputDigest(input), Result: result.Output,
 	}).Encode()
 	return err

@@ -143,6 +143,9 @@ func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest) (digest
 	// keyed by it.
 	id := digest.Of(digest.Sample, envelope.PAE(sample.PayloadType, request.GetHeader()))
 	parsed, err := sample.Parse(request.GetHeader())
+	if err == nil {
+		err = sample.CheckSignatureForm(request.GetSignature())
+	}
 	if err != nil {
 		return id, nil, err
 	}
