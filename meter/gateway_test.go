@@ -41,11 +41,13 @@ type notary struct {
 	policy   *tlog.Policy
 	bundle   *trust.Bundle
 
-	mu    sync.Mutex // guards the rest
-	log   *tlog.Range
-	nodes map[tlog.NodeID]digest.Digest
-	clock uint64                   // Unix seconds of the next cosignatures
-	done  map[digest.Digest][]byte // receipts given
+	mu     sync.Mutex // guards the rest
+	log    *tlog.Range
+	nodes  map[tlog.NodeID]digest.Digest
+	leaves [][]byte
+	blocks uint64                   // sealed; the newest has this height less one
+	clock  uint64                   // Unix seconds of the next cosignatures
+	done   map[digest.Digest][]byte // receipts given
 }
 
 func newNotary(t testing.TB) *notary {
@@ -71,6 +73,7 @@ func newNotary(t testing.TB) *notary {
 	must(t, err)
 	n.bundle, err = trust.New(trust.Epoch{Policy: n.policy})
 	must(t, err)
+	must(t, n.seal()) // the genesis block
 	return n
 }
 
@@ -124,7 +127,10 @@ func (n *notary) receipt(request *ingestv1.SubmitRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := n.prove(leaf)
+	if err := n.seal(leaf); err != nil {
+		return nil, err
+	}
+	text, err := n.prove(n.log.Size() - 2)
 	n.done[s.Digest] = text
 	return text, err
 }
@@ -148,44 +154,64 @@ func measurement(request *ingestv1.SubmitRequest, s *sample.Sample) ([]byte, err
 	}}})
 }
 
-// prove appends a leaf and proves it.
-func (n *notary) prove(leaf []byte) ([]byte, error) {
-	index := n.log.Size()
+// seal makes a block of leaves and its header; the caller holds mu.
+func (n *notary) seal(leaves ...[]byte) error {
+	header, err := headerOf(n.blocks)
+	if err != nil {
+		return err
+	}
+	for _, leaf := range append(leaves, header) {
+		n.append(leaf)
+	}
+	n.blocks++
+	return nil
+}
+
+// append puts a leaf into the log; the caller holds mu and will seal.
+func (n *notary) append(leaf []byte) (index uint64) {
+	n.leaves = append(n.leaves, leaf)
 	n.log.AppendVisit([]digest.Digest{tlog.LeafHash(leaf)}, func(id tlog.NodeID, h digest.Digest) { n.nodes[id] = h })
+	return n.log.Size() - 1
+}
+
+// prove proves a leaf in the log as it is; the caller holds mu.
+func (n *notary) prove(index uint64) ([]byte, error) {
 	certificate, err := n.certificate()
 	if err != nil {
 		return nil, err
 	}
-	path, err := tlog.InclusionProof(n, index, index+1)
+	path, err := tlog.InclusionProof(n, index, n.log.Size())
 	if err != nil {
 		return nil, err
 	}
-	proof, err := tlog.NewProof(leaf, index, path, certificate)
+	proof, err := tlog.NewProof(n.leaves[index], index, path, certificate)
 	if err != nil {
 		return nil, err
 	}
 	return proof.Text(), nil
 }
 
-// head answers as a gateway that follows the ledger; each leaf is a block.
+// head answers as a gateway that follows the ledger.
 func (n *notary) head() (*ingestv1.GetHeadResponse, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.log.Size() == 0 {
-		if _, err := n.prove([]byte("genesis")); err != nil {
-			return nil, err
-		}
-	}
-	c, err := n.certificate()
-	if err != nil {
-		return nil, err
-	}
-	header := blockOf(n.log.Size())
-	return &ingestv1.GetHeadResponse{Height: n.log.Size(), Header: header[:], Certificate: c.Text()}, nil
+	text, err := n.prove(n.log.Size() - 1)
+	return &ingestv1.GetHeadResponse{Proof: text}, err
 }
 
+// headerOf is the header record of a block. It says nothing but the height: a
+// meter can judge no more of it.
+func headerOf(height uint64) ([]byte, error) {
+	return record.Encode(&recordv1.Record{Body: &recordv1.Record_BlockHeader{BlockHeader: &recordv1.BlockHeader{Version: 1, Height: height}}})
+}
+
+// blockOf is what a sample names that knows a block.
 func blockOf(height uint64) digest.Digest {
-	return digest.Of(digest.BlockHeader, fmt.Appendf(nil, "block %d", height))
+	header, err := headerOf(height)
+	if err != nil {
+		panic(err) // cannot be: a header of two numbers
+	}
+	return record.HeaderDigest(header)
 }
 
 // gateway is an ingest service over real TLS sockets that does what a test says.

@@ -12,14 +12,9 @@
 //   - A sample leaves the outbox only for a receipt that verifies under the
 //     pinned trust bundle, or for the refused store, which keeps it.
 //   - A gateway is not trusted: it can delay, drop or refuse, and nothing else.
+//     A sample names no block of which only a gateway says that it is certified:
+//     its header record is proven under the trust bundle first.
 //   - Nothing is overwritten. A full outbox refuses and raises an alarm.
-//
-// What a gateway says of the newest block is a hint as far as the block's digest
-// goes: its certificate is verified, but certificate and digest are not tied to
-// each other in the ingest API. A lying gateway can so have samples refused
-// (UNKNOWN_BLOCK), and they land in the refused store; it cannot make them say
-// anything false. A header with its inclusion proof in that answer would close
-// the hole.
 package meter
 
 import (

@@ -285,12 +285,13 @@ func forgeries(t *testing.T, n *notary) map[string]func(r *ingestv1.SubmitReques
 	stranger := newNotary(t) // the same network id and origin, other keys
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	other, err := n.prove([]byte("a leaf that is no record"))
+	other, err := n.prove(n.append([]byte("a leaf that is no record")))
 	must(t, err)
 	event, err := record.Encode(&recordv1.Record{Body: &recordv1.Record_SecurityEvent{SecurityEvent: &recordv1.SecurityEvent{Report: []byte("r"), Signature: []byte("s")}}})
 	must(t, err)
-	event, err = n.prove(event)
+	event, err = n.prove(n.append(event))
 	must(t, err)
+	must(t, n.seal())
 	foreign := sampleRequest(t, n, 77)
 	genuine := func(r *ingestv1.SubmitRequest) []byte {
 		text, err := n.receipt(r)
@@ -587,44 +588,94 @@ func TestDamagedSampleIsSetAsideWithAnAlarm(t *testing.T) {
 	}
 }
 
-func TestHeadIsBelievedOnlyWithItsCertificate(t *testing.T) {
+// A head is believed for its proof; no sample names any other.
+func TestHeadIsBelievedOnlyWithItsProof(t *testing.T) {
 	n := newNotary(t)
+	change := func(change func(p *tlog.Proof)) []byte {
+		text, err := n.prove(n.log.Size() - 1)
+		must(t, err)
+		p, err := tlog.ParseProof(text)
+		must(t, err)
+		change(p)
+		return p.Text()
+	}
+	under := func(leaf []byte) []byte { // a certified tree that no ledger has: its last leaf is no header
+		text, err := n.prove(n.append(leaf))
+		must(t, err)
+		return text
+	}
+	statement, err := record.Encode(&recordv1.Record{Body: &recordv1.Record_Statement{Statement: &recordv1.Envelope{}}})
+	must(t, err)
+	another, err := headerOf(1000)
+	must(t, err)
+	must(t, n.seal())
+	bare, err := n.certificate()
+	must(t, err)
+	older, err := n.prove(0) // genuine, and not the last
+	must(t, err)
+	foreign, err := newNotary(t).head() // the same network id and origin, other keys
+	must(t, err)
+	lies := []struct {
+		name string
+		text []byte
+	}{
+		{"nothing", nil},
+		{"a certificate without a proof", bare.Text()},
+		{"an altered certificate", change(func(p *tlog.Proof) { p.Certificate.Cosignatures[1].Bytes[7] ^= 1 })},
+		{"an incomplete certificate", withoutLastLine(change(func(*tlog.Proof) {}))},
+		{"a record that is not the last leaf", older},
+		{"its index altered", change(func(p *tlog.Proof) { p.Index-- })},
+		{"a header of another height", change(func(p *tlog.Proof) { p.Extra = another })},
+		{"no header", change(func(p *tlog.Proof) { p.Extra = nil })},
+		{"another ledger's", foreign.GetProof()},
+		{"a statement", under(statement)},
+		{"no record", under([]byte("header, trust me"))},
+	}
+	must(t, n.seal())
+	v := newVerifier(n.bundle)
+	for _, lie := range lies {
+		if b, err := v.head(lie.text); err == nil || b != (KnownBlock{}) {
+			t.Errorf("%s: %+v was taken", lie.name, b)
+		}
+	}
+
 	g := startGateway(t, n)
-	raised := newAlarms()
-	calls := 0
 	var mu sync.Mutex
+	calls := 0
 	g.head = func() (*ingestv1.GetHeadResponse, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		h, err := n.head()
-		if err != nil {
-			return nil, err
-		}
-		switch calls++; calls {
-		case 1:
-			h.Certificate = nil
-		case 2:
-			h.Certificate[len(h.Certificate)-20] ^= 1
-		case 3:
-			h.Certificate = withoutLastLine(h.Certificate)
-		case 4:
-			h.Header = h.Header[1:]
-		case 5:
-			h.Header = make([]byte, digest.Size)
-		case 6:
+		switch calls++; {
+		case calls <= len(lies):
+			return &ingestv1.GetHeadResponse{Proof: lies[calls-1].text}, nil
+		case calls == len(lies)+1:
 			return nil, status.Error(codes.Unavailable, "no ledger")
 		}
-		return h, nil
+		return n.head()
 	}
 	c := configOf(t, n, g)
+	raised := newAlarms()
 	c.OnAlarm = raised.take
 	m := openMeter(t, c)
-	recordAll(t, m, 1) // waits for the seventh
-	if got := raised.of(AlarmBadHead); len(got) != 5 {
-		t.Errorf("%d alarms, want 5: %v", len(got), got)
+	recordAll(t, m, 1) // waits for a head to be believed
+	must(t, m.Flush(t.Context()))
+	if got := raised.of(AlarmBadHead); len(got) != len(lies) {
+		t.Errorf("%d alarms, want %d: %v", len(got), len(lies), got)
 	}
-	if s := m.Stats(); s.Known.Header != blockOf(s.Known.Height) || s.Known.Height == 0 {
-		t.Errorf("known block %+v", s.Known)
+	_, samples, _ := stored(t, m, n)
+	if s := samples[0]; s.KnownHeight != 2 || s.KnownBlock != blockOf(2) {
+		t.Errorf("the sample names block %d, %s; want 2, %s", s.KnownHeight, s.KnownBlock.Short(), blockOf(2).Short())
+	}
+}
+
+func TestHeadSaysWhatItsProofSays(t *testing.T) {
+	n := newNotary(t)
+	must(t, n.seal())
+	h, err := n.head()
+	must(t, err)
+	got, err := newVerifier(n.bundle).head(h.GetProof())
+	if want := (KnownBlock{Height: 1, Header: blockOf(1), CertifiedAt: time.Unix(1_700_000_000, 0)}); err != nil || got != want {
+		t.Errorf("%+v, want %+v: %v", got, want, err)
 	}
 }
 
@@ -671,20 +722,16 @@ func TestS2_SampleNamesTheNewestBlockNotYoungerThanItself(t *testing.T) {
 	}
 }
 
+// A refusal for the block costs the sample (rule N2) and that block: the next
+// sample names another.
 func TestUnknownBlockIsDropped(t *testing.T) {
 	n := newNotary(t)
+	must(t, n.seal())
+	must(t, n.seal())
 	g := startGateway(t, n)
-	g.head = func() (*ingestv1.GetHeadResponse, error) {
-		h, err := n.head()
-		if err == nil {
-			wrong := digest.Of(digest.BlockHeader, []byte("wrong"))
-			h.Height, h.Header = 1000, wrong[:] // certificate and digest are not tied to each other
-		}
-		return h, err
-	}
 	g.answer = func(r *ingestv1.SubmitRequest) ([]*ingestv1.SubmitResponse, error) {
 		s, err := sample.Parse(r.GetHeader())
-		if err == nil && s.KnownBlock != blockOf(s.KnownHeight) {
+		if err == nil && s.KnownHeight != 1 {
 			return []*ingestv1.SubmitResponse{refusalAnswer(r, &ingestv1.Refusal{Reason: string(reason.UnknownBlock), Permanent: true})}, nil
 		}
 		a, err := honest(n, r)
@@ -695,16 +742,14 @@ func TestUnknownBlockIsDropped(t *testing.T) {
 	once := hasty
 	once.head = time.Hour
 	m := openMeter(t, c, once)
-	for m.Stats().Known.Height == 1 { // until the lie has come
-		recordAll(t, m, 1)
-		must(t, m.Flush(t.Context()))
+	var refused error
+	for refused == nil { // until a sample names the head
+		_, refused = m.Wait(t.Context(), recordAll(t, m, 1)[0])
 	}
-	ticket := recordAll(t, m, 1)[0]
-	if _, err := m.Wait(t.Context(), ticket); reason.Of(err) != reason.UnknownBlock {
-		t.Fatalf("a sample that names the wrong block: %v", err)
+	if reason.Of(refused) != reason.UnknownBlock {
+		t.Fatalf("a sample that names the head: %v", refused)
 	}
-	ticket = recordAll(t, m, 1)[0]
-	if _, err := m.Wait(t.Context(), ticket); err != nil {
+	if _, err := m.Wait(t.Context(), recordAll(t, m, 1)[0]); err != nil {
 		t.Errorf("the next sample: %v", err)
 	}
 }
@@ -797,8 +842,6 @@ func TestTrustIsUpdatedForTheSameLogOnly(t *testing.T) {
 	raised := newAlarms()
 	c.OnAlarm = raised.take
 	m := openMeter(t, c)
-	_, err = n.head() // the log's first leaf
-	must(t, err)
 	ticket := recordAll(t, m, 1)[0]
 	raised.await(t, AlarmBadReceipt, 1)
 	if err := m.UpdateTrust(otherBundle(t)); err == nil {

@@ -174,7 +174,7 @@ func (s *sender) follow(ctx context.Context, cancel context.CancelCauseFunc, cli
 }
 
 func (s *sender) learn(head *ingestv1.GetHeadResponse, endpoint string) {
-	block, err := s.meter.verifier.head(head)
+	block, err := s.meter.verifier.head(head.GetProof())
 	added := false
 	if err == nil {
 		added, err = s.meter.known.add(block)

@@ -8,11 +8,11 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
-	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 )
 
 // verifier believes what the trust bundle certifies, and nothing else that a
@@ -52,20 +52,30 @@ func (v *verifier) receipt(text []byte, want digest.Digest) error {
 	return nil
 }
 
-// head checks what can be checked of a gateway's head: the certificate. Height
-// and header digest are not tied to it in this API, so they remain a hint.
-func (v *verifier) head(h *ingestv1.GetHeadResponse) (KnownBlock, error) {
-	c, err := tlog.ParseCertificate(h.GetCertificate())
+// head verifies a gateway's proof of the newest block: the last leaf of a tree
+// that the trust bundle certifies is its header record.
+func (v *verifier) head(text []byte) (KnownBlock, error) {
+	p, err := tlog.ParseProof(text)
 	if err != nil {
-		return KnownBlock{}, fmt.Errorf("head %d: %w", h.GetHeight(), err)
+		return KnownBlock{}, fmt.Errorf("head: %w", err)
 	}
-	if err := v.trust.Load().Check(v.cache, c); err != nil {
-		return KnownBlock{}, fmt.Errorf("head %d: %w", h.GetHeight(), err)
+	leaf, err := p.VerifyRecord(v.cache, v.trust.Load())
+	if err != nil {
+		return KnownBlock{}, fmt.Errorf("head: %w", err)
 	}
-	d, err := digest.FromBytes(h.GetHeader())
-	if err != nil || d.IsZero() {
-		return KnownBlock{}, reason.New(reason.Malformed, "head %d: header digest has %d bytes, want %d, not all zero", h.GetHeight(), len(h.GetHeader()), digest.Size)
+	// A header below the last leaf is genuine, but the certificate's time is then
+	// not that of its block.
+	if size := p.Certificate.Checkpoint.Size; p.Index != size-1 {
+		return KnownBlock{}, reason.New(reason.Malformed, "head: record %d is proven, the last of the tree is %d", p.Index, size-1)
 	}
-	at := time.Unix(int64(c.MedianTime()), 0) // cosignature times are at most 2^63-1
-	return KnownBlock{Height: h.GetHeight(), Header: d, CertifiedAt: at}, nil
+	r, err := record.Parse(leaf)
+	if err != nil {
+		return KnownBlock{}, fmt.Errorf("head: %w", err)
+	}
+	header := r.GetBlockHeader()
+	if header == nil {
+		return KnownBlock{}, reason.New(reason.Malformed, "head: record %d is a %T, want a block header", p.Index, r.GetBody())
+	}
+	at := time.Unix(int64(p.Certificate.MedianTime()), 0) // cosignature times are at most 2^63-1
+	return KnownBlock{Height: header.GetHeight(), Header: record.HeaderDigest(leaf), CertifiedAt: at}, nil
 }

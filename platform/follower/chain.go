@@ -26,6 +26,7 @@ const (
 type Snapshot struct {
 	head        state.BlockRef
 	certificate []byte
+	proof       *tlog.Proof       // of the newest header that a trust bundle certifies; nil before the first
 	values      map[string][]byte // never changed once published
 	// refs are consecutive blocks, the last is head. Snapshots share the array:
 	// each sees its own length of it, and only the chain writes beyond.
@@ -38,6 +39,17 @@ func (s *Snapshot) Head() state.BlockRef { return s.head }
 
 // Certificate certifies Head.
 func (s *Snapshot) Certificate() []byte { return s.certificate }
+
+// HeadProof is a C2SP tlog-proof of the newest header record, for whoever holds a
+// trust bundle and no more. It is of Head, or of a block before it when Head
+// brought a configuration and its certificate tells nothing to those who know
+// the old one. The error is NOT_READY before the first.
+func (s *Snapshot) HeadProof() ([]byte, error) {
+	if s.proof == nil {
+		return nil, reason.New(reason.NotReady, "no certificate up to block %d is one that a trust bundle accepts", s.head.Height)
+	}
+	return s.proof.Text(), nil
+}
 
 // Config is the configuration in force.
 func (s *Snapshot) Config() *state.Config { return s.config }
@@ -76,9 +88,11 @@ type chain struct {
 	certified *Snapshot
 	tree      *tlog.Range // of the certified blocks
 
-	ahead     *Snapshot   // with the blocks above; nil when there are none
-	aheadTree *tlog.Range // nil when ahead is
-	private   bool        // ahead.values is a copy of its own, not shared with certified
+	ahead     *Snapshot       // with the blocks above; nil when there are none
+	aheadTree *tlog.Range     // nil when ahead is
+	header    []byte          // of ahead's newest block, the last leaf of aheadTree
+	path      []digest.Digest // inclusion proof of header in aheadTree
+	private   bool            // ahead.values is a copy of its own, not shared with certified
 }
 
 func newChain(networkID digest.Digest, verifier signature.Verifier) *chain {
@@ -113,7 +127,9 @@ func (c *chain) uncertified() uint64 {
 }
 
 // forget drops what no certificate covers: another replica may say otherwise.
-func (c *chain) forget() { c.ahead, c.aheadTree, c.private = nil, nil, false }
+func (c *chain) forget() {
+	c.ahead, c.aheadTree, c.header, c.path, c.private = nil, nil, nil, nil, false
+}
 
 // add applies one block and returns the new snapshot if a certificate came with
 // it. An error means that the replica does not serve this ledger.
@@ -191,7 +207,10 @@ func (c *chain) extend(sealed *state.Sealed) error {
 		c.private = c.certified == nil
 	}
 	s := c.ahead
-	c.aheadTree.Append(sealed.LeafHashes...)
+	last := len(sealed.LeafHashes) - 1
+	c.aheadTree.Append(sealed.LeafHashes[:last]...)
+	c.header, c.path = sealed.Records[last], c.aheadTree.NextPath()
+	c.aheadTree.Append(sealed.LeafHashes[last])
 	s.head = sealed.Complete(c.aheadTree.Root())
 	s.refs = append(s.refs, s.head)
 	s.refs = s.refs[max(0, len(s.refs)-refsKept):]
@@ -234,10 +253,36 @@ func (c *chain) settle(text []byte) (*Snapshot, error) {
 	if err := quorum.Check(c.verifier, certificate); err != nil {
 		return nil, err
 	}
+	if s.proof, err = c.prove(quorum, certificate); err != nil {
+		return nil, err
+	}
 	s.certificate = text
 	c.certified, c.tree = s, c.aheadTree
 	c.forget()
 	return s, nil
+}
+
+// prove makes the proof of the newest header under a certificate that its quorum
+// accepts. That of a block that brought a configuration has the cosignatures of
+// both quorums; a trust bundle has the old one answer for that size, with none
+// left over. If the log signature is by a new replica, the proof before stays.
+func (c *chain) prove(quorum *state.Quorum, certificate *tlog.Certificate) (*tlog.Proof, error) {
+	if s := c.ahead; s.config.Height == s.head.Height {
+		policies, err := quorum.Policies() // the old one first
+		if err != nil {
+			return nil, err
+		}
+		if certificate, err = policies[0].Assemble(certificate.Checkpoint, certificate.Log, certificate.Cosignatures); err != nil {
+			return nil, err
+		}
+		if policies[0].Check(c.verifier, certificate) != nil {
+			if c.certified == nil {
+				return nil, nil // HeadProof says so
+			}
+			return c.certified.proof, nil
+		}
+	}
+	return tlog.NewProof(c.header, certificate.Checkpoint.Size-1, c.path, certificate)
 }
 
 var _ state.View = (*Snapshot)(nil)

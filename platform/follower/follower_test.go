@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/core/tlog"
+	"github.com/lacre-metrology/lacre/core/trust"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
@@ -321,37 +323,149 @@ func TestOtherNetworkIsFoundAtItsFirstBlock(t *testing.T) {
 	mustSee(t, f, l)
 }
 
-// The block of a configuration needs the old quorum and the new one.
-func TestC6_FollowerWantsBothQuorums(t *testing.T) {
+// reconfiguration is a ledger whose last but one block exchanged a replica.
+type reconfiguration struct {
+	*ledgertest.Ledger
+	old     []statetest.Replica // the fourth left
+	joining statetest.Replica
+	changed uint64        // height of the block that brought the configuration
+	trust   *trust.Bundle // what a verifier pins: the old policy up to that block, then the new
+}
+
+// reconfigured makes one; the block's log signature is by the replica that joins
+// or by one that stays.
+func reconfigured(t *testing.T, joiningSigns bool) *reconfiguration {
+	t.Helper()
 	l := populated(t)
-	joining := statetest.NewReplica("replica-04", "org-03")
+	r := &reconfiguration{Ledger: l, joining: statetest.NewReplica("replica-04", "org-03")}
 	l.Do(func(n *statetest.Network) {
-		n.Accept(n.Sign(n.Registration(joining.Node, 1, digest.Zero), statetest.Root("org-03")))
+		n.Accept(n.Sign(n.Registration(r.joining.Node, 1, digest.Zero), statetest.Root("org-03")))
+		r.old = n.Replicas
 	})
-	var old []statetest.Replica
+	policy := func(n *statetest.Network) *tlog.Policy {
+		config, err := state.GetConfig(n.Store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := state.PolicyOf(config.Message, n.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	signers := []statetest.Replica{r.old[0], r.joining}
+	if joiningSigns {
+		slices.Reverse(signers)
+	}
+	var before *tlog.Policy
 	l.Do(func(n *statetest.Network) {
-		old = n.Replicas
+		before = policy(n)
 		config, err := state.GetConfig(n.Store)
 		if err != nil {
 			t.Fatal(err)
 		}
 		next := config.Message
 		next.Header = n.Header(record.SubjectNetwork)
-		next.Replicas[3] = joining.Message()
+		next.Replicas[3] = r.joining.Message()
 		n.Accept(n.Sign(next, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
-	}, joining, old0(l))
-	changed := l.Height()
+	}, signers...)
+	r.changed = l.Height()
 	l.Do(func(n *statetest.Network) {
-		n.Replicas = []statetest.Replica{old[0], old[1], old[2], joining}
+		var err error
+		r.trust, err = trust.New(trust.Epoch{Policy: before, LastSize: n.Store.Head().Size}, trust.Epoch{Policy: policy(n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Replicas = []statetest.Replica{r.old[0], r.old[1], r.old[2], r.joining}
 		n.Register("meter-02")
 	})
-	c, err := stream(t, l, networkID(l), func(*ledgerv1.StreamBlocksResponse) {})
+	return r
+}
+
+// Whoever holds the trust bundle believes the proof of the head, at every block.
+func TestC6_HeadProofNeedsOnlyTheTrustBundle(t *testing.T) {
+	for name, c := range map[string]struct {
+		joiningSigns bool
+		atChange     uint64 // how far the proof lags at the block of the configuration
+	}{
+		"log signature by a replica that stays": {false, 0},
+		"log signature by the one that joins":   {true, 1}, // the bundle does not know its key for that block
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := reconfigured(t, c.joiningSigns)
+			follower := newChain(networkID(l.Ledger), signature.Direct{})
+			for height := range l.Height() + 1 {
+				s, err := follower.add(l.Block(height))
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, err := s.HeadProof()
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := tlog.ParseProof(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				leaf, err := p.VerifyRecord(signature.Direct{}, l.trust)
+				if err != nil {
+					t.Fatalf("block %d: %v", height, err)
+				}
+				want := height
+				if height == l.changed {
+					want -= c.atChange
+				}
+				ref, ok, err := s.Block(want)
+				if err != nil || !ok || record.HeaderDigest(leaf) != ref.Header || p.Certificate.Checkpoint.Size != ref.Size || p.Index != ref.Size-1 {
+					t.Errorf("at block %d record %d of %d is proven, want the header of block %d: %v", height, p.Index, p.Certificate.Checkpoint.Size, want, err)
+				}
+			}
+		})
+	}
+}
+
+// One certificate for many blocks proves the newest header; one that no trust
+// bundle accepts proves none.
+func TestHeadProofOfTheFirstCertificate(t *testing.T) {
+	l := reconfigured(t, true)
+	for last, want := range map[uint64]reason.Reason{l.changed - 1: "", l.changed: reason.NotReady, l.changed + 1: ""} {
+		follower := newChain(networkID(l.Ledger), signature.Direct{})
+		for height := range last + 1 {
+			block := l.Block(height)
+			if height != last {
+				block.Certificate = nil
+			}
+			if _, err := follower.add(block); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := follower.certified.HeadProof()
+		if reason.Of(err) != want {
+			t.Errorf("certified up to %d at once: %v, want %q", last, err, want)
+		}
+		if want != "" {
+			continue
+		}
+		p, err := tlog.ParseProof(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf, err := p.VerifyRecord(signature.Direct{}, l.trust); err != nil || record.HeaderDigest(leaf) != follower.certified.head.Header {
+			t.Errorf("certified up to %d at once: %v", last, err)
+		}
+	}
+}
+
+// The block of a configuration needs the old quorum and the new one.
+func TestC6_FollowerWantsBothQuorums(t *testing.T) {
+	l := reconfigured(t, true)
+	c, err := stream(t, l.Ledger, networkID(l.Ledger), func(*ledgerv1.StreamBlocksResponse) {})
 	if err != nil || c.certified.head.Height != l.Height() {
 		t.Fatalf("the change as it should be: certified %d: %v", c.certified.head.Height, err)
 	}
 	only := func(replicas ...statetest.Replica) func(b *ledgerv1.StreamBlocksResponse) {
 		return func(b *ledgerv1.StreamBlocksResponse) {
-			if b.Height != changed {
+			if b.Height != l.changed {
 				return
 			}
 			good, err := tlog.ParseCertificate(b.Certificate)
@@ -374,17 +488,12 @@ func TestC6_FollowerWantsBothQuorums(t *testing.T) {
 		}
 	}
 	for name, signers := range map[string][]statetest.Replica{
-		"old only": {old[0], old[1], old[3]}, "new only": {old[0], old[1], joining},
+		"old only": {l.old[0], l.old[1], l.old[3]}, "new only": {l.old[0], l.old[1], l.joining},
 	} {
-		if c, err := stream(t, l, networkID(l), only(signers...)); err == nil || c.certified.head.Height != changed-1 {
-			t.Errorf("%s: certified %d, want %d: %v", name, c.certified.head.Height, changed-1, err)
+		if c, err := stream(t, l.Ledger, networkID(l.Ledger), only(signers...)); err == nil || c.certified.head.Height != l.changed-1 {
+			t.Errorf("%s: certified %d, want %d: %v", name, c.certified.head.Height, l.changed-1, err)
 		}
 	}
-}
-
-func old0(l *ledgertest.Ledger) (r statetest.Replica) {
-	l.Do(func(n *statetest.Network) { r = n.Replicas[0] })
-	return r
 }
 
 func TestFailover(t *testing.T) {

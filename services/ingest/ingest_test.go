@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -22,6 +21,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/tlog"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
@@ -39,8 +39,16 @@ func TestSampleGetsItsReceipt(t *testing.T) {
 		t.Errorf("%d measurements on the ledger, want 1", len(got))
 	}
 	head, err := b.client.GetHead(b.ctx, &ingestv1.GetHeadRequest{})
-	if err != nil || proto.Size(head) == 0 {
-		t.Errorf("head %v: %v", head, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof, err := tlog.ParseProof(head.GetProof())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := record.Parse(proof.Extra)
+	if err != nil || r.GetBlockHeader() == nil || proof.Index != proof.Certificate.Checkpoint.Size-1 {
+		t.Errorf("record %d of %d as the head: %v, %v", proof.Index, proof.Certificate.Checkpoint.Size, r, err)
 	}
 }
 
@@ -85,7 +93,7 @@ func TestBadInput(t *testing.T) {
 		{"not canonical", altered(func(r *ingestv1.SubmitRequest) { r.Header = append(bytes.Clone(r.Header), 0xf8, 0x07, 0x00) }), reason.NotCanonical, true},
 		{"oversized header", altered(func(r *ingestv1.SubmitRequest) { r.Header = make([]byte, sample.MaxHeaderBytes+1) }), reason.TooLarge, true},
 		{"oversized vector", altered(func(r *ingestv1.SubmitRequest) { r.RawVector = make([]byte, record.MaxRawVectorBytes+1) }), reason.TooLarge, true},
-		{"unsigned", altered(func(r *ingestv1.SubmitRequest) { r.Signature = nil }), reason.BadSignature, true},
+		{"unsigned", altered(func(r *ingestv1.SubmitRequest) { r.Signature = nil }), reason.Unsigned, true},
 		{"wrongly signed, says the ledger", altered(func(r *ingestv1.SubmitRequest) { r.Signature[5] ^= 1 }), reason.BadSignature, true},
 		{"wrongly signed, say the endorsers", byEndorsers(reason.BadSignature, altered(func(r *ingestv1.SubmitRequest) { r.Signature[5] ^= 1 })), reason.BadSignature, true},
 		{"another network's", changed(func(h *sample.Header) { h.NetworkID[0] ^= 1 }), reason.WrongNetwork, true},

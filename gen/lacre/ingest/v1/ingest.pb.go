@@ -489,12 +489,9 @@ func (*GetHeadRequest) Descriptor() ([]byte, []int) {
 // GetHeadResponse is the newest certified block that the gateway knows.
 type GetHeadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// height is the block's.
-	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
-	// header is the digest of its header record.
-	Header []byte `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
-	// certificate certifies it.
-	Certificate   []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// proof is a C2SP tlog-proof of the block's header record, which is its extra
+	// data: the last leaf of the certificate's tree.
+	Proof         []byte `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,23 +526,9 @@ func (*GetHeadResponse) Descriptor() ([]byte, []int) {
 	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *GetHeadResponse) GetHeight() uint64 {
+func (x *GetHeadResponse) GetProof() []byte {
 	if x != nil {
-		return x.Height
-	}
-	return 0
-}
-
-func (x *GetHeadResponse) GetHeader() []byte {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *GetHeadResponse) GetCertificate() []byte {
-	if x != nil {
-		return x.Certificate
+		return x.Proof
 	}
 	return nil
 }
@@ -578,11 +561,9 @@ const file_lacre_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x06submit\x18\x01 \x01(\v2\x1e.lacre.ingest.v1.SubmitRequestR\x06submit\"O\n" +
 	"\x14SubmitStreamResponse\x127\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1f.lacre.ingest.v1.SubmitResponseR\x06submit\"\x10\n" +
-	"\x0eGetHeadRequest\"c\n" +
-	"\x0fGetHeadResponse\x12\x16\n" +
-	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x16\n" +
-	"\x06header\x18\x02 \x01(\fR\x06header\x12 \n" +
-	"\vcertificate\x18\x03 \x01(\fR\vcertificate2\x89\x02\n" +
+	"\x0eGetHeadRequest\"'\n" +
+	"\x0fGetHeadResponse\x12\x14\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof2\x89\x02\n" +
 	"\rIngestService\x12I\n" +
 	"\x06Submit\x12\x1e.lacre.ingest.v1.SubmitRequest\x1a\x1f.lacre.ingest.v1.SubmitResponse\x12_\n" +
 	"\fSubmitStream\x12$.lacre.ingest.v1.SubmitStreamRequest\x1a%.lacre.ingest.v1.SubmitStreamResponse(\x010\x01\x12L\n" +

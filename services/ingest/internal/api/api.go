@@ -140,14 +140,17 @@ func sourceOf(ctx context.Context) gateway.Source {
 	return gateway.Source{ID: caller.ID, Relays: caller.Role != identity.RoleMeter}
 }
 
-// GetHead returns the newest certified block, for the next sample's header.
+// GetHead proves the newest certified block, for the next sample's header.
 func (s *Server) GetHead(context.Context, *ingestv1.GetHeadRequest) (*ingestv1.GetHeadResponse, error) {
 	snapshot, err := s.gateway.Head()
 	if err != nil {
 		return nil, err
 	}
-	head := snapshot.Head()
-	return &ingestv1.GetHeadResponse{Height: head.Height, Header: head.Header.Bytes(), Certificate: snapshot.Certificate()}, nil
+	proof, err := snapshot.HeadProof()
+	if err != nil {
+		return nil, err
+	}
+	return &ingestv1.GetHeadResponse{Proof: proof}, nil
 }
 
 func answer(id digest.Digest, a gateway.Answer) *ingestv1.SubmitResponse {
