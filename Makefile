@@ -25,12 +25,16 @@ help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build every binary into bin/
-	$(if $(COMMANDS),,$(error no command found under services/*/cmd or cli/cmd))go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(COMMANDS))
+build: ## build every binary into bin/, static
+	$(if $(COMMANDS),,$(error no command found under services/*/cmd or cli/cmd))CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./,$(COMMANDS))
 
 .PHONY: demo
 demo: build ## run the whole path once: four organisations, ten meters, 1,000 vehicles
 	bin/lacre demo
+
+.PHONY: tutorial
+tutorial: build ## run the tutorial as it is written
+	docs/tutorials/first-measurement.sh bin/lacre
 
 ##@ Testing it
 
@@ -71,7 +75,7 @@ tidy: bin/modules ## write the local replace lines of every go.mod and tidy all
 	bin/modules tidy
 
 .PHONY: verify
-verify: verify-modules verify-generated verify-proto verify-pure verify-module-digest verify-docs ## check all that must hold, changing nothing
+verify: verify-modules verify-generated verify-proto verify-pure verify-module-digest verify-docs verify-deploy ## check all that must hold, changing nothing
 
 .PHONY: verify-modules
 verify-modules: bin/modules ## each module builds and is tidy alone; imports point one way; core stays pure
@@ -102,8 +106,12 @@ verify-module-digest: ## algorithm modules rebuilt from C are the committed ones
 	tools/module-digest.sh
 
 .PHONY: verify-docs
-verify-docs: bin/docs ## links, decisions, make targets and rule tests named in the documentation exist
+verify-docs: bin/docs ## links, decisions, make targets and tests named in the documentation exist
 	bin/docs
+
+.PHONY: verify-deploy
+verify-deploy: ## example configurations are what the services accept
+	go run deploy/examples.go
 
 ##@ Tools (pinned in tools/, outside the workspace)
 

@@ -38,14 +38,14 @@ import (
 // Config is what an operator decides. The zero value of every field but Listen is usable.
 type Config struct {
 	Listen            string        `yaml:"listen" doc:"host:port to listen on; port 0 takes a free one"`
-	MaxMessageBytes   int           `yaml:"max_message_bytes" doc:"largest request or answer; 0 means 16 MiB"`
+	MaxMessageBytes   int           `yaml:"max_message_bytes" doc:"largest request or answer; 0 means the service's own default"`
 	MaxStreams        uint32        `yaml:"max_streams" doc:"calls at a time on one connection; 0 means 1024"`
 	UnaryTimeout      time.Duration `yaml:"unary_timeout" doc:"deadline of a unary call that brings none; 0 means 30s"`
 	StopGrace         time.Duration `yaml:"stop_grace" doc:"time for calls in flight when stopping; 0 means 10s"`
 	WithoutReflection bool          `yaml:"without_reflection" doc:"true hides the list of methods (gRPC reflection)"`
 }
 
-// DefaultMaxMessageBytes bounds a message when the configuration does not say: a submission of a few hundred records
+// DefaultMaxMessageBytes bounds a message when neither the configuration nor the service says: a submission of a few hundred records
 // with their raw vectors fits.
 const DefaultMaxMessageBytes = 16 << 20
 

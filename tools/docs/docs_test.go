@@ -79,8 +79,41 @@ func TestRulesWithoutTestsAreNamed(t *testing.T) {
 			source.WriteString("func Test" + rule + "_Something(t *testing.T) {}\n")
 		}
 	}
-	got := inRepository(t, map[string]string{"a_test.go": source.String()}, func() []error { return checkRules([]string{"a_test.go"}) })
+	got := inRepository(t, map[string]string{"a_test.go": source.String()}, func() []error {
+		known, err := findTests([]string{"a_test.go"})
+		if err != nil {
+			return []error{err}
+		}
+		return checkRules(known)
+	})
 	if !strings.HasSuffix(got, ": S3") {
 		t.Fatalf("faults %q, want S3 alone", got)
+	}
+}
+
+func TestNamedTestsExist(t *testing.T) {
+	cases := map[string]struct{ line, want string }{
+		"good":            {"| *a/b*: `TestOne`, `FuzzTwo`; *c*: `TestThree` | `TestOne` and all of `TestS4_` |", ""},
+		"lost":            {"text\n*a/b*: `TestOen`", "page.md:2: there is no test TestOen"},
+		"another package": {"| *c*: `TestThree`, `TestOne` |", "TestOne is in a/b, not in c"},
+	}
+	files := map[string]string{
+		"a/b/x_test.go": "func TestOne(t *testing.T) {}\nfunc FuzzTwo(f *testing.F) {}\n",
+		"c/y_test.go":   "func TestThree(t *testing.T) {}\n",
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			files["page.md"] = c.line
+			got := inRepository(t, files, func() []error {
+				known, err := findTests([]string{"a/b/x_test.go", "c/y_test.go"})
+				if err != nil {
+					return []error{err}
+				}
+				return checkNamedTests("page.md", known)
+			})
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Fatalf("faults %q, want %q", got, c.want)
+			}
+		})
 	}
 }

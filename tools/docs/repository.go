@@ -5,7 +5,6 @@ import (
 	"os"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -57,35 +56,4 @@ var rules = []string{
 	"S1", "S2", "S3", "S4", "S5", "S6",
 	"B1", "B2", "B3", "B4",
 	"N1", "N2",
-}
-
-var (
-	testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	ruleName = regexp.MustCompile(`^[A-Z]\d$`)
-)
-
-// checkRules looks for a test function of each rule: TestRULE_..., or of several, TestRULE_RULE_...
-func checkRules(files []string) []error {
-	tested := make(map[string]bool)
-	for _, name := range files {
-		if !strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return []error{err}
-		}
-		for _, match := range testName.FindAllStringSubmatch(string(text), -1) {
-			for _, part := range strings.Split(strings.TrimPrefix(match[1], "Test"), "_") {
-				if ruleName.MatchString(part) {
-					tested[part] = true
-				}
-			}
-		}
-	}
-	missing := slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return tested[rule] })
-	if len(missing) == 0 {
-		return nil
-	}
-	return []error{fmt.Errorf("rules of the architecture without a test named after them (TestRULE_...): %s", strings.Join(missing, ", "))}
 }
