@@ -114,7 +114,7 @@ func TestS4_Nodes(t *testing.T) {
 	}{
 		"no role":               {func(r *recordv1.NodeRegistration) { r.Role = 0 }, reason.Malformed},
 		"no TLS key":            {func(r *recordv1.NodeRegistration) { r.TlsSpki = nil }, reason.Malformed},
-		"another's TLS key":     {func(r *recordv1.NodeRegistration) { r.TlsSpki = digest.Plain([]byte("replica-00")).Bytes() }, reason.InvalidStatement},
+		"another's TLS key":     {func(r *recordv1.NodeRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.InvalidStatement},
 		"another's key":         {func(r *recordv1.NodeRegistration) { r.Key = statetest.Tagged(2, n.Endorsers[0].Key) }, reason.InvalidStatement},
 		"another subject":       {func(r *recordv1.NodeRegistration) { r.NodeId = "node-8" }, reason.Malformed},
 		"unknown organisation":  {func(r *recordv1.NodeRegistration) { r.Organisation = "nobody" }, reason.NotAuthorised},
@@ -137,9 +137,9 @@ func TestS4_Nodes(t *testing.T) {
 	refuseStatement(t, n, register(func(r *recordv1.NodeRegistration) { r.Key = statetest.Tagged(2, statetest.Key("z")) }, "org-01"), reason.InvalidStatement)
 	refuseStatement(t, n, register(func(r *recordv1.NodeRegistration) { r.Role = recordv1.Role_ROLE_REPLICA }, "org-01"), reason.InvalidStatement)
 	refuseStatement(t, n, register(func(r *recordv1.NodeRegistration) { r.Organisation = "org-00" }, "org-00"), reason.InvalidStatement)
-	spki := digest.Plain([]byte("new")).Bytes()
+	spki := statetest.SPKI("new").Bytes()
 	n.Accept(register(func(r *recordv1.NodeRegistration) { r.TlsSpki = spki }, "org-01"))
-	for _, s := range [][]byte{spki, digest.Plain([]byte("node-9")).Bytes()} {
+	for _, s := range [][]byte{spki, statetest.SPKI("node-9").Bytes()} {
 		if subject, err := state.TLSSubject(n.Store, s); subject != "node/node-9" || err != nil {
 			t.Errorf("TLS key is of %q (%v)", subject, err)
 		}
@@ -247,7 +247,7 @@ func TestS4_Meters(t *testing.T) {
 		"not on Earth":     {func(r *recordv1.MeterRegistration) { r.Site.LatitudeE7 = 900_000_001 }, reason.InvalidStatement},
 		"long model":       {func(r *recordv1.MeterRegistration) { r.Model = strings.Repeat("x", 129) }, reason.TooLarge},
 		"short TLS key":    {func(r *recordv1.MeterRegistration) { r.TlsSpki = []byte{1} }, reason.Malformed},
-		"a node's TLS key": {func(r *recordv1.MeterRegistration) { r.TlsSpki = digest.Plain([]byte("replica-00")).Bytes() }, reason.InvalidStatement},
+		"a node's TLS key": {func(r *recordv1.MeterRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.InvalidStatement},
 		"another's key":    {func(r *recordv1.MeterRegistration) { r.Key = statetest.Tagged(2, m.Key) }, reason.InvalidStatement},
 		"bad id":           {func(r *recordv1.MeterRegistration) { r.MeterId = "meter/2" }, reason.Malformed},
 		"no key":           {func(r *recordv1.MeterRegistration) { r.Key = nil }, reason.Malformed},

@@ -14,7 +14,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/registry"
 )
 
-func spki(name string) identity.SPKI { return identity.SPKI(digest.Plain([]byte(name))) }
+func spki(name string) identity.SPKI { return identity.SPKI(statetest.SPKI(name)) }
 
 func TestN1_RolesComeFromTheLedger(t *testing.T) {
 	n := statetest.New(t, statetest.Options{})

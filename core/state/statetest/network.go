@@ -193,9 +193,13 @@ func (n *Network) GenesisRecords() [][]byte {
 	return records
 }
 
+// SPKI stands for the digest of a TLS key; entries of old versions that tests
+// keep depend on it.
+func SPKI(id string) digest.Digest { return digest.Plain([]byte("lacre/spki/v1\x00" + id)) }
+
 // Registration is the registration of a node at a place of its chain.
 func (n *Network) Registration(node Node, sequence uint64, predecessor digest.Digest) *recordv1.NodeRegistration {
-	spki := digest.Plain([]byte(node.ID))
+	spki := SPKI(node.ID)
 	h := &recordv1.StatementHeader{
 		NetworkId: n.ID[:], Subject: record.SubjectNode(node.ID), Sequence: sequence, IssuedAtUnixNano: n.NowUnix * Second,
 	}
