@@ -53,7 +53,7 @@ type notary struct {
 func newNotary(t testing.TB) *notary {
 	t.Helper()
 	n := &notary{
-		genesis: digest.Of(digest.Genesis, []byte(t.Name())), log: tlog.NewRange(),
+		genesis: digest.Plain([]byte(t.Name())), log: tlog.NewRange(),
 		nodes: map[tlog.NodeID]digest.Digest{}, clock: 1_700_000_000, done: map[digest.Digest][]byte{},
 	}
 	origin, err := tlog.Origin("test.lacre", n.genesis)

@@ -818,7 +818,7 @@ func TestOpenNamesAllFaults(t *testing.T) {
 			t.Errorf("%s is not named in: %v", field, err)
 		}
 	}
-	n, other := newNotary(t), digest.Of(digest.Genesis, []byte("other"))
+	n, other := newNotary(t), digest.Plain([]byte("other"))
 	c := configOf(t, n, startGateway(t, n))
 	c.NetworkID = other
 	if _, err := Open(t.Context(), c); err == nil || !strings.Contains(err.Error(), "trust bundle") {

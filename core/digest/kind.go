@@ -17,7 +17,6 @@ const (
 	BlockHeader                    // the exact bytes of a block-header record
 	StateWrites                    // the state writes of a block, in key order
 	AdminChain                     // running digest over administrative records
-	Genesis                        // reserved; a network's id is a Statement
 	TrustBundle                    // the canonical text of a trust bundle
 	PublicKey                      // a tagged public key (package signature)
 	SignatureCheck                 // key of the cache of signature checks
@@ -36,7 +35,6 @@ var names = [kindEnd]string{
 	BlockHeader:    "blockheader",
 	StateWrites:    "statewrites",
 	AdminChain:     "adminchain",
-	Genesis:        "genesis",
 	TrustBundle:    "trustbundle",
 	PublicKey:      "publickey",
 	SignatureCheck: "signaturecheck",

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	network = digest.Of(digest.Genesis, []byte("test"))
+	network = digest.Plain([]byte("test"))
 	signer  = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	options = Options{NetworkID: network, MeterID: "meter-1", MaxBytes: 1 << 20}
 )
