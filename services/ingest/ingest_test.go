@@ -533,14 +533,19 @@ func TestStopAnswersWhatWasTaken(t *testing.T) {
 	<-asked // it is on its way
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); b.stop() }()
-	// As soon as it stops, new samples are refused with a reason.
-	for {
-		r, err := b.client.Submit(b.ctx, request(c))
-		if err != nil || reason.Reason(r.GetRefusal().GetReason()) == reason.NotReady {
-			break
-		}
+	// As soon as it stops, new samples are refused with a reason. A poll that
+	// comes before waits for the held sample's answer, so it has a deadline of
+	// its own, below the time that the gateway takes to stop.
+	for stopping := false; !stopping; {
+		poll, cancel := context.WithTimeout(b.ctx, time.Second)
+		r, err := b.client.Submit(poll, request(c))
+		stopping = err != nil && poll.Err() == nil || reason.Reason(r.GetRefusal().GetReason()) == reason.NotReady
+		cancel()
 		if r.GetReceipt() != nil {
 			t.Fatal("nothing holds the sample")
+		}
+		if b.ctx.Err() != nil {
+			t.Fatal("the gateway never said that it stops")
 		}
 	}
 	close(release)
