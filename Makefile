@@ -46,6 +46,10 @@ test: ## run all tests of all modules
 race: ## run all tests with the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) work
 
+.PHONY: curl
+curl: build bin/buf ## call every service's read methods with buf curl and reflection alone
+	tools/curl.sh bin/lacre bin/buf
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	tools/fuzz.sh $(FUZZTIME)
