@@ -1,6 +1,6 @@
 // Package digest names bytes by domain-separated SHA-256.
 //
-// Source: FIPS 180-4 (SHA-256); docs/design "Digests are SHA-256 with a
+// Source: FIPS 180-4 (SHA-256); docs/architecture.md, "Digests are SHA-256 with a
 // domain-separation prefix for each kind". A digest of kind k over bytes b is
 //
 //	SHA-256("lacre/" || name(k) || "/v1" || 0x00 || b)

@@ -1,7 +1,7 @@
 // Package trust is what a verifier must be given beforehand, and all of it: the
 // list of epochs of a network, each with the policy that certified its trees.
 //
-// Source: docs/design, "The trust bundle of a verifier"; C2SP tlog-policy for
+// Source: docs/architecture.md, "The trust bundle of a verifier"; C2SP tlog-policy for
 // the policies. The text form is:
 //
 //	lacre/trust/v1
