@@ -23,18 +23,26 @@ const (
 	// Circuits models the underside as short-circuited turns (frames, panels) of about a
 	// metre, each coupling as the square of the loop's flux through it; the flux
 	// outside the loop runs the other way, so that the pulse has a weak precursor
-	// and a weak successor. HELD OUT: for testing only, never while tuning.
+	// and a weak successor. Held out at first; two constants of the algorithm
+	// were looked at again after it was seen, so it counts as half seen.
 	Circuits
+	// Rectangle models a loop of finite width in three dimensions: the vertical
+	// field of its four wires (Biot-Savart), squared at each patch of the
+	// underside. HELD OUT: written when the algorithm was finished, for testing
+	// only, never while tuning.
+	Rectangle
 )
 
 // Families lists every family, and TuningFamilies those that tuning may see.
 var (
-	Families       = []Family{Bumps, Plates, Wires, Circuits}
+	Families       = []Family{Bumps, Plates, Wires, Circuits, Rectangle}
 	TuningFamilies = []Family{Bumps, Plates, Wires}
 )
 
 // String returns the name used in reports.
-func (f Family) String() string { return [...]string{"bumps", "plates", "wires", "circuits"}[f] }
+func (f Family) String() string {
+	return [...]string{"bumps", "plates", "wires", "circuits", "rectangle"}[f]
+}
 
 // shape is the signal as a function of the front's position relative to the
 // loop's leading edge, normalised to a maximum of 1, tabulated every stepM.
@@ -72,8 +80,10 @@ func newShape(f Family, v Vehicle, length, loop float64, rng *rand.Rand) shape {
 		model = plates(v, length, loop, rng)
 	case Wires:
 		model = wires(v, length, loop, rng)
-	default:
+	case Circuits:
 		model = circuits(v, length, loop, rng)
+	default:
+		model = rectangle(v, length, loop, rng)
 	}
 	s := shape{start: -reachM, table: make([]float64, int((length+loop+2*reachM)/stepM)+4)}
 	top := 0.0
@@ -175,6 +185,36 @@ func circuits(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) flo
 			log := func(x float64) float64 { return math.Log(x*x + h2) }
 			flux := log(far) - log(near) - log(far-loop) + log(near-loop)
 			s += t.weight * flux * flux
+		}
+		return s
+	}
+}
+
+func rectangle(v Vehicle, length, loop float64, rng *rand.Rand) func(float64) float64 {
+	type patch struct{ place, height, weight float64 }
+	const pitch, roadM = 0.25, 0.08 // patches along the vehicle; wires below the surface
+	half := interval{0.75, 1.1}.draw(rng)
+	var patches []patch
+	for _, p := range v.parts(length, rng) {
+		weight := interval{0.7, 1.3}.draw(rng)
+		for x := p.from + pitch/2; x < p.to; x += pitch {
+			patches = append(patches, patch{x, p.height + roadM, weight})
+		}
+	}
+	// across is the share of a wire across the lane, at a distance x along it;
+	// along that of the two wires along the lane, from their end at a distance x.
+	across := func(x, h2 float64) float64 {
+		return x / (x*x + h2) * 2 * half / math.Sqrt(x*x+h2+half*half)
+	}
+	along := func(x, h2 float64) float64 {
+		return 2 * half / (half*half + h2) * x / math.Sqrt(x*x+half*half+h2)
+	}
+	return func(u float64) float64 {
+		s := 0.0
+		for _, p := range patches {
+			x, h2 := u-p.place, p.height*p.height
+			field := across(x, h2) + across(loop-x, h2) + along(x, h2) + along(loop-x, h2)
+			s += p.weight * field * field
 		}
 		return s
 	}

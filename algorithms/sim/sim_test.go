@@ -99,7 +99,7 @@ func TestGoodStaysWithinItsWord(t *testing.T) {
 		rng := NewRand(testSeed, i)
 		v := 10 + 140*rng.Float64()
 		c := Good(v, 1000, 2, TuningFamilies, rng)
-		if c.Family == Circuits || c.NoiseCounts < 2 || c.NoiseCounts > 12 || c.Crosstalk > 0.003 || c.Fault != NoFault || c.Bits < 14 {
+		if c.Family == Circuits || c.Family == Rectangle || c.NoiseCounts < 2 || c.NoiseCounts > 12 || c.Crosstalk > 0.003 || c.Fault != NoFault || c.Bits < 14 {
 			t.Errorf("%d: %+v", i, c)
 		}
 		r := Pass(c, rng)
