@@ -217,5 +217,8 @@ func FuzzParse(f *testing.F) {
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("accepted %s, encodes as %s (%v)", b, again, err)
 		}
+		if short, err := ParseAccepted(b); err != nil || !reflect.DeepEqual(short, a) {
+			t.Fatalf("read again without its checks it is %+v (%v), want %+v", short, err, a)
+		}
 	})
 }

@@ -185,5 +185,12 @@ func FuzzParse(f *testing.F) {
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%x is accepted and encodes as %x (%v)", b, again, err)
 		}
+		result, err := ParseResult(c.Result)
+		if err != nil {
+			return
+		}
+		if again, err = abi.EncodeOutput(result); err != nil || !bytes.Equal(again, c.Result) {
+			t.Fatalf("result %x encodes as %x (%v)", c.Result, again, err)
+		}
 	})
 }

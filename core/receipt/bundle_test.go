@@ -13,7 +13,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -178,29 +177,6 @@ func nodeRecord(t *testing.T, n *receipttest.Network, id string) uint64 {
 	return 0
 }
 
-// One bit of every byte of a bundle is flipped: of its records, proofs, raw
-// vector and module.
-func TestB2_ABitFlippedInAnyByteOfABundleIsRefused(t *testing.T) {
-	n, first, _ := ledger(t)
-	b := n.Bundle(first[2])
-	b.Module = algorithm().Module
-	encoded, err := receipt.BuildBundle(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := receipt.Verifier{Trust: n.Trust(), Runner: runner{}, Signatures: signature.NewCache(1 << 14)}
-	if _, report := v.Bundle(encoded); report.Conclusion != receipt.ConclusionReExecuted {
-		t.Fatal(report.String())
-	}
-	for i := range encoded {
-		encoded[i] ^= 1 << (i % 8)
-		if _, report := v.Bundle(encoded); report.Verdict == receipt.Verified {
-			t.Fatalf("bit %d of byte %d of %d flipped:\n%s", i%8, i, len(encoded), report.String())
-		}
-		encoded[i] ^= 1 << (i % 8)
-	}
-}
-
 // Colluding endorsers sign a wrong value: all is certified and endorsed, and
 // the re-execution shows it.
 func TestReExecutionExposesCollusion(t *testing.T) {
@@ -212,7 +188,8 @@ func TestReExecutionExposesCollusion(t *testing.T) {
 	} {
 		at := n.Measure([]int{0, 1}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(800, 4), Lie: lie})
 		b := n.Bundle(at[0])
-		if _, report := verify(t, n, b, runner{}); report.Conclusion != receipt.ConclusionEndorsed {
+		// That the claim is about another input shows without the module.
+		if _, report := verify(t, n, b, runner{}); (report.Conclusion == receipt.ConclusionEndorsed) == (name == "input") {
 			t.Errorf("%s, without the module:\n%s", name, report.String())
 		}
 		b.Module = algorithm().Module

@@ -40,6 +40,11 @@ func (c *checker) endorsements() (string, error) {
 	var names []string
 	for i, e := range endorsements {
 		node, err := c.endorser(nodes[i], e.GetNodeId())
+		if err == nil && nodes[i].GetIndex() >= c.bundle.GetEndorsementSet().GetIndex() {
+			// A later registration has the same signing key, and endorsed nothing here.
+			err = fmt.Errorf("registration of node %s is record %d, the endorsement set record %d: it must stand before",
+				e.GetNodeId(), nodes[i].GetIndex(), c.bundle.GetEndorsementSet().GetIndex())
+		}
 		if err != nil {
 			return "", err
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/receipt"
+	"github.com/lacre-metrology/lacre/core/record"
 )
 
 // A receipt that parses is its own canonical form, and only the one that was
@@ -65,8 +66,14 @@ func FuzzMeasurement(f *testing.F) {
 	f.Add(n.Store.Leaves[0])
 	f.Fuzz(func(t *testing.T, leaf []byte) {
 		m, err := receipt.ParseMeasurement(leaf)
-		if err == nil && m.Claim.Sample != m.Sample.Digest {
+		if err != nil {
+			return
+		}
+		if m.Claim.Sample != m.Sample.Digest {
 			t.Fatal("header and claim of different samples")
+		}
+		if r, err := record.Parse(leaf); err != nil || r.GetMeasurement() == nil {
+			t.Fatalf("a measurement is read from what is none: %v", err)
 		}
 	})
 }

@@ -276,18 +276,15 @@ func (c *checker) module() (string, error) {
 	return fmt.Sprintf("%d bytes with SHA-256 %s, as claim and approval name", len(module), want.Short()), nil
 }
 
-// reExecution: the module on the raw vector gives the claim's bytes again.
+// reExecution: the module on the raw vector gives the claim's bytes again. That
+// the claim is about this input needs no engine, so it is judged first.
 func (c *checker) reExecution() (string, error) {
 	cl := c.receipt.Claim
 	switch {
-	case c.contents.Module == nil:
-		return "", lack("no module was verified")
 	case c.contents.RawVector == nil:
 		return "", lack("no raw vector was verified")
 	case c.contents.Registration == nil:
 		return "", lack("no registration was verified, which has the parameters")
-	case c.Runner == nil:
-		return "", lack("there is no engine here to run the module")
 	case cl.ProfileVersion != claim.ProfileVersion:
 		return "", lack("the claim is of sandbox profile %d, this program knows %d", cl.ProfileVersion, claim.ProfileVersion)
 	}
@@ -297,6 +294,12 @@ func (c *checker) reExecution() (string, error) {
 	}
 	if got := claim.InputDigest(input); got != cl.Input {
 		return "", fmt.Errorf("the module's input has digest %s, the claim names %s", got, cl.Input)
+	}
+	switch {
+	case c.contents.Module == nil:
+		return "", lack("no module was verified")
+	case c.Runner == nil:
+		return "", lack("there is no engine here to run the module")
 	}
 	result, fuelUsed, err := c.Runner.Run(c.contents.Module, input, cl.FuelLimit)
 	switch {

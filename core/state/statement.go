@@ -13,6 +13,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
@@ -142,6 +143,26 @@ func (st *statement) readHeader(h *recordv1.StatementHeader) error {
 	}
 	st.network, err = record.Digest32("network_id", h.GetNetworkId())
 	return err
+}
+
+// CheckStatement says whether a protobuf statement that nobody has signed yet
+// holds what can be known without the state: its header's form, its subject,
+// its keys and bounds (of a configuration, the arithmetic of rule C6). It
+// panics on another message.
+func CheckStatement(m proto.Message) error {
+	payload, err := wire.Encode(m)
+	if err != nil {
+		return err
+	}
+	into, body := protobufStatements[record.TypeOf(m)]()
+	if err := record.Decode(payload, record.MaxBytes, into); err != nil {
+		return err
+	}
+	st := &statement{body: body}
+	if err := st.readHeader(into.GetHeader()); err != nil {
+		return err
+	}
+	return body.check(st)
 }
 
 // config is the configuration that the statement is; nil for another kind.

@@ -2,8 +2,11 @@ package state_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -353,5 +356,39 @@ func TestNextStatement(t *testing.T) {
 		if _, _, err := state.NextStatement(n.Store, subject); reason.Of(err) != reason.Malformed {
 			t.Errorf("%q: %v", subject, err)
 		}
+	}
+}
+
+// A statement that nobody has signed is judged by the same checks as a signed
+// one, so that founders learn of a fault before they sign.
+func TestC6_DraftsAreCheckedBeforeTheyAreSigned(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	founding := func() *recordv1.NetworkConfig { return proto.CloneOf(n.Config) }
+	if err := state.CheckStatement(founding()); err != nil {
+		t.Fatalf("the configuration that founds the network: %v", err)
+	}
+	for name, change := range map[string]func(*recordv1.NetworkConfig){
+		"quorum too small":   func(c *recordv1.NetworkConfig) { c.Quorum = 2 },
+		"quorum too large":   func(c *recordv1.NetworkConfig) { c.Quorum = 4 },
+		"no notified body":   func(c *recordv1.NetworkConfig) { c.NotifiedBodies = nil },
+		"another subject":    func(c *recordv1.NetworkConfig) { c.Header.Subject = "node/a" },
+		"names a network":    func(c *recordv1.NetworkConfig) { c.Header.NetworkId = make([]byte, 32) },
+		"ids out of order":   func(c *recordv1.NetworkConfig) { slices.Reverse(c.Organisations) },
+		"replica of nobody":  func(c *recordv1.NetworkConfig) { c.Replicas[0].Organisation = "nobody" },
+		"a root key of junk": func(c *recordv1.NetworkConfig) { c.Organisations[0].RootKey = make([]byte, 33) },
+	} {
+		config := founding()
+		change(config)
+		if err := state.CheckStatement(config); reason.Of(err) == "" {
+			t.Errorf("%s: %v, want a refusal", name, err)
+		}
+	}
+	node := n.Registration(n.Replicas[0].Node, 1, digest.Zero)
+	if err := state.CheckStatement(node); err != nil {
+		t.Errorf("a registration: %v", err)
+	}
+	node.TlsSpki = node.TlsSpki[:31]
+	if err := state.CheckStatement(node); reason.Of(err) == "" {
+		t.Errorf("a short SPKI digest: %v, want a refusal", err)
 	}
 }

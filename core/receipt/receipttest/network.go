@@ -5,6 +5,7 @@
 package receipttest
 
 import (
+	"crypto"
 	"fmt"
 	"testing"
 
@@ -65,10 +66,15 @@ func (n *Network) Approve() {
 	n.Approval = digest.Digest(value.GetApproval())
 }
 
-// Register records a meter.
+// Register records a meter with an Ed25519 key.
 func (n *Network) Register(id string) {
 	n.TB.Helper()
-	key := statetest.Key("meter/" + id)
+	n.RegisterWith(id, statetest.Key("meter/"+id))
+}
+
+// RegisterWith records a meter with this key.
+func (n *Network) RegisterWith(id string, key crypto.Signer) {
+	n.TB.Helper()
 	reg := n.MeterRegistration(id, key)
 	reg.Parameters = n.algorithm.Parameters
 	leaf := n.Sign(reg, statetest.Body())
