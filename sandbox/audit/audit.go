@@ -71,7 +71,8 @@ type Progress struct {
 // block. What is wrong with the ledger is a finding, not an error; where a block
 // does not replay, the audit ends with it. An error means that the audit could
 // not go on (the source failed, the context ended, no engine): the report then
-// holds what was found up to there.
+// holds what was found up to there, and a State to resume from if all of its
+// blocks were judged to the end.
 func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 	if options.SamplePermille < 0 || options.SamplePermille > 1000 {
 		return nil, fmt.Errorf("audit: sample of %d per mille, want 0 (all) to 1000", options.SamplePermille)
@@ -108,7 +109,9 @@ func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 	}
 	err := a.blocks(ctx, source)
 	if a.runners != nil {
-		err = errors.Join(err, a.runners.finish(ctx))
+		failure := a.runners.finish(ctx)
+		a.partial = a.partial || failure != nil || ctx.Err() != nil // jobs may have been dropped
+		err = errors.Join(err, failure)
 	}
 	return a.finish(), err
 }
@@ -122,6 +125,7 @@ type auditor struct {
 	runners       *runners // nil when nothing is re-executed
 	trustEnded    string   // why certificates could not be judged
 	ended         bool     // at a block that does not hold
+	partial       bool     // some block was not judged to the end
 	report        *Report
 	findings      findings
 }
@@ -145,7 +149,7 @@ func (a *auditor) blocks(ctx context.Context, source Source) error {
 		}
 		ok, err := a.block(ctx, source, b)
 		if err != nil || !ok {
-			a.ended = !ok && err == nil
+			a.ended, a.partial = !ok && err == nil, err != nil
 			return err
 		}
 		if a.Progress != nil {
@@ -343,7 +347,7 @@ func (a *auditor) chosen(index uint64) bool {
 func (a *auditor) finish() *Report {
 	r, s := a.report, a.state
 	r.Certified, r.CertifiedHeight, r.ReExecuted = s.certified, s.certifiedHeight, a.reExecuted()
-	if !a.ended {
+	if !a.ended && !a.partial && s.Next() > 0 {
 		r.State = s
 	}
 	if s.Next() > 0 {

@@ -220,6 +220,36 @@ func TestResumeGoesOnWhereItEnded(t *testing.T) {
 	}
 }
 
+// A source that fails on the way, as a lost connection does, leaves a state from
+// which the audit goes on; one that fails within a block does not.
+func TestAuditGoesOnAfterALostConnection(t *testing.T) {
+	n := honest(t)
+	whole := copyOf(n)
+	full := run(t, whole, options(n))
+	for cut := 1; cut < len(whole.blocks); cut++ {
+		lost := errors.New("connection lost")
+		first, err := audit.Run(t.Context(), &source{blocks: whole.blocks[:cut], fail: lost}, options(n))
+		if !errors.Is(err, lost) || first.State == nil || first.State.Next() != uint64(cut) {
+			t.Fatalf("lost after %d blocks: %v, state %v", cut, err, first.State)
+		}
+		o := options(n)
+		o.Resume = first.State
+		rest := run(t, whole, o)
+		if rest.Verdict != receipt.Verified || first.ReExecuted+rest.ReExecuted != full.ReExecuted || !bytes.Equal(rest.State.Bytes(), full.State.Bytes()) {
+			t.Errorf("lost after %d blocks:\n%s%s", cut, first, rest)
+		}
+	}
+	if first, err := audit.Run(t.Context(), &source{fail: errors.New("refused")}, options(n)); err == nil || first.State != nil {
+		t.Errorf("lost before the first block: %v, a state %v", err, first.State != nil)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	o := options(n)
+	o.Progress = func(audit.Progress) { cancel() }
+	if first, err := audit.Run(ctx, whole, o); err == nil || first.State != nil {
+		t.Errorf("interrupted, so that re-executions may be missing: %v, a state %v", err, first.State != nil)
+	}
+}
+
 func TestAuditEndsWithTheSourceAndTheContext(t *testing.T) {
 	n := honest(t)
 	s := copyOf(n)

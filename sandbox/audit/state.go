@@ -166,6 +166,9 @@ func ParseState(b []byte) (*State, error) {
 	if r.short || len(r.rest) > 0 || len(s.blocks) == 0 || s.head().Height+1 != s.Next() || s.head().Size != s.tree.Size() {
 		return nil, fmt.Errorf("%w: its parts do not fit", ErrState)
 	}
+	if !bytes.Equal(s.Bytes(), b) { // numbers longer than need be, keys out of order or twice
+		return nil, fmt.Errorf("%w: not in its one form", ErrState)
+	}
 	return s, nil
 }
 

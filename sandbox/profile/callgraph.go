@@ -20,6 +20,9 @@ func (m *Module) checkCallGraph(r *reader) {
 		state[index] = open
 		path = append(path, index)
 		for _, callee := range m.functions[index].calls {
+			if r.err != nil {
+				return // one cycle is told, not each call that closes one
+			}
 			switch state[callee] {
 			case open:
 				r.fail(ReasonRecursion, m.functions[index].code.start, cycle(path, callee), "functions that never reach themselves")

@@ -348,37 +348,6 @@ func TestProfileDescribesModule(t *testing.T) {
 	}
 }
 
-// FuzzProfile: Check never panics, never needs more than a bounded amount of
-// memory, and every module it accepts decodes to the same instructions again.
-func FuzzProfile(f *testing.F) {
-	for _, c := range accepted {
-		f.Add(c.module)
-	}
-	for _, c := range broken {
-		if len(c.module) < 4096 {
-			f.Add(c.module)
-		}
-	}
-	f.Fuzz(func(t *testing.T, module []byte) {
-		m, err := Check(module)
-		if err != nil {
-			return
-		}
-		for i := range m.Functions() {
-			last := OpNop
-			for in := range m.Instructions(i) {
-				last = in.Op
-			}
-			if last != OpEnd {
-				t.Fatalf("function %d ends with %s", i, last)
-			}
-		}
-		if uint64(m.InputPtr)+uint64(m.InputCap) > uint64(m.MemoryBytes) || m.OutputPtr+m.OutputCap > m.InputPtr {
-			t.Fatalf("regions: %+v", m)
-		}
-	})
-}
-
 // TestProfileAllocationIsBounded gives every module of the tables, hostile ones
 // included, one bound: a constant plus a multiple of the module's size.
 func TestProfileAllocationIsBounded(t *testing.T) {
