@@ -5,9 +5,18 @@
 // error (MPE) is 3 km/h up to 100 km/h and 3 % above (OIML R 91, from a secondary
 // source; no conformity is claimed). All passes are simulated (package sim).
 //
+// A campaign is a list of grids, a grid is made of cells (cell.go), a cell of
+// passes. How finely an installation resolves time is told by its one-sample
+// error v/(D*fs): what the speed v is wrong by if the delay over the spacing D is
+// wrong by one sample at the rate fs. The bounds (judge.go) apply where it is
+// below BoundedBelow; elsewhere the passes are run and reported just the same.
+//
 // Invariants:
-//   - A report depends on the Config and the module only; its passes are drawn
-//     from generators numbered (seed, pass), so any pass can be repeated alone.
+//   - A report depends on the Config and the module only, not on the number of
+//     workers or on interruptions.
+//   - A pass has a name that says its conditions, and draws from a generator
+//     numbered by the seed and that name: any pass can be repeated alone, and is
+//     the same in every campaign that holds it.
 //   - An accepted value counts whatever its stated uncertainty.
 //   - A pass longer than maxVectorBytes is no meter's: the module is not asked, and
 //     it counts as a refusal, MALFORMED_INPUT.
@@ -15,17 +24,11 @@ package campaign
 
 import (
 	"fmt"
-	"math"
-	"sort"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/algorithms/sim"
 	"github.com/lacre-metrology/lacre/algorithms/speed"
 )
-
-// Measure is a module: exact input bytes to result bytes; abi.CodeExecutionFailed
-// without values where it gave no result.
-type Measure func(input []byte) []byte
 
 // Seeds: tuning an algorithm may look at passes of TuningSeed only, and only at
 // sim.TuningFamilies; the figures that count come from TestSeed.
@@ -34,170 +37,141 @@ const (
 	TestSeed   uint64 = 20_260_301
 )
 
+// BoundedBelow is the one-sample error v/(D*fs) below which the bounds apply.
+const BoundedBelow = 0.03
+
 // maxVectorBytes is the ledger's bound on raw vectors (core/record,
 // MaxRawVectorBytes; core builds on this module, so it cannot be asked here).
 const maxVectorBytes = 512 << 10
 
-// Config describes a campaign; Default fills what approval asks for.
-type Config struct {
-	Seed      uint64       `json:"seed"`
-	RatesHz   []float64    `json:"rates_hz"`
-	SpeedsKmh []float64    `json:"speeds_kmh"`
-	SpacingM  float64      `json:"spacing_m"`
-	Channels  int          `json:"channels"`
-	Passes    int          `json:"passes_per_speed_and_rate"`
-	Families  []sim.Family `json:"families"`
-}
-
-// Default is the campaign of a type approval: 1 and 2 kHz, two channels 2 m
-// apart, 29 speeds from 10 to 150 km/h, 100 passes at each, all families.
-func Default() Config {
-	c := Config{Seed: TestSeed, RatesHz: []float64{1000, 2000}, SpacingM: 2, Channels: 2, Passes: 100, Families: sim.Families}
-	for v := 10.0; v <= 150; v += 5 {
-		c.SpeedsKmh = append(c.SpeedsKmh, v)
-	}
-	return c
-}
-
 // MPE returns the maximum permissible error in km/h at a true speed in km/h.
 func MPE(speedKmh float64) float64 { return max(3, 0.03*speedKmh) }
 
-// Figures sums up passes.
-type Figures struct {
-	Passes   int            `json:"passes"`
-	Accepted int            `json:"accepted"`
-	Refused  map[string]int `json:"refused_by_code"`
-
-	LargestErrorKmh     float64 `json:"largest_error_kmh"`
-	LargestErrorPerMPE  float64 `json:"largest_error_per_mpe"`
-	WithinMPE           int     `json:"within_mpe"`
-	WithinThird         int     `json:"within_a_third_of_mpe"`
-	CoveredByU          int     `json:"covered_by_u"`
-	MedianUPerMPE       float64 `json:"median_u_per_mpe"`
-	LengthCoveredByU    int     `json:"length_covered_by_u"`
-	LargestErrorMessage string  `json:"largest_error_pass"`
-
-	ratios []float64 // U per MPE of every accepted pass
+// Config describes a campaign.
+type Config struct {
+	Seed     uint64       `json:"seed"`
+	Families []sim.Family `json:"families"`
+	// CheckOneIn is the share of passes, drawn by their names, that are repeated
+	// on the interpreter: one in so many. Passes of grids with faults all are.
+	CheckOneIn int    `json:"interpreter_checks_one_pass_in"`
+	Grids      []Grid `json:"grids"`
 }
 
-// Row is the figures of one speed, all rates together.
-type Row struct {
-	SpeedKmh float64 `json:"speed_kmh"`
-	Figures
+// Grid is a set of cells: every combination of its lists.
+type Grid struct {
+	Name      string    `json:"name"` // part of the passes' names; the same name means the same conditions
+	Channels  int       `json:"channels"`
+	RatesHz   []float64 `json:"rates_hz"`
+	SpacingsM []float64 `json:"spacings_m"`
+	SpeedsKmh []float64 `json:"speeds_kmh"`
+	Passes    int       `json:"passes_per_cell"`
+	// AccelerationsMss, if any, replace the mild ones of good traffic, drawn for
+	// each pass, in either direction (sim.Accelerating).
+	AccelerationsMss []float64   `json:"accelerations_m_per_s2,omitempty"`
+	Faults           []sim.Fault `json:"faults,omitempty"`
+	Severities       []float64   `json:"severities,omitempty"`
 }
 
-// Report is the outcome of Accuracy.
-type Report struct {
-	Config Config  `json:"config"`
-	Total  Figures `json:"total"`
-	Rows   []Row   `json:"by_speed"`
+// Kind tells which bounds a grid is judged by.
+type Kind string
+
+// The kinds of grids.
+const (
+	FreeFlow     Kind = "free flow"    // good passes: all bounds
+	Accelerating Kind = "accelerating" // strong accelerations: no wrong value, U covers; refusals are right
+	Faulty       Kind = "faulty"       // no wrong value
+)
+
+// Kind returns the grid's kind.
+func (g Grid) Kind() Kind {
+	switch {
+	case len(g.Faults) > 0:
+		return Faulty
+	case len(g.AccelerationsMss) > 0:
+		return Accelerating
+	default:
+		return FreeFlow
+	}
 }
 
-// Accuracy runs good passes. The error is one of the configuration or of the
-// module's output encoding, never one of measurement: those are in the report.
-func Accuracy(c Config, measure Measure) (Report, error) {
-	r := Report{Config: c}
-	pass := uint64(0)
-	for _, v := range c.SpeedsKmh {
-		row := Row{SpeedKmh: v}
-		for _, rate := range c.RatesHz {
-			for range c.Passes {
-				pass++
-				rng := sim.NewRand(c.Seed, pass)
-				conditions := sim.Good(v, rate, c.SpacingM, c.Families, rng)
-				conditions.Channels = c.Channels
-				recording := sim.Pass(conditions, rng)
-				out, err := run(recording, c.SpacingM, measure)
-				if err != nil {
-					return Report{}, fmt.Errorf("pass %d of seed %d: %w", pass, c.Seed, err)
-				}
-				what := fmt.Sprintf("seed %d pass %d: %v, %v, %g km/h, %g Hz", c.Seed, pass, conditions.Vehicle, conditions.Family, v, rate)
-				row.add(recording.Truth, out, what)
-				r.Total.add(recording.Truth, out, what)
-			}
+// steps returns from, from+step, ... up to and including to.
+func steps(from, to, step float64) []float64 {
+	var s []float64
+	for i := 0; from+step*float64(i) <= to; i++ {
+		s = append(s, from+step*float64(i))
+	}
+	return s
+}
+
+// severities are 0, 0.1, ..., 1.
+func severities() []float64 {
+	s := steps(0, 10, 1)
+	for i := range s {
+		s[i] /= 10
+	}
+	return s
+}
+
+// TypeTest is the short campaign: 1 and 2 kHz, two channels 2 m apart, 29 speeds
+// from 10 to 150 km/h, passes at each; and every fault at every severity and
+// eight speeds, two of each.
+func TypeTest(passes int) Config {
+	return Config{
+		Seed: TestSeed, Families: sim.Families, CheckOneIn: 1,
+		Grids: []Grid{
+			{Name: "free-2ch", Channels: 2, RatesHz: []float64{1000, 2000}, SpacingsM: []float64{2}, SpeedsKmh: steps(10, 150, 5), Passes: passes},
+			{
+				Name: "faults-2ch", Channels: 2, RatesHz: []float64{1000, 2000}, SpacingsM: []float64{2}, Passes: 2,
+				SpeedsKmh: []float64{10, 20, 40, 60, 80, 100, 120, 150}, Faults: sim.Faults, Severities: severities(),
+			},
+		},
+	}
+}
+
+// Full is the whole campaign: the grid of 200 Hz to 10 kHz, spacings of 1 to 5 m
+// and 49 speeds from 10 to 250 km/h with two channels, 500 passes in each cell;
+// a coarser one with three channels; accelerations up to 4 m/s^2; all faults.
+func Full() Config {
+	rates, spacings := []float64{200, 500, 1000, 2000, 5000, 10_000}, steps(1, 5, 1)
+	some := []float64{10, 20, 40, 60, 80, 100, 130, 160, 200, 250}
+	return Config{
+		Seed: TestSeed, Families: sim.Families, CheckOneIn: 50,
+		Grids: []Grid{
+			{Name: "free-2ch", Channels: 2, RatesHz: rates, SpacingsM: spacings, SpeedsKmh: steps(10, 250, 5), Passes: 500},
+			{Name: "free-3ch", Channels: 3, RatesHz: rates, SpacingsM: []float64{1, 3, 5}, SpeedsKmh: steps(10, 250, 10), Passes: 100},
+			{
+				Name: "accelerating-2ch", Channels: 2, RatesHz: rates, SpacingsM: spacings, SpeedsKmh: steps(10, 250, 20), Passes: 60,
+				AccelerationsMss: []float64{1, 2, 4},
+			},
+			{
+				Name: "faults-2ch", Channels: 2, RatesHz: rates, SpacingsM: spacings, SpeedsKmh: some, Passes: 2,
+				Faults: sim.Faults, Severities: severities(),
+			},
+			{
+				Name: "faults-3ch", Channels: 3, RatesHz: []float64{1000, 5000}, SpacingsM: []float64{1, 3}, SpeedsKmh: some, Passes: 2,
+				Faults: sim.Faults, Severities: severities(),
+			},
+		},
+	}
+}
+
+// check returns what is wrong with a configuration.
+func (c Config) check() error {
+	if len(c.Families) == 0 || len(c.Grids) == 0 || c.CheckOneIn < 1 {
+		return fmt.Errorf("campaign has %d families, %d grids and checks one pass in %d, want at least 1 of each", len(c.Families), len(c.Grids), c.CheckOneIn)
+	}
+	names := map[string]bool{}
+	for _, g := range c.Grids {
+		if g.Name == "" || names[g.Name] {
+			return fmt.Errorf("grid name %q is empty or used twice", g.Name)
 		}
-		row.finish()
-		r.Rows = append(r.Rows, row)
-	}
-	r.Total.finish()
-	return r, nil
-}
-
-// run measures one recording with the default parameters at its spacing. The
-// result has all values, but for the two that come of no run of the module.
-func run(r sim.Recording, spacingM float64, measure Measure) (abi.Output, error) {
-	if 2*len(r.Samples)*len(r.Samples[0]) > maxVectorBytes {
-		return abi.Output{Code: speed.MalformedInput}, nil
-	}
-	input, err := abi.EncodeInput(abi.Input{
-		SampleRateMillihertz: uint64(math.Round(r.RateHz * 1000)),
-		Parameters:           speed.DefaultParameters(int64(math.Round(spacingM * 1000))),
-		Samples:              r.Samples,
-	})
-	if err != nil {
-		return abi.Output{}, err
-	}
-	out, err := abi.DecodeOutput(measure(input))
-	if err != nil {
-		return abi.Output{}, err
-	}
-	if out.Code == abi.CodeExecutionFailed && len(out.Values) == 0 {
-		return out, nil
-	}
-	if len(out.Values) != speed.ValueCount {
-		return abi.Output{}, fmt.Errorf("code %d came with %d values, the schema has %d", out.Code, len(out.Values), speed.ValueCount)
-	}
-	return out, nil
-}
-
-// speedError returns the error of an accepted value in km/h, signed by
-// direction; a pass without a true speed makes any value as wrong as it is large.
-func speedError(t sim.Truth, out abi.Output) float64 {
-	value := float64(out.Values[speed.ValueSpeed]) / 1000
-	if t.SpeedKmh > 0 && out.Values[speed.ValueDirection] != int64(t.Direction) {
-		return value + t.SpeedKmh
-	}
-	return value - t.SpeedKmh
-}
-
-func (f *Figures) add(t sim.Truth, out abi.Output, what string) {
-	f.Passes++
-	if out.Code != speed.Valid {
-		if f.Refused == nil {
-			f.Refused = map[string]int{}
+		names[g.Name] = true
+		if g.Channels < 2 || g.Passes < 1 || len(g.Faults) > 0 != (len(g.Severities) > 0) || len(g.cells()) == 0 {
+			return fmt.Errorf("grid %s: %d channels, %d passes, %d rates, %d spacings, %d speeds, %d faults, %d severities: want 2 channels or more, faults with severities, and of the others at least one",
+				g.Name, g.Channels, g.Passes, len(g.RatesHz), len(g.SpacingsM), len(g.SpeedsKmh), len(g.Faults), len(g.Severities))
 		}
-		f.Refused[CodeName(out.Code)]++
-		return
 	}
-	f.Accepted++
-	e, mpe := math.Abs(speedError(t, out)), MPE(t.SpeedKmh)
-	u := float64(out.Values[speed.ValueSpeedUncertainty]) / 1000
-	f.LargestErrorKmh = max(f.LargestErrorKmh, e)
-	if e/mpe > f.LargestErrorPerMPE {
-		f.LargestErrorPerMPE, f.LargestErrorMessage = e/mpe, what
-	}
-	if e <= mpe {
-		f.WithinMPE++
-	}
-	if e <= mpe/3 {
-		f.WithinThird++
-	}
-	if e <= u {
-		f.CoveredByU++
-	}
-	lengthError := math.Abs(float64(out.Values[speed.ValueLength])/1000 - t.LengthM)
-	if lengthError <= float64(out.Values[speed.ValueLengthUncertainty])/1000 {
-		f.LengthCoveredByU++
-	}
-	f.ratios = append(f.ratios, u/mpe)
-}
-
-func (f *Figures) finish() {
-	if len(f.ratios) == 0 {
-		return
-	}
-	sort.Float64s(f.ratios)
-	f.MedianUPerMPE = f.ratios[len(f.ratios)/2]
+	return nil
 }
 
 // CodeName returns a result code's name in the speed module's schema.

@@ -62,12 +62,13 @@ const (
 // at interpolates with a cubic through four points (Catmull-Rom).
 func (s shape) at(u float64) float64 {
 	x := (u - s.start) / stepM
-	i := int(math.Floor(x))
+	i := int(x) // rounds toward zero: below the table all is below 1
 	if i < 1 || i+2 >= len(s.table) {
 		return 0
 	}
 	f := x - float64(i)
-	a, b, c, d := s.table[i-1], s.table[i], s.table[i+1], s.table[i+2]
+	t := s.table[i-1 : i+3 : i+3]
+	a, b, c, d := t[0], t[1], t[2], t[3]
 	return b + f/2*(c-a+f*(2*a-5*b+4*c-d+f*(3*(b-c)+d-a)))
 }
 

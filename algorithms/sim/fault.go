@@ -41,16 +41,15 @@ type plan struct {
 	bodies    []body
 	noise     float64
 	crosstalk float64
-	limit     []float64 // per channel, counts above the offset
-	gainAt    func(channel, sample int) float64
-	first     int // samples cut from the recording's start
-	dropped   int // samples cut from its end
+	limit     []float64                         // per channel, counts above the offset
+	gainAt    func(channel, sample int) float64 // nil: 1
+	first     int                               // samples cut from the recording's start
+	dropped   int                               // samples cut from its end
 }
 
 func planFault(c Config, main *body, length float64, m motion, rng *rand.Rand) plan {
 	n := len(main.front)
 	p := plan{noise: c.NoiseCounts, crosstalk: c.Crosstalk, limit: make([]float64, c.Channels)}
-	p.gainAt = func(int, int) float64 { return 1 }
 	for i := range p.limit {
 		p.limit[i] = math.Inf(1)
 	}

@@ -49,7 +49,7 @@ func newMotion(c Config, length, span float64, rng *rand.Rand) motion {
 // included. A vehicle that stops or turns is followed for a bounded time.
 func (m motion) positions() []float64 {
 	dt := 1 / m.rate
-	var front []float64
+	front := make([]float64, 0, 2*m.lead+int(1.3*(m.end-m.begin)/m.startSpeed*m.rate)+1)
 	for i := m.lead; i > 0; i-- {
 		front = append(front, m.begin-m.startSpeed*dt*float64(i))
 	}

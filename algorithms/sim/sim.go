@@ -157,8 +157,8 @@ func sampleChannels(c Config, p plan, rng *rand.Rand) [][]int16 {
 		gain := 1 + c.GainMismatch*(2*rng.Float64()-1)
 		clean[ch] = make([]float64, n)
 		for _, b := range p.bodies {
-			for i := range clean[ch] {
-				s := b.shape.at(b.front[i]-place) * b.amplitude * gain
+			for i, front := range b.front {
+				s := b.shape.at(front-place) * b.amplitude * gain
 				if b.fade != nil {
 					s *= b.fade[i]
 				}
@@ -183,13 +183,22 @@ func sampleChannels(c Config, p plan, rng *rand.Rand) [][]int16 {
 			if ch+1 < c.Channels {
 				v += p.crosstalk * clean[ch+1][i]
 			}
-			v = v*p.gainAt(ch, i) + p.noise*rng.NormFloat64()
+			if p.gainAt != nil {
+				v *= p.gainAt(ch, i)
+			}
+			v += p.noise * rng.NormFloat64()
 			v = min(v, p.limit[ch])
 			v += offset + drift*float64(i)
-			v = math.Round(v/quantum) * quantum
+			v = nearest(v/quantum) * quantum
 			out[ch][i] = int16(max(math.MinInt16, min(math.MaxInt16, v)))
 		}
 		out[ch] = out[ch][p.first : n-p.dropped]
 	}
 	return out
+}
+
+// nearest is math.Round without branches, which noise makes unpredictable.
+func nearest(x float64) float64 {
+	whole := math.Trunc(x)
+	return whole + math.Trunc(2*(x-whole))
 }

@@ -111,3 +111,46 @@ func TestGoodStaysWithinItsWord(t *testing.T) {
 		}
 	}
 }
+
+// TestAcceleratingStaysWithinItsWord: as strong as asked, or as the bound on the
+// change of speed allows, in both directions; and no vehicle turns.
+func TestAcceleratingStaysWithinItsWord(t *testing.T) {
+	braking, strong := 0, 0
+	for i := range uint64(300) {
+		rng := NewRand(testSeed, i)
+		v := 10 + 240*rng.Float64()
+		c := Accelerating(v, 1000, 3, 2, TuningFamilies, rng)
+		if a := math.Abs(c.AccelerationMss); a > 2 || v > 100 && a < 2 {
+			t.Errorf("%d: %g m/s2 at %g km/h", i, a, v)
+		}
+		if c.AccelerationMss < 0 {
+			braking++
+		}
+		truth := Pass(c, rng).Truth
+		change := math.Abs(truth.LeadingKmh-truth.TrailingKmh) / v
+		if truth.SpeedKmh == 0 || change > 0.3 {
+			t.Errorf("%d: front at %g, rear at %g km/h", i, truth.LeadingKmh, truth.TrailingKmh)
+		}
+		if change > 0.05 {
+			strong++
+		}
+	}
+	if braking < 100 || braking > 200 || strong < 30 {
+		t.Errorf("of 300 passes %d brake, %d are stronger than good traffic", braking, strong)
+	}
+}
+
+// TestNearestIsRound, at ties and beside them too.
+func TestNearestIsRound(t *testing.T) {
+	for _, x := range []float64{0, 0.5, -0.5, 1.5, -2.5, math.Nextafter(0.5, 0), math.Nextafter(-0.5, 0), math.Nextafter(0.5, 1), 32767.5, -32768.5, 1e6 + 0.25, -1e9 - 0.75} {
+		if got, want := nearest(x), math.Round(x); got != want {
+			t.Errorf("nearest(%v) = %v, want %v", x, got, want)
+		}
+	}
+	rng := NewRand(testSeed, 9)
+	for range 10_000 {
+		if x := 1e5 * rng.NormFloat64(); nearest(x) != math.Round(x) {
+			t.Fatalf("nearest(%v) = %v", x, nearest(x))
+		}
+	}
+}

@@ -33,3 +33,19 @@ func Good(speedKmh, rateHz, spacingM float64, families []Family, rng *rand.Rand)
 	c.AccelerationMss = math.Max(-bound, math.Min(bound, 0.3*rng.NormFloat64()))
 	return c
 }
+
+// Accelerating draws the conditions of a pass that is as Good, but for a strong
+// constant acceleration of mss m/s^2, speeding up or braking, as far as the speed
+// does not change by more than 30 % during the passage. What is measured then is
+// Truth.SpeedKmh as ever: the mean of the front's and the rear's mean speeds over
+// the array.
+func Accelerating(speedKmh, rateHz, spacingM, mss float64, families []Family, rng *rand.Rand) Config {
+	c := Good(speedKmh, rateHz, spacingM, families, rng)
+	v := speedKmh / 3.6
+	seconds := (2*c.LoopLengthM + 2*spacingM + 20) / v // of the longest vehicle over three channels, about
+	c.AccelerationMss = min(mss, 0.3*v/seconds)
+	if rng.IntN(2) == 0 {
+		c.AccelerationMss = -c.AccelerationMss
+	}
+	return c
+}
