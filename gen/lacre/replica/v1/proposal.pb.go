@@ -81,7 +81,8 @@ func (x *Submission) GetRawVectors() [][]byte {
 // Proposal is what is ordered: submissions and one certificate, nothing derived (rule C5).
 type Proposal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// version is 1; a node that reads another stops.
+	// version is 1. A node that does not know the version that the certified configuration names stops; an entry of any
+	// other version is malformed (rule C5).
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// certified_height is the height that certificate certifies.
 	CertifiedHeight uint64 `protobuf:"varint,2,opt,name=certified_height,json=certifiedHeight,proto3" json:"certified_height,omitempty"`
