@@ -40,36 +40,32 @@ func Load(path string, into any) error {
 	return nil
 }
 
-// Decode is Load for content already in memory. An empty document changes nothing; a second document is an error.
+// Decode is Load for content already in memory. An empty document changes nothing; a second document is an error. The
+// error joins everything that is wrong, in the order of the lines; what is missing has no line and comes first.
 func Decode(content []byte, into any) error {
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil && !isTypeError(err) {
+		return err // not YAML: there is nothing more to look at
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	decoder.KnownFields(true)
+	var problems []problem
 	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return allAtOnce(err)
+		if !isTypeError(err) {
+			return err
+		}
+		problems = typeProblems(err)
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return errors.New("a second YAML document follows the first, expected one")
+		problems = append(problems, problem{err: errors.New("a second YAML document follows the first, expected one")})
 	}
-	return Validate(into)
+	return joinByLine(problems, ruleProblems(&document, violations(reflect.ValueOf(into), "")))
 }
 
 // Validate calls Validate on the value and on every struct within it, and joins what they return, each with the path
 // of YAML keys that leads to it.
 func Validate(value any) error {
 	return errors.Join(violations(reflect.ValueOf(value), "")...)
-}
-
-// allAtOnce turns the library's list of errors into one line each.
-func allAtOnce(err error) error {
-	var typeError *yaml.TypeError
-	if !errors.As(err, &typeError) {
-		return err
-	}
-	failures := make([]error, len(typeError.Errors))
-	for i, text := range typeError.Errors {
-		failures[i] = errors.New(text)
-	}
-	return errors.Join(failures...)
 }
 
 func violations(value reflect.Value, path string) []error {

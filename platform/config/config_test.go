@@ -61,8 +61,10 @@ func TestDecodeReportsAllErrorsAtOnce(t *testing.T) {
 		want []string // each must be in the error, on a line of its own
 	}{
 		"types and unknown keys": {"listen: a:1\ntimeuot: 1s\nlimits: {queue: many}\n", []string{"line 2: field timeuot not found", "line 3: cannot unmarshal"}},
+		"types and rules": {"lsten: a:1\ntimeout: -1s\nlimits:\n  queue: many\npeers:\n  - {queue: 1}\n  - queue: -2\n",
+			[]string{"listen: missing", "line 1: field lsten not found", "line 2: timeout: -1s", "line 4: cannot unmarshal", "line 7: peers[1]: queue: -2"}},
 		"rules everywhere": {"timeout: -1s\nlimits: {queue: -1}\npeers: [{queue: 1}, {queue: -2}]\nby_name: {b: {queue: -3}}\n",
-			[]string{"listen: missing", "timeout: -1s", "limits: queue: -1", "peers[1]: queue: -2", "by_name.b: queue: -3"}},
+			[]string{"listen: missing", "line 1: timeout: -1s", "line 2: limits: queue: -1", "line 3: peers[1]: queue: -2", "line 4: by_name.b: queue: -3"}},
 		"key twice":       {"listen: a:1\nlisten: b:2\n", []string{"already defined"}},
 		"second document": {"listen: a:1\n---\nlisten: b:2\n", []string{"second YAML document"}},
 		"not YAML":        {"listen: [", []string{"line 1"}},
@@ -124,10 +126,23 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("listen: a:1\nlimits: {queue: 2}\n"))
 	f.Add([]byte("a: &a [*a]\n"))
 	f.Add([]byte("--- {}\n--- {}\n"))
+	f.Add([]byte("a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"))
+	f.Add([]byte("peers: [{queue: 1}, {<<: {queue: 3}}]\nby_name: {x: {queue: 2}}\ntimeout: 1h\nlisten: a:1\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var got service
-		if err := config.Decode(text, &got); err == nil && got.Validate() != nil {
-			t.Fatalf("accepted what Validate refuses: %+v", got)
+		if config.Decode(text, &got) != nil {
+			return
+		}
+		if err := got.Validate(); err != nil {
+			t.Fatalf("accepted what Validate refuses: %+v: %v", got, err)
+		}
+		written, err := config.Example(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again service
+		if err := config.Decode(written, &again); err != nil || fmt.Sprint(again) != fmt.Sprint(got) {
+			t.Fatalf("%+v is written as %s and read as %+v: %v", got, written, again, err)
 		}
 	})
 }

@@ -274,5 +274,13 @@ func FuzzParseKey(f *testing.F) {
 		if _, err := NewNode(key); err != nil {
 			t.Fatalf("a key was read that makes no node: %v", err)
 		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseKey(pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
+		if err != nil || !again.Equal(key) {
+			t.Fatalf("written again it is another key: %v", err)
+		}
 	})
 }

@@ -97,6 +97,7 @@ type Server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
+	draining chan struct{} // closed when Run begins to stop
 	metrics  *grpcprometheus.ServerMetrics
 }
 
@@ -112,7 +113,7 @@ func New(config Config, options Options) (*Server, error) {
 	if options.Logger == nil {
 		options.Logger = slog.Default()
 	}
-	s := &Server{config: config.withDefaults(), options: options, allow: options.Allow.clone(), health: health.NewServer()}
+	s := &Server{config: config.withDefaults(), options: options, allow: options.Allow.clone(), health: health.NewServer(), draining: make(chan struct{})}
 	s.metrics = grpcprometheus.NewServerMetrics(grpcprometheus.WithServerHandlingTimeHistogram())
 	if options.Metrics != nil {
 		if err := options.Metrics.Register(s.metrics); err != nil {
@@ -186,6 +187,20 @@ func (s *Server) SetServing(service string, ready bool) {
 	s.health.SetServingStatus(service, status)
 }
 
+// Ready tells for each service whether it is serving, by the same record that health checks answer from; "" is the
+// server as a whole.
+func (s *Server) Ready() map[string]bool {
+	list, err := s.health.List(context.Background(), &healthv1.HealthListRequest{})
+	if err != nil {
+		return map[string]bool{"": false} // more services than the library lists: said as not ready rather than guessed
+	}
+	ready := make(map[string]bool, len(list.GetStatuses()))
+	for service, status := range list.GetStatuses() {
+		ready[service] = status.GetStatus() == healthv1.HealthCheckResponse_SERVING
+	}
+	return ready
+}
+
 // Close releases the port of a server that was never run.
 func (s *Server) Close() error {
 	s.grpc.Stop()
@@ -213,13 +228,14 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.health.Shutdown()
+	close(s.draining)
 	return s.stop(ctx)
 }
 
 // registerBuiltIn adds health and reflection and opens them to everybody.
 func (s *Server) registerBuiltIn() {
 	before := s.grpc.GetServiceInfo()
-	healthv1.RegisterHealthServer(s.grpc, s.health)
+	healthv1.RegisterHealthServer(s.grpc, &watchedHealth{Server: s.health, draining: s.draining})
 	if !s.config.WithoutReflection {
 		reflection.Register(s.grpc)
 	}
