@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,6 +290,22 @@ func TestLedgerInTrouble(t *testing.T) {
 	})
 	if _, err := mute.submit(mute.make(approve)); reason.Of(err) != reason.NotCertified {
 		t.Errorf("neither taken nor refused: %v", err)
+	}
+}
+
+// An election is not the business of whoever hands in a statement.
+func TestStatementsWaitForALeader(t *testing.T) {
+	var asked atomic.Int32
+	b := newBench(t, func(r *ledgertest.Replica) {
+		r.OnSubmit = func(context.Context, *ledgerv1.SubmitRequest) error {
+			if asked.Add(1) < 3 {
+				return reason.New(reason.NotLeader, "election")
+			}
+			return nil
+		}
+	})
+	if _, err := b.submit(b.make(approve)); err != nil || asked.Load() != 3 {
+		t.Errorf("asked %d times, want 3: %v", asked.Load(), err)
 	}
 }
 

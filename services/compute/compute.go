@@ -20,6 +20,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/record"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/platform/follower"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
@@ -32,12 +33,14 @@ import (
 
 // Config is one endorser's configuration.
 type Config struct {
-	NodeID     string           `yaml:"node_id" doc:"this endorser's id, as registered on the ledger"`
-	TLSKey     string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
-	SigningKey string           `yaml:"signing_key" doc:"file of the key that signs endorsements and events"`
-	Modules    string           `yaml:"modules" doc:"directory of the installed modules"`
-	Server     rpcserver.Config `yaml:"server" doc:"the gRPC server"`
-	Ledger     follower.Config  `yaml:"ledger" doc:"the ledger to follow"`
+	NodeID         string           `yaml:"node_id" doc:"this endorser's id, as registered on the ledger"`
+	TLSKey         string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	TLSCertificate string           `yaml:"tls_certificate" doc:"file of a certificate chain of that key (PEM), for other people's TLS tools; empty: the node signs one itself"`
+	SigningKey     string           `yaml:"signing_key" doc:"file of the key that signs endorsements and events"`
+	Modules        string           `yaml:"modules" doc:"directory of the installed modules"`
+	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	Ledger         follower.Config  `yaml:"ledger" doc:"the ledger to follow"`
+	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 }
 
 // Validate reports every wrong field.
@@ -54,12 +57,13 @@ func (c *Config) Validate() error {
 	return errors.Join(failures...)
 }
 
-// Service is an endorser. Make it with New, then Run it once.
+// Service is an endorser. Make it with New, then Run it once, or Close it.
 type Service struct {
 	log      *slog.Logger
 	follower *follower.Follower
 	engine   *sandbox.Engine
 	server   *rpcserver.Server
+	admin    *admin.Server
 	events   *follower.Reporter
 	modules  *modules.Modules
 	endorser *endorse.Endorser
@@ -74,13 +78,13 @@ const (
 	maxStreams = 32
 )
 
-// New loads the modules and opens the port; Run serves.
+// New loads the modules and opens the ports; Run serves.
 func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
 		return nil, err
 	}
 	s := &Service{log: log.With("node", c.NodeID)}
-	node, err := identity.Load(c.TLSKey)
+	node, err := identity.LoadCertified(c.TLSKey, c.TLSCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +97,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close(ctx))
+			err = errors.Join(err, s.Close())
 		}
 	}()
 	s.events = follower.NewReporter(s.follower, signing, s.log)
@@ -104,6 +108,9 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		return nil, err
 	}
 	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log}
+	metrics := admin.NewRegistry()
+	metrics.MustRegister(s.gauges())
+	s.endorser.Ran = observe(metrics)
 
 	allow := rpcserver.Allow{
 		computev1.ComputeService_Endorse_FullMethodName: {identity.RoleGateway},
@@ -119,17 +126,37 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if config.MaxStreams == 0 {
 		config.MaxStreams = maxStreams
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics}); err != nil {
 		return nil, err
 	}
 	computev1.RegisterComputeServiceServer(s.server, api.New(s.follower, s.events, s.endorser, s.modules, s.log))
 	s.server.SetServing(computev1.ComputeService_ServiceDesc.ServiceName, false)
+	s.admin, err = admin.New(c.Admin, admin.Options{Service: "compute", NodeID: c.NodeID, Registry: metrics, Ready: s.server.Ready, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // Addr is where the gRPC server listens.
 func (s *Service) Addr() net.Addr { return s.server.Addr() }
 
+// AdminAddr is where the admin port listens; nil when there is none.
+func (s *Service) AdminAddr() net.Addr { return s.admin.Addr() }
+
+// Close releases what New opened, of a service that is never run.
+func (s *Service) Close() error {
+	var failures []error
+	if s.admin != nil {
+		failures = append(failures, s.admin.Close())
+	}
+	if s.server != nil {
+		failures = append(failures, s.server.Close())
+	}
+	return errors.Join(append(failures, s.close(context.Background()))...)
+}
+
+// close ends the engine and the connections to the ledger.
 func (s *Service) close(ctx context.Context) error {
 	var failed error
 	if s.engine != nil {
@@ -143,6 +170,7 @@ func (s *Service) close(ctx context.Context) error {
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	run := lifecycle.Runner{Logger: s.log}
+	run.Add("admin", s.admin) // the first to start is the last to stop
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)
 	run.AddFunc("readiness", s.ready)

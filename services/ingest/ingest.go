@@ -20,6 +20,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/record"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
+	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/platform/follower"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
@@ -31,12 +32,14 @@ import (
 
 // Config is one gateway's configuration.
 type Config struct {
-	NodeID     string           `yaml:"node_id" doc:"this gateway's id, as registered on the ledger"`
-	TLSKey     string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
-	SigningKey string           `yaml:"signing_key" doc:"file of the key that signs events"`
-	Server     rpcserver.Config `yaml:"server" doc:"the gRPC server"`
-	Ledger     follower.Config  `yaml:"ledger" doc:"the ledger to follow and submit to"`
-	Endorsers  []Endorser       `yaml:"endorsers" doc:"the contracted endorsers"`
+	NodeID         string           `yaml:"node_id" doc:"this gateway's id, as registered on the ledger"`
+	TLSKey         string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	TLSCertificate string           `yaml:"tls_certificate" doc:"file of a certificate chain of that key (PEM), for other people's TLS tools; empty: the node signs one itself"`
+	SigningKey     string           `yaml:"signing_key" doc:"file of the key that signs events"`
+	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	Ledger         follower.Config  `yaml:"ledger" doc:"the ledger to follow and submit to"`
+	Endorsers      []Endorser       `yaml:"endorsers" doc:"the contracted endorsers"`
+	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 }
 
 // Endorser is where a contracted endorser is, and its TLS key.
@@ -73,11 +76,12 @@ func (c *Config) Validate() error {
 	return errors.Join(failures...)
 }
 
-// Service is a gateway. Make it with New, then Run it once.
+// Service is a gateway. Make it with New, then Run it once, or Close it.
 type Service struct {
 	log         *slog.Logger
 	follower    *follower.Follower
 	server      *rpcserver.Server
+	admin       *admin.Server
 	connections []*grpc.ClientConn
 	events      *follower.Reporter
 	gateway     *gateway.Gateway
@@ -88,7 +92,7 @@ const (
 	maxSampleMessage = 1 << 20 // one sample with its raw vector, from meters
 )
 
-// New opens the port and prepares connections; Run serves.
+// New opens the ports and prepares connections; Run serves.
 func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
 		return nil, err
@@ -96,10 +100,10 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	s := &Service{log: log.With("node", c.NodeID)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.close())
+			err = errors.Join(err, s.Close())
 		}
 	}()
-	node, err := identity.Load(c.TLSKey)
+	node, err := identity.LoadCertified(c.TLSKey, c.TLSCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +127,8 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		s.connections = append(s.connections, connection)
 		endorsers = append(endorsers, &endorser{config: e, client: computev1.NewComputeServiceClient(connection)})
 	}
+	metrics := admin.NewRegistry()
+	metrics.MustRegister(s.gauges())
 	config := c.Server
 	if config.MaxMessageBytes == 0 {
 		config.MaxMessageBytes = maxSampleMessage
@@ -130,13 +136,17 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	allow := rpcserver.Allow{}
 	allow.AllowService(&ingestv1.IngestService_ServiceDesc, identity.RoleMeter, identity.RoleGateway)
 	allow[ingestv1.IngestService_GetHead_FullMethodName] = []identity.Role{identity.RolePublic}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics}); err != nil {
 		return nil, err
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
 	s.gateway = gateway.New(s.follower.NetworkID(), c.NodeID, s.follower, s.events, endorsers, s.log)
 	ingestv1.RegisterIngestServiceServer(s.server, api.New(s.gateway))
 	s.server.SetServing(ingestv1.IngestService_ServiceDesc.ServiceName, false)
+	s.admin, err = admin.New(c.Admin, admin.Options{Service: "ingest", NodeID: c.NodeID, Registry: metrics, Ready: s.server.Ready, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -154,6 +164,22 @@ func (e *endorser) Endorse(ctx context.Context, request *computev1.EndorseReques
 // Addr is where the gRPC server listens.
 func (s *Service) Addr() net.Addr { return s.server.Addr() }
 
+// AdminAddr is where the admin port listens; nil when there is none.
+func (s *Service) AdminAddr() net.Addr { return s.admin.Addr() }
+
+// Close releases what New opened, of a service that is never run.
+func (s *Service) Close() error {
+	var failures []error
+	if s.admin != nil {
+		failures = append(failures, s.admin.Close())
+	}
+	if s.server != nil {
+		failures = append(failures, s.server.Close())
+	}
+	return errors.Join(append(failures, s.close())...)
+}
+
+// close ends the connections to others.
 func (s *Service) close() error {
 	var failures []error
 	for _, c := range s.connections {
@@ -170,6 +196,7 @@ func (s *Service) close() error {
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	run := lifecycle.Runner{Logger: s.log}
+	run.Add("admin", s.admin) // the first to start is the last to stop
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)
 	run.AddFunc("readiness", func(ctx context.Context) error {

@@ -19,14 +19,15 @@ type Archive struct {
 }
 
 // OpenArchive opens the data directory of a replica (Config.DataDir) without
-// changing it. The error is a *reason.Error of DATA_LOSS if what it needs to
-// begin with is damaged or missing.
+// changing it, damaged or not: Verify names what is damaged, and reads refuse
+// it. The error is a *reason.Error of DATA_LOSS if not even the index of the
+// stored bytes holds together.
 func OpenArchive(dir string) (*Archive, error) {
 	c := Config{DataDir: dir}
 	if _, err := os.Stat(c.storeDir()); err != nil { // a wrong path is no loss of data
 		return nil, fmt.Errorf("%s is no replica's data directory: %w", dir, err)
 	}
-	store, err := storage.OpenReadOnly(c.storeDir(), storage.Options{})
+	store, err := storage.OpenDamaged(c.storeDir(), storage.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, asReason(err))
 	}

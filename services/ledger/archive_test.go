@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +105,63 @@ func TestArchiveReadsWhatIsSound(t *testing.T) {
 	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Damage in the newest blocks, which a replica re-hashes before it starts, does
+// not keep an auditor from the others: it is named, and all else is read.
+func TestArchiveNamesDamageInTheNewestBlocks(t *testing.T) {
+	c, m := running(t)
+	via := c.leader(four...)
+	for range 3 {
+		c.measure(via, m, 1)
+	}
+	c.same(four...)
+	c.halt(four...)
+	newest := c.mirror.Store.Head()
+	leaves := c.mirror.Store.BlockLeaves(newest.Height)
+	for name, damage := range map[string]func(dir string) string{
+		"a record": func(dir string) string {
+			flipIn(t, dir, leaves[len(leaves)-1])
+			return fmt.Sprintf("block %d, record %d, segments/0000000001.seg at byte", newest.Height, newest.Size-1)
+		},
+		"the end of the last segment": func(dir string) string {
+			path := filepath.Join(dir, "store", "segments", "0000000001.seg")
+			content, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path, content[:len(content)-1], 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprintf("block %d, record %d, segments/0000000001.seg", newest.Height, newest.Size-1)
+		},
+		"a segment": func(dir string) string {
+			if err := os.Remove(filepath.Join(dir, "store", "segments", "0000000001.seg")); err != nil {
+				t.Fatal(err)
+			}
+			return "block 0, record 0, segments/0000000001.seg"
+		},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(c.nodes[via].config.DataDir)); err != nil {
+			t.Fatal(err)
+		}
+		want := damage(dir)
+		a := mustArchive(t, dir)
+		report, err := a.Verify(t.Context(), nil)
+		if err != nil || len(report.Problems) == 0 || !strings.Contains(report.Problems[0], want) {
+			t.Errorf("%s: %v, %v; want %q", name, report, err, want)
+		}
+		if _, err := a.Block(newest.Height); reason.Of(err) != reason.DataLoss {
+			t.Errorf("%s: the damaged block: %v", name, err)
+		}
+		if b, err := a.Block(newest.Height - 1); name != "a segment" && (err != nil || !bytes.Equal(b.Leaves[0], c.mirror.Store.BlockLeaves(newest.Height - 1)[0])) {
+			t.Errorf("%s: the block before: %v", name, err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

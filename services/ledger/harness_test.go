@@ -67,6 +67,7 @@ func newCluster(t *testing.T, options statetest.Options, waiting ...statetest.Re
 		n := &node{cluster: c, log: logger(), config: Config{
 			NodeID: r.ID, DataDir: filepath.Join(dir, r.ID, "data"), Genesis: c.genesis,
 			Server: rpcserver.Config{Listen: addresses[2*i]}, RaftListen: addresses[2*i+1], Loopback: true,
+			Tiles: Tiles{Listen: "127.0.0.1:0"},
 		}}
 		n.config.TLSKey = c.key(dir, r.ID, "tls", tlsKey(r.ID))
 		n.config.SigningKey = c.key(dir, r.ID, "signing", r.Key)

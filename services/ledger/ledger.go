@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -27,6 +29,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
 	"github.com/lacre-metrology/lacre/platform/registry"
@@ -38,22 +41,26 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/peers"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/tiles"
 )
 
 // Config is one replica's configuration. Who may do what is not in it: that is
 // on the ledger.
 type Config struct {
-	NodeID      string           `yaml:"node_id" doc:"this replica's id, as registered on the ledger"`
-	DataDir     string           `yaml:"data_dir" doc:"directory of the ledger and the ordering log"`
-	Genesis     string           `yaml:"genesis" doc:"file that begins the network"`
-	TLSKey      string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
-	SigningKey  string           `yaml:"signing_key" doc:"file of the key that signs events"`
-	CosignerKey string           `yaml:"cosigner_key" doc:"file of the key that cosigns checkpoints"`
-	LogKey      string           `yaml:"log_key" doc:"file of the key that signs checkpoints as the log"`
-	Server      rpcserver.Config `yaml:"server" doc:"the gRPC server"`
-	RaftListen  string           `yaml:"raft_listen" doc:"host:port of the ordering engine's own transport"`
-	Loopback    bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
-	Peers       []Peer           `yaml:"peers" doc:"where the other replicas are"`
+	NodeID         string           `yaml:"node_id" doc:"this replica's id, as registered on the ledger"`
+	DataDir        string           `yaml:"data_dir" doc:"directory of the ledger and the ordering log"`
+	Genesis        string           `yaml:"genesis" doc:"file that begins the network"`
+	TLSKey         string           `yaml:"tls_key" doc:"file of the TLS key (PKCS#8 PEM, mode 0600)"`
+	TLSCertificate string           `yaml:"tls_certificate" doc:"file of a certificate chain of that key (PEM), for other people's TLS tools; empty: the node signs one itself"`
+	SigningKey     string           `yaml:"signing_key" doc:"file of the key that signs events"`
+	CosignerKey    string           `yaml:"cosigner_key" doc:"file of the key that cosigns checkpoints"`
+	LogKey         string           `yaml:"log_key" doc:"file of the key that signs checkpoints as the log"`
+	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
+	RaftListen     string           `yaml:"raft_listen" doc:"host:port of the ordering engine's own transport"`
+	Tiles          Tiles            `yaml:"tiles" doc:"the certified log for everybody, over HTTP (C2SP tlog-tiles)"`
+	Loopback       bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
+	Peers          []Peer           `yaml:"peers" doc:"where the other replicas are"`
+	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 }
 
 // Peer is where another replica is. Its keys are on the ledger.
@@ -77,6 +84,7 @@ func (c *Config) Validate() error {
 			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
 		}
 	}
+	failures = append(failures, c.Tiles.Validate())
 	return errors.Join(failures...)
 }
 
@@ -86,7 +94,7 @@ func (c *Config) raftDir() string  { return filepath.Join(c.DataDir, "raft") }
 // cacheEntries holds the signature checks of some thousand measurements.
 const cacheEntries = 1 << 16
 
-// Service is a replica. Make it with New, then Run it once.
+// Service is a replica. Make it with New, then Run it once, or Close it.
 type Service struct {
 	config    Config
 	clock     func() time.Time // stamps cosignatures and judges readiness, nothing else
@@ -103,7 +111,11 @@ type Service struct {
 	node      *identity.Node
 	server    *rpcserver.Server
 	api       *api.Server
+	tiles     *tiles.Server // nil without a public HTTP side
 	raft      net.Listener
+	admin     *admin.Server
+	metrics   *prometheus.Registry
+	opened    []func() error // what Close closes, the last first
 	order     lateOrder
 	idle      refresher
 	fatal     chan error // the first damage that a read found
@@ -118,14 +130,11 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{config: c, clock: clock, log: log.With("node", c.NodeID), fatal: make(chan error, 1)}
-	var opened []func() error
+	s := &Service{config: c, clock: clock, log: log.With("node", c.NodeID), metrics: admin.NewRegistry(), fatal: make(chan error, 1)}
 	defer func() {
 		err = dataLoss(err)
 		if err != nil {
-			for i := len(opened) - 1; i >= 0; i-- {
-				err = errors.Join(err, opened[i]())
-			}
+			err = errors.Join(err, s.Close())
 		}
 	}()
 	if _, err := os.Stat(c.storeDir()); err != nil {
@@ -134,8 +143,8 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if s.store, err = storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID}); err != nil {
 		return nil, err
 	}
-	opened = append(opened, s.store.Close)
-	if s.node, err = identity.Load(c.TLSKey); err != nil {
+	s.opened = append(s.opened, s.store.Close)
+	if s.node, err = identity.LoadCertified(c.TLSKey, c.TLSCertificate); err != nil {
 		return nil, err
 	}
 	origin, err := s.openLedger()
@@ -150,17 +159,28 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if s.peers, err = peers.New(list, s.node, func(id string) identity.Check { return registry.Node(s.registry, id) }, maxMessageBytes, s.log); err != nil {
 		return nil, err
 	}
-	opened = append(opened, s.peers.Close)
+	s.opened = append(s.opened, s.peers.Close)
 	if err := s.resume(); err != nil {
 		return nil, err
 	}
 	if err := s.openServer(origin); err != nil {
 		return nil, err
 	}
-	opened = append(opened, s.server.Close)
+	s.opened = append(s.opened, s.server.Close)
+	if err := s.openTiles(); err != nil {
+		return nil, err
+	}
+	if s.tiles != nil {
+		s.opened = append(s.opened, s.tiles.Close)
+	}
 	if s.raft, err = net.Listen("tcp", c.RaftListen); err != nil { //nolint:noctx // binding a local address does not block.
 		return nil, fmt.Errorf("ordering transport: %w", err)
 	}
+	s.opened = append(s.opened, s.raft.Close)
+	if err := s.openAdmin(); err != nil {
+		return nil, err
+	}
+	s.opened = append(s.opened, s.admin.Close)
 	return s, nil
 }
 
@@ -189,7 +209,7 @@ func (s *Service) openLedger() (origin string, err error) {
 	cache := signature.NewCache(cacheEntries)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
-		Publish: s.publish, Fetch: s.fetch, Dir: s.config.DataDir, Log: s.log,
+		Publish: s.publish, Fetch: s.fetch, Committed: newMeters(s.metrics).committed, Dir: s.config.DataDir, Log: s.log,
 	})
 	if err != nil {
 		return "", err
@@ -255,7 +275,7 @@ func (s *Service) openServer(origin string) error {
 	if config.MaxMessageBytes == 0 {
 		config.MaxMessageBytes = maxMessageBytes
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log, Metrics: s.metrics}); err != nil {
 		return err
 	}
 	var replica *api.Replica
@@ -279,10 +299,14 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = dataLoss(errors.Join(err, s.peers.Close(), s.store.Close())) }()
 	run := lifecycle.Runner{Logger: s.log}
 	// Stopped from the last to the first.
+	run.Add("admin", s.admin)
 	run.AddFunc("integrity", s.integrity)
 	run.AddFunc("certificates", s.archive.Run)
 	run.AddFunc("peers", s.peers.Run)
 	run.AddFunc("grpc", s.server.Run)
+	if s.tiles != nil {
+		run.AddFunc("tiles", s.tiles.Run)
+	}
 	run.AddFunc("cosignatures", s.refresh)
 	run.AddFunc("ordering", s.runOrdering)
 	run.AddFunc("cutter", s.cutter.Run)

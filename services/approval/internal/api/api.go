@@ -39,6 +39,9 @@ const (
 	// hand one in.
 	maxSubmitting = 64
 	retryDelay    = 500 * time.Millisecond
+	// electionBound is how long a statement waits for a leader. An election takes
+	// less; whoever hands in a statement need not know of it.
+	electionBound = 5 * time.Second
 )
 
 // Ledger is the certified ledger, as the front door sees it.
@@ -79,7 +82,7 @@ func (s *Server) SubmitStatement(ctx context.Context, request *approvalv1.Submit
 		return nil, rpcserver.Overloaded("statements on their way", retryDelay)
 	}
 	defer s.submitting.Release(1)
-	response, err := s.ledger.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
+	response, err := s.submit(ctx, leaf)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +101,25 @@ func (s *Server) SubmitStatement(ctx context.Context, request *approvalv1.Submit
 	return &approvalv1.SubmitStatementResponse{
 		Statement: signed.Digest().Bytes(), Index: outcome.GetIndex(), CertifiedHeight: response.GetCertifiedHeight(),
 	}, nil
+}
+
+// submit repeats while no replica leads: a statement stands once, however often
+// it is submitted (rule S4).
+func (s *Server) submit(ctx context.Context, leaf []byte) (*ledgerv1.SubmitResponse, error) {
+	election := time.After(electionBound)
+	for {
+		response, err := s.ledger.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
+		if reason.Of(err) != reason.NotLeader {
+			return response, err
+		}
+		select {
+		case <-time.After(retryDelay):
+		case <-election:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // GetSubject returns where the next statement on a subject must attach (rule S4).

@@ -48,6 +48,13 @@ type Endorser struct {
 	Signer    crypto.Signer // the key of the node's registration
 	Programs  Programs
 	Log       *slog.Logger
+	Ran       func(Run) // told of every result, from any goroutine; may be nil
+}
+
+// Run is one run of a module that gave a result within its schema.
+type Run struct {
+	Code     uint32
+	FuelUsed uint64
 }
 
 // job is one sample on its way to a claim.
@@ -207,6 +214,9 @@ func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, terms 
 		// The ledger would refuse such a claim: the module is not what its approval describes.
 		e.Log.ErrorContext(ctx, "the module gives a result that its approval does not define", "algorithm", algorithm, "sample", j.sample.Digest, "error", err)
 		return reason.New(reason.BadEndorsement, "module %s gives a result that its approval does not define: %v", algorithm.Short(), err)
+	}
+	if e.Ran != nil {
+		e.Ran(Run{Code: output.Code, FuelUsed: result.FuelUsed})
 	}
 	j.claim, err = (&claim.Claim{
 		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.statement,

@@ -92,6 +92,7 @@ func (g *Gateway) reportDisagreement(b *ballot, i int) {
 		return
 	}
 	s.disputed = true
+	g.counts.disagreements.Add(1)
 	if err := g.events.Report(report); err != nil {
 		g.log.Error("a disagreement of endorsers is not recorded", "meter", s.Parsed.MeterID, "counter", s.Parsed.Counter, "detail", report.GetDetail(), "error", err)
 	}

@@ -94,6 +94,7 @@ type Gateway struct {
 	log        *slog.Logger
 	room       room
 	limits     *limits
+	counts     counts
 
 	life     context.Context // batches outlive the calls that brought them
 	end      context.CancelFunc
@@ -177,7 +178,9 @@ func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
 		return nil, stopping()
 	}
 	g.open.Add(1)
+	g.counts.taken.Add(1)
 	s.settle = func() {
+		g.counts.answered.Add(1)
 		g.room.free(s.size)
 		g.open.Done()
 	}

@@ -32,6 +32,7 @@ const (
 func (g *Gateway) process(b *batcher, batch []*Sample) {
 	ctx, cancel := context.WithTimeout(g.life, roundTimeout)
 	defer cancel()
+	g.counts.batches.Add(1)
 	again, why := g.round(ctx, b.algorithm, batch)
 	var retry []*Sample
 	for _, s := range again {
@@ -107,6 +108,7 @@ func (g *Gateway) submit(ctx context.Context, snapshot *follower.Snapshot, algor
 		outcome := response.GetOutcomes()[1+i] // the set comes first
 		switch {
 		case len(outcome.GetReceipt()) > 0: // accepted, or a duplicate
+			g.counts.certified.Add(1)
 			s.answer(Answer{Receipt: outcome.GetReceipt()})
 		case notItsFault(first, outcome):
 			if reason.Reason(outcome.GetReason()) == reason.WrongDisposition {

@@ -76,11 +76,13 @@ func (s *Server) ListMeasurements(_ context.Context, request *ledgerv1.ListMeasu
 		return nil, reason.New(reason.Malformed, "page size %d, at most %d", size, maxPage)
 	}
 	p := pager{server: s, meter: request.GetMeterId(), last: chain.GetNewestCounter(), missing: chain.GetMissing(), below: certified.Size}
-	next := max(request.GetFromCounter(), meter.GetKeys()[0].GetFirstCounter())
+	first := meter.GetKeys()[0].GetFirstCounter()
+	next := max(request.GetFromCounter(), first)
 	if token := request.GetPageToken(); token != "" {
 		if next, err = parseToken(token); err != nil {
 			return nil, err
 		}
+		next = max(next, first) // whoever asks wrote the token: below first nothing is missing and nothing is there
 	} else if from := request.GetFromCapturedAtUnixNano(); from > 0 {
 		if next, err = p.firstFrom(next, from); err != nil {
 			return nil, err

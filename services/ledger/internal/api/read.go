@@ -27,15 +27,11 @@ func (s *Server) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledger
 // GetCheckpoint returns the newest certificate, or the first at or above a height.
 func (s *Server) GetCheckpoint(_ context.Context, request *ledgerv1.GetCheckpointRequest) (*ledgerv1.GetCheckpointResponse, error) {
 	if request.Height == nil {
-		newest := s.Collector.Fresh()
-		if len(newest.Text) == 0 {
-			return nil, reason.New(reason.NotCertified, "no block is certified yet")
-		}
-		certificate, err := s.presentable(storage.Certificate{Height: newest.Block.Height, Note: newest.Text})
+		certificate, height, err := s.newest()
 		if err != nil {
 			return nil, err
 		}
-		return &ledgerv1.GetCheckpointResponse{Height: newest.Block.Height, Certificate: certificate.Text()}, nil
+		return &ledgerv1.GetCheckpointResponse{Height: height, Certificate: certificate.Text()}, nil
 	}
 	c, ok, err := s.Certificates.From(request.GetHeight())
 	if err != nil {
@@ -49,6 +45,28 @@ func (s *Server) GetCheckpoint(_ context.Context, request *ledgerv1.GetCheckpoin
 		return nil, err
 	}
 	return &ledgerv1.GetCheckpointResponse{Height: c.Height, Certificate: certificate.Text()}, nil
+}
+
+// newest is the newest certificate under the newest time stamps.
+func (s *Server) newest() (*tlog.Certificate, uint64, error) {
+	fresh := s.Collector.Fresh()
+	if len(fresh.Text) == 0 {
+		return nil, 0, reason.New(reason.NotCertified, "no block is certified yet")
+	}
+	certificate, err := s.presentable(storage.Certificate{Height: fresh.Block.Height, Note: fresh.Text})
+	return certificate, fresh.Block.Height, err
+}
+
+// NewestCertificate is what GetCheckpoint answers, for the other ways to ask.
+func (s *Server) NewestCertificate() (*tlog.Certificate, error) {
+	certificate, _, err := s.newest()
+	return certificate, err
+}
+
+// Guard runs a read that answers by another way than gRPC, as every call runs:
+// not after damage was found, and damage that it finds ends the replica.
+func (s *Server) Guard(ctx context.Context, read func(context.Context) error) error {
+	return s.guard.call(ctx, read)
 }
 
 // GetTrust returns the verifier's trust bundle.

@@ -11,7 +11,8 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 )
 
-// versionError is an entry of a version that this node does not know.
+// versionError is an entry of a version that this node does not know. It counts
+// only if the configuration in force names that version (rule C5).
 type versionError struct{ got uint64 }
 
 func (e *versionError) Error() string {

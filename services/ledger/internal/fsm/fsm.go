@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -41,8 +42,9 @@ type Machine struct {
 	cache     *signature.Cache
 	collector *certify.Collector
 	signer    *certify.Signer
-	publish   func(certify.Signed) // hands a durable cosignature to the peers
-	fetch     Fetch                // for RestorePointer
+	publish   func(certify.Signed)                 // hands a durable cosignature to the peers
+	fetch     Fetch                                // for RestorePointer
+	committed func([]storage.Block, time.Duration) // may be nil
 	log       *slog.Logger
 
 	tree     *tlog.Range // owned by the apply goroutine
@@ -66,7 +68,8 @@ type Config struct {
 	Signer    *certify.Signer
 	Publish   func(certify.Signed)
 	Fetch     Fetch
-	Dir       string // where a restoration that is under way is noted
+	Dir       string                                           // where a restoration that is under way is noted
+	Committed func(blocks []storage.Block, took time.Duration) // told of every durable batch; decides nothing; may be nil
 	Log       *slog.Logger
 }
 
@@ -85,7 +88,7 @@ func New(c Config) (*Machine, error) {
 			tree.Size(), tree.Root().Short(), head.Height, head.Size, head.Root.Short())
 	}
 	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
-		publish: c.Publish, fetch: c.Fetch, log: c.Log, tree: tree}
+		publish: c.Publish, fetch: c.Fetch, committed: c.Committed, log: c.Log, tree: tree}
 	m.visible.Store(head.Height)
 	if m.restored, err = openRestoring(c.Dir); err != nil {
 		return nil, err
@@ -179,9 +182,8 @@ func (m *Machine) begin() *building {
 // apply decides one entry (rule C5).
 func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	proposal, malformed := decode(entry.Data)
-	var version *versionError
-	if errors.As(malformed, &version) {
-		return propose.Applied{}, malformed // an unknown version stops the node
+	if stop, err := b.mustKnow(malformed); stop || err != nil {
+		return propose.Applied{}, errors.Join(malformed, err)
 	}
 	options := state.Options{Verifier: b.cache}
 	var block *state.Block
@@ -219,6 +221,22 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 		return propose.Applied{}, err
 	}
 	return propose.Applied{Height: b.head.Height, Results: results, Ignored: ignored}, nil
+}
+
+// mustKnow tells whether a malformed entry is of the version that the
+// configuration in force names, so that this node is too old to go on. A
+// configuration carries the organisations' signatures and nothing follows it
+// before its certificate (rule C6); an entry has nobody's word but the leader's.
+func (b *building) mustKnow(malformed error) (bool, error) {
+	var version *versionError
+	if !errors.As(malformed, &version) {
+		return false, nil
+	}
+	config, err := state.GetConfig(b.pending)
+	if err != nil {
+		return false, err
+	}
+	return version.got == uint64(config.Message.GetRecordVersion()), nil
 }
 
 // add appends a sealed block to the tree and to the batch, and cosigns it if it
@@ -268,8 +286,12 @@ func (b *building) rootAt(size uint64) (digest.Digest, error) {
 func (b *building) commit(batch storage.Batch) error {
 	batch.Blocks = b.pending.Blocks()
 	b.visible.Store(b.head.Height)
+	begun := time.Now()
 	if err := b.store.Commit(batch); err != nil {
 		return err
+	}
+	if b.committed != nil {
+		b.committed(batch.Blocks, time.Since(begun))
 	}
 	if len(batch.Blocks) == 0 {
 		return nil

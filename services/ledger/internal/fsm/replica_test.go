@@ -26,7 +26,7 @@ import (
 // replica is one machine on a real store, beside a network in memory that says
 // what its ledger must be.
 type replica struct {
-	t         *testing.T
+	t         testing.TB
 	n         *statetest.Network
 	dir       string
 	store     *storage.Store
@@ -54,7 +54,7 @@ func (l ledgerOf) RootAt(size uint64) (digest.Digest, error) {
 	return r.Root(), nil
 }
 
-func newReplica(t *testing.T, n *statetest.Network) *replica {
+func newReplica(t testing.TB, n *statetest.Network) *replica {
 	t.Helper()
 	r := &replica{t: t, n: n, dir: t.TempDir()}
 	block, err := GenesisBlock(&recordv1.Genesis{Records: n.GenesisRecords(), BlockTimeUnixNano: statetest.GenesisUnix * statetest.Second})

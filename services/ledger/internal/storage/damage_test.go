@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,113 +64,6 @@ func patch(t testing.TB, path string, offset int64, b []byte) (undo func()) {
 		must(t, err)
 		_, err = f.WriteAt(old, offset)
 		must(t, errors.Join(err, f.Close()))
-	}
-}
-
-// Every flipped byte of every segment is found, and named by its file.
-func TestEachFlippedSegmentByteIsFound(t *testing.T) {
-	dir, _ := damageable(t)
-	random := rand.New(rand.NewPCG(31, 0))
-	files, err := filepath.Glob(filepath.Join(dir, segmentsDir, "*.seg"))
-	must(t, err)
-	if len(files) < 3 {
-		t.Fatalf("%d segments", len(files))
-	}
-	opened, flips := 0, 0
-	for _, path := range files {
-		content, err := os.ReadFile(path)
-		must(t, err)
-		for offset, b := range content {
-			flips++
-			undo := patch(t, path, int64(offset), []byte{b ^ byte(1<<random.IntN(8))})
-			_, problems, err := inspect(dir, OpenReadOnly)
-			undo()
-			if err != nil {
-				opened++
-				var lost *DataLossError
-				if !errors.As(err, &lost) {
-					t.Fatalf("%s byte %d flipped: %v", path, offset, err)
-				}
-				problems = []*DataLossError{lost}
-			}
-			name := segmentsDir + "/" + filepath.Base(path)
-			if len(problems) == 0 || problems[0].File != name || problems[0].Offset > int64(offset) {
-				t.Fatalf("%s byte %d flipped: found %v", path, offset, problems)
-			}
-			if offset >= segmentHeaderBytes && problems[0].Offset+frameHeaderBytes <= int64(offset) && problems[0].Want == problems[0].Got {
-				t.Fatalf("%s byte %d flipped: both digests are %s", path, offset, problems[0].Want)
-			}
-		}
-	}
-	if opened == 0 || opened == flips {
-		t.Fatalf("%d of %d flips were found at opening, want some by each way", opened, flips)
-	}
-}
-
-// A flipped byte in store.db is found, or it is one that means nothing (free
-// pages, slack): then every answer is as before. Set LACRE_STORAGE_FLIPS=all
-// for every byte of the file instead of a sample.
-func TestFlippedDatabaseBytesAreFoundOrMeanNothing(t *testing.T) {
-	dir, want := damageable(t)
-	random := rand.New(rand.NewPCG(32, 0))
-	path := filepath.Join(dir, dbName)
-	content, err := os.ReadFile(path)
-	must(t, err)
-	var offsets []int
-	if os.Getenv("LACRE_STORAGE_FLIPS") == "all" {
-		for offset := range content {
-			offsets = append(offsets, offset)
-		}
-	} else {
-		// The heads of pages hold what bbolt steers by; the rest is sampled.
-		for page := 0; page < len(content); page += os.Getpagesize() {
-			for i := range 24 {
-				offsets = append(offsets, page+i*3)
-			}
-			for range 24 {
-				offsets = append(offsets, page+random.IntN(os.Getpagesize()))
-			}
-		}
-	}
-	found, harmless := 0, 0
-	for _, offset := range offsets {
-		undo := patch(t, path, int64(offset), []byte{content[offset] ^ byte(1<<random.IntN(8))})
-		answers, problems, err := inspect(dir, OpenReadOnly)
-		undo()
-		var lost *DataLossError
-		switch {
-		case len(problems) > 0 || errors.As(err, &lost):
-			found++
-		case err != nil:
-			t.Fatalf("byte %d flipped: %v", offset, err)
-		case answers != want:
-			t.Fatalf("byte %d flipped: nothing was found and the store answers otherwise", offset)
-		default:
-			harmless++
-		}
-	}
-	if found == 0 || harmless == 0 {
-		t.Fatalf("%d found, %d harmless", found, harmless)
-	}
-	t.Logf("%d flips found, %d harmless", found, harmless)
-}
-
-// Opening for writing is not fooled either where it looks.
-func TestFlippedDatabaseBytesWhenOpenedForWriting(t *testing.T) {
-	dir, want := damageable(t)
-	random := rand.New(rand.NewPCG(33, 0))
-	content, err := os.ReadFile(filepath.Join(dir, dbName))
-	must(t, err)
-	for range 150 {
-		offset := random.IntN(len(content))
-		copied := copyDir(t, dir)
-		patch(t, filepath.Join(copied, dbName), int64(offset), []byte{content[offset] ^ byte(1<<random.IntN(8))})
-		answers, problems, err := inspect(copied, Open)
-		var lost *DataLossError
-		if len(problems) == 0 && !errors.As(err, &lost) && (err != nil || answers != want) {
-			t.Fatalf("byte %d flipped: %v, same answers %v", offset, err, answers == want)
-		}
-		must(t, os.RemoveAll(copied))
 	}
 }
 

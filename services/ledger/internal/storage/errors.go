@@ -18,6 +18,9 @@ var (
 	ErrReadOnly = errors.New("store is open for reading only")
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrScarce says that a file could not be opened because the process or the
+	// system has too many open, or no memory. Nothing is wrong with the file.
+	ErrScarce = errors.New("the system has no file or memory to spare at the moment")
 )
 
 // BatchError says that a batch does not extend what is committed. It is a

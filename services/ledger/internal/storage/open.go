@@ -18,7 +18,7 @@ const lockTimeout = 100 * time.Millisecond
 
 // Open opens the store in dir for writing, and makes an empty one where there
 // is none. It removes what an interrupted commit left behind the committed
-// tail, and re-hashes the newest blocks. The error is a *durable.LockedError if
+// tail, checks all of store.db, and re-hashes the newest blocks. The error is a *durable.LockedError if
 // another process writes here, and a *DataLossError if committed bytes are
 // missing or damaged; nothing is changed then.
 func Open(dir string, options Options) (*Store, error) {
@@ -44,18 +44,29 @@ func Open(dir string, options Options) (*Store, error) {
 }
 
 // OpenReadOnly opens a directory that no process writes to, usually a copy, for
-// reading and Verify; it changes nothing, not even behind the committed tail.
-// Beyond what Open checks it walks all pages of store.db, so that damage there
-// comes as a *DataLossError and not as a crash.
+// reading and Verify; it changes nothing, not even behind the committed tail. It
+// checks what Open checks.
 func OpenReadOnly(dir string, options Options) (*Store, error) {
 	s := newStore(dir, options)
-	if err := checkPages(filepath.Join(dir, dbName)); err != nil {
-		return nil, err
-	}
 	if err := s.openDB(true); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.load(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// OpenDamaged is OpenReadOnly for an auditor: it opens as long as the pages of
+// store.db hold together and its newest commit can be read, and leaves it to
+// Verify to name what else is damaged. Reads check what they read.
+func OpenDamaged(dir string, options Options) (*Store, error) {
+	s := newStore(dir, options)
+	s.options.damaged = true
+	if err := s.openDB(true); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.loadUnchecked(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -174,8 +185,10 @@ func (s *Store) boltOptions(readOnly bool) *bbolt.Options {
 func (s *Store) openDB(readOnly bool) error {
 	path := filepath.Join(s.dir, dbName)
 	// bbolt falls back to the older of its two meta pages without a word when
-	// the newer is damaged, and so forgets the newest commit, lock included.
-	if _, err := readMeta(path); err != nil {
+	// the newer is damaged, and so forgets the newest commit, lock included; it
+	// runs in circles over damaged pages; and it answers that there is no such
+	// key when a flipped bit made another of it.
+	if err := checkPages(path, s.options.damaged); err != nil {
 		return err
 	}
 	err := guarded(func() (err error) {

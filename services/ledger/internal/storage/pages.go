@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -21,6 +21,11 @@ import (
 //	bucket = root[8] sequence[8] inlinePage; the value of a leaf element with flag 1; inline if root is 0
 //	free   = count x id[8]; if count is 0xFFFF the true count stands first
 //
+// Elements lie back to back behind their heads, and bbolt fills the rest of a
+// page that it writes with zeros. So every bit of a page in use is structure, a
+// sealed value (table.go), or zero, and this walk judges all of them. What it
+// cannot judge is what nobody reads: free pages, and pages behind the last.
+//
 // bbolt itself has no checksum but on its meta pages. Its own Check follows a
 // damaged page in circles or reads outside its map, either of which ends the
 // process; this walk does neither, and it reads the file, not the map.
@@ -34,6 +39,7 @@ const (
 	boltFreePage    = 0x10
 	boltBucketEntry = 0x01
 	boltElement     = 16
+	boltBucketHead  = 16
 	boltMaxDepth    = 64
 )
 
@@ -50,95 +56,46 @@ func pageDamage(offset int64, format string, args ...any) *DataLossError {
 	return &DataLossError{Height: None, Index: None, File: dbName, Offset: offset, What: fmt.Sprintf(format, args...)}
 }
 
-// readMeta reads both meta pages and returns the newer. Both must be sound and
-// of consecutive transactions: bbolt writes one sector of one of them as the
-// last step of each commit, so not even a crash leaves one of them damaged.
-func readMeta(path string) (boltMeta, error) {
+// checkPages checks the whole file at rest: each page is either used once or
+// free, lies in the file, and holds its keys in order, every value has its seal,
+// and each table as many as were committed. The error is the first problem; with
+// structureOnly, the first with a page.
+func checkPages(path string, structureOnly bool) error {
 	f, err := os.Open(path)
-	if err != nil {
-		return boltMeta{}, &DataLossError{Height: None, Index: None, File: dbName, Offset: None, What: "the database cannot be opened", Cause: err}
+	if scarce(err) {
+		return fmt.Errorf("%s: %w: %w", dbName, ErrScarce, err)
 	}
-	defer f.Close() //nolint:errcheck // only read from.
-	return readMetaFrom(f)
-}
-
-func readMetaFrom(f io.ReaderAt) (boltMeta, error) {
-	first, err := readMetaPage(f, 0, 0)
-	if err != nil {
-		return boltMeta{}, err
-	}
-	second, err := readMetaPage(f, 1, int64(first.pageSize))
-	if err != nil {
-		return boltMeta{}, err
-	}
-	older, newer := first, second
-	if older.txid > newer.txid {
-		older, newer = newer, older
-	}
-	if newer.txid != older.txid+1 || newer.pageSize != older.pageSize {
-		return boltMeta{}, pageDamage(0, "the meta pages are of transactions %d and %d, want two in a row", first.txid, second.txid)
-	}
-	return newer, nil
-}
-
-func readMetaPage(f io.ReaderAt, id uint64, offset int64) (boltMeta, error) {
-	b := make([]byte, boltPageHeader+boltMetaBytes)
-	if _, err := f.ReadAt(b, offset); err != nil {
-		lost := pageDamage(offset, "meta page %d cannot be read", id)
-		lost.Cause = err
-		return boltMeta{}, lost
-	}
-	body := b[boltPageHeader:]
-	sum := fnv.New64a()
-	_, _ = sum.Write(body[:boltMetaBytes-8]) // a hash never fails
-	switch want := binary.NativeEndian.Uint64(body[boltMetaBytes-8:]); {
-	case binary.NativeEndian.Uint32(body) != boltMagic:
-		return boltMeta{}, pageDamage(offset, "meta page %d does not begin as a bbolt file", id)
-	case want != sum.Sum64():
-		return boltMeta{}, pageDamage(offset, "meta page %d has checksum %016x, its bytes give %016x", id, want, sum.Sum64())
-	case binary.NativeEndian.Uint64(b) != id || binary.NativeEndian.Uint16(b[8:]) != boltMetaPage:
-		return boltMeta{}, pageDamage(offset, "meta page %d says that it is page %d", id, binary.NativeEndian.Uint64(b))
-	}
-	m := boltMeta{
-		pageSize:  uint64(binary.NativeEndian.Uint32(body[8:])),
-		root:      binary.NativeEndian.Uint64(body[16:]),
-		freelist:  binary.NativeEndian.Uint64(body[32:]),
-		highWater: binary.NativeEndian.Uint64(body[40:]),
-		txid:      binary.NativeEndian.Uint64(body[48:]),
-	}
-	if m.pageSize < 512 || m.pageSize > 1<<20 || m.pageSize&(m.pageSize-1) != 0 {
-		return boltMeta{}, pageDamage(offset, "meta page %d gives a page size of %d", id, m.pageSize)
-	}
-	return m, nil
-}
-
-// checkPages checks the structure of the whole file at rest: each page is
-// either used once or free, lies in the file, and holds its keys in order.
-// Values are not looked at: their seals are checked by Verify.
-func checkPages(path string) error {
-	f, err := os.Open(path)
 	if err != nil {
 		return &DataLossError{Height: None, Index: None, File: dbName, Offset: None, What: "the database cannot be opened", Cause: err}
 	}
 	defer f.Close() //nolint:errcheck // only read from.
+	return checkPagesFrom(f, structureOnly)
+}
+
+func checkPagesFrom(f io.ReaderAt, structureOnly bool) error {
 	meta, err := readMetaFrom(f)
 	if err != nil {
 		return err
 	}
-	return walkPages(f, meta)
+	w, err := walkPages(f, meta)
+	if err == nil && len(w.problems) > 0 && !structureOnly {
+		err = w.problems[0]
+	}
+	return err
 }
 
 // checkLivePages is checkPages while commits go on: a read transaction keeps
-// the pages of one state from being reused.
-func (s *Store) checkLivePages() error {
+// the pages of one state from being reused. The walk has the problems with
+// values; the error is one with the pages that hold them.
+func (s *Store) checkLivePages() (*pageWalk, error) {
 	f, err := os.Open(s.db.Path())
 	if err != nil {
-		return fmt.Errorf("check pages: %w", err)
+		return nil, fmt.Errorf("check pages: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // only read from.
 	meta, tx, err := s.pin(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer tx.Rollback() //nolint:errcheck // a read transaction has nothing to lose.
 	return walkPages(f, meta)
@@ -170,33 +127,36 @@ func errJoinRollback(tx *bbolt.Tx, err error) error {
 	return err
 }
 
-// pageWalk visits each page of one state of the file.
+// pageWalk visits each page of one state of the file, and each value.
 type pageWalk struct {
 	file io.ReaderAt
 	meta boltMeta
 	used []uint64 // bit set of page ids
+	tally
 }
 
-func walkPages(f io.ReaderAt, meta boltMeta) error {
+func walkPages(f io.ReaderAt, meta boltMeta) (*pageWalk, error) {
+	w := &pageWalk{file: f, meta: meta, tally: tally{counts: make(map[table]uint64)}}
 	if end, err := f.ReadAt(make([]byte, 1), int64(meta.highWater*meta.pageSize)-1); meta.highWater > 1<<40 || end != 1 {
 		lost := pageDamage(0, "the file ends before page %d", meta.highWater)
 		lost.Cause = err
-		return lost
+		return w, lost
 	}
-	w := &pageWalk{file: f, meta: meta, used: make([]uint64, meta.highWater/64+1)}
+	w.used = make([]uint64, meta.highWater/64+1)
 	w.used[0] = 0b11 // the meta pages
-	if err := w.tree(meta.root, nil, nil, true, 0); err != nil {
-		return err
+	if err := w.tree(meta.root, nil, nil, "", 0); err != nil {
+		return w, err
 	}
 	if err := w.free(); err != nil {
-		return err
+		return w, err
 	}
 	for id := range meta.highWater {
 		if w.used[id/64]>>(id%64)&1 == 0 {
-			return pageDamage(w.offset(id), "page %d is neither used nor free", id)
+			return w, pageDamage(w.offset(id), "page %d is neither used nor free", id)
 		}
 	}
-	return nil
+	w.check()
+	return w, nil
 }
 
 func (w *pageWalk) offset(id uint64) int64 { return int64(id * w.meta.pageSize) }
@@ -243,19 +203,25 @@ func (w *pageWalk) page(id uint64) ([]byte, error) {
 	return b, nil
 }
 
-// tree walks the tree under a page; all its keys must lie in [low, high), nil
-// being open.
-func (w *pageWalk) tree(id uint64, low, high []byte, root bool, depth int) error {
+// tree walks the tree under a page, of a table or, without a name, of the list
+// of tables; all its keys must lie in [low, high), nil being open, and the first
+// must be low.
+func (w *pageWalk) tree(id uint64, low, high []byte, t table, depth int) error {
 	b, err := w.page(id)
 	if err != nil {
 		return err
 	}
-	return w.elements(id, b, low, high, root, depth)
+	end, err := w.elements(id, b, low, high, t, depth)
+	if err == nil && !zeros(b[end:]) {
+		err = pageDamage(w.offset(id), "page %d: there are bytes behind its last element", id)
+	}
+	return err
 }
 
-func (w *pageWalk) elements(id uint64, b, low, high []byte, root bool, depth int) error {
-	fail := func(format string, args ...any) error {
-		return pageDamage(w.offset(id), "page %d: %s", id, fmt.Sprintf(format, args...))
+// elements walks a page's elements and returns where they end.
+func (w *pageWalk) elements(id uint64, b, low, high []byte, t table, depth int) (end int, err error) {
+	fail := func(format string, args ...any) (int, error) {
+		return 0, pageDamage(w.offset(id), "page %d: %s", id, fmt.Sprintf(format, args...))
 	}
 	flags, count := binary.NativeEndian.Uint16(b[8:]), int(binary.NativeEndian.Uint16(b[10:]))
 	if flags != boltBranchPage && flags != boltLeafPage {
@@ -264,13 +230,16 @@ func (w *pageWalk) elements(id uint64, b, low, high []byte, root bool, depth int
 	if depth > boltMaxDepth || boltPageHeader+count*boltElement > len(b) || (flags == boltBranchPage && count == 0) {
 		return fail("it has %d elements at depth %d", count, depth)
 	}
-	keys, err := w.keys(b, flags, count)
+	keys, end, err := elementKeys(b, flags, count)
 	if err != nil {
 		return fail("%v", err)
 	}
 	for i, key := range keys {
-		if (i > 0 && bytes.Compare(keys[i-1], key) >= 0) || (low != nil && bytes.Compare(key, low) < 0) || (high != nil && bytes.Compare(key, high) >= 0) {
+		if (i > 0 && bytes.Compare(keys[i-1], key) >= 0) || (high != nil && bytes.Compare(key, high) >= 0) {
 			return fail("key %q is out of order", key)
+		}
+		if i == 0 && low != nil && !bytes.Equal(key, low) {
+			return fail("its first key is %q, the page above says %q", key, low)
 		}
 	}
 	for i, key := range keys {
@@ -280,45 +249,57 @@ func (w *pageWalk) elements(id uint64, b, low, high []byte, root bool, depth int
 			if i+1 < count {
 				next = keys[i+1]
 			}
-			if err := w.tree(binary.NativeEndian.Uint64(b[at+8:]), key, next, root, depth+1); err != nil {
-				return err
+			if err := w.tree(binary.NativeEndian.Uint64(b[at+8:]), key, next, t, depth+1); err != nil {
+				return 0, err
 			}
 			continue
 		}
+		begin := at + int(binary.NativeEndian.Uint32(b[at+4:])) + len(key)
+		value := b[begin:][:binary.NativeEndian.Uint32(b[at+12:])]
 		switch entry := binary.NativeEndian.Uint32(b[at:]); {
-		case root && entry == boltBucketEntry:
-			pos, keySize := binary.NativeEndian.Uint32(b[at+4:]), binary.NativeEndian.Uint32(b[at+8:])
-			value := b[at+int(pos)+int(keySize):][:binary.NativeEndian.Uint32(b[at+12:])]
-			if err := w.bucket(id, value, depth); err != nil {
-				return err
+		case t == "" && entry == boltBucketEntry:
+			if err := w.bucket(id, table(key), value, depth); err != nil {
+				return 0, err
 			}
-		case root || entry != 0:
+		case t == "" || entry != 0:
 			return fail("key %q has flags %#x", key, entry)
+		default:
+			w.value(t, key, value, w.offset(id))
 		}
 	}
-	return nil
+	return end, nil
 }
 
 // bucket walks a table, which may be inline in the page that names it.
-func (w *pageWalk) bucket(id uint64, value []byte, depth int) error {
-	if len(value) < 16 {
-		return pageDamage(w.offset(id), "page %d: a table's root has %d bytes", id, len(value))
+func (w *pageWalk) bucket(id uint64, t table, value []byte, depth int) error {
+	if !slices.Contains(tables, t) {
+		return pageDamage(w.offset(id), "page %d: there is a table %q", id, t)
 	}
-	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return w.tree(root, nil, nil, false, depth+1)
+	if len(value) < boltBucketHead || !zeros(value[8:boltBucketHead]) {
+		return pageDamage(w.offset(id), "page %d: the root of table %s has %d bytes, or a sequence", id, t, len(value))
 	}
-	inline := value[16:]
-	if len(inline) < boltPageHeader || binary.NativeEndian.Uint16(inline[8:]) != boltLeafPage {
-		return pageDamage(w.offset(id), "page %d: an inline table is malformed", id)
+	root, inline := binary.NativeEndian.Uint64(value), value[boltBucketHead:]
+	if root != 0 {
+		if len(inline) > 0 {
+			return pageDamage(w.offset(id), "page %d: table %s has a page and is inline", id, t)
+		}
+		return w.tree(root, nil, nil, t, depth+1)
 	}
-	return w.elements(id, inline, nil, nil, false, depth+1)
+	if len(inline) < boltPageHeader || binary.NativeEndian.Uint16(inline[8:]) != boltLeafPage || !zeros(inline[:8]) || !zeros(inline[12:boltPageHeader]) {
+		return pageDamage(w.offset(id), "page %d: the inline table %s is malformed", id, t)
+	}
+	end, err := w.elements(id, inline, nil, nil, t, depth+1)
+	if err == nil && end != len(inline) {
+		err = pageDamage(w.offset(id), "page %d: the inline table %s has %d bytes, its elements end at %d", id, t, len(inline), end)
+	}
+	return err
 }
 
-// keys returns the keys of a page after checking that every key and value lies
-// in it, behind the elements.
-func (w *pageWalk) keys(b []byte, flags uint16, count int) ([][]byte, error) {
-	keys := make([][]byte, count)
-	behind := boltPageHeader + count*boltElement
+// elementKeys returns the keys of a page after checking that keys and values
+// lie back to back behind the elements' heads, and where they end.
+func elementKeys(b []byte, flags uint16, count int) (keys [][]byte, end int, err error) {
+	keys = make([][]byte, count)
+	end = boltPageHeader + count*boltElement
 	for i := range keys {
 		at := boltPageHeader + i*boltElement
 		var pos, keySize, valueSize int
@@ -328,12 +309,13 @@ func (w *pageWalk) keys(b []byte, flags uint16, count int) ([][]byte, error) {
 			pos, keySize = int(binary.NativeEndian.Uint32(b[at+4:])), int(binary.NativeEndian.Uint32(b[at+8:]))
 			valueSize = int(binary.NativeEndian.Uint32(b[at+12:]))
 		}
-		if at+pos < behind || at+pos+keySize+valueSize > len(b) {
-			return nil, fmt.Errorf("element %d spans bytes %d to %d of %d", i, at+pos, at+pos+keySize+valueSize, len(b))
+		if at+pos != end || end+keySize+valueSize > len(b) {
+			return nil, 0, fmt.Errorf("element %d spans bytes %d to %d of %d, the one before ends at %d", i, at+pos, at+pos+keySize+valueSize, len(b), end)
 		}
-		keys[i] = b[at+pos:][:keySize]
+		keys[i] = b[end:][:keySize]
+		end += keySize + valueSize
 	}
-	return keys, nil
+	return keys, end, nil
 }
 
 // free claims the freelist's pages and the pages in it.
@@ -354,6 +336,9 @@ func (w *pageWalk) free() error {
 		if err := w.claim(binary.NativeEndian.Uint64(b[at+8*i:])); err != nil {
 			return err
 		}
+	}
+	if !zeros(b[at+8*int(count):]) {
+		return pageDamage(w.offset(w.meta.freelist), "there are bytes behind the list of free pages")
 	}
 	return nil
 }

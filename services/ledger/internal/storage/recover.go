@@ -123,6 +123,27 @@ func (s *Store) load() error {
 	return nil
 }
 
+// loadUnchecked reads the tip and the newest block's place, and nothing more.
+func (s *Store) loadUnchecked() error {
+	return view(s.db, func(tx *bbolt.Tx) error {
+		t, err := readTip(tx)
+		if err != nil {
+			return err
+		}
+		r := &recent{tip: t}
+		if t.blocks > 0 {
+			newest, err := readBlock(tx, t.blocks-1)
+			if err != nil {
+				return err
+			}
+			r.head = newest.ref
+		}
+		s.tip = t
+		s.recent.Store(r)
+		return nil
+	})
+}
+
 // segments lists the numbers of the segment files, in order.
 func (s *Store) segments() ([]uint32, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, segmentsDir))

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"syscall"
 )
 
 // Segment files hold frames, one for each leaf and each raw vector, in the
@@ -195,6 +196,12 @@ func (r *frames) close() {
 	}
 }
 
+// scarce says whether a file was not opened for want of something that others
+// use up: descriptors or memory.
+func scarce(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // open makes number the open segment and checks its header.
 func (r *frames) open(number uint32) error {
 	if r.file != nil && r.number == number {
@@ -203,6 +210,9 @@ func (r *frames) open(number uint32) error {
 	r.close()
 	lost := &DataLossError{Height: None, Index: None, File: segmentName(number), Offset: 0}
 	file, err := os.Open(segmentPath(r.dir, number))
+	if scarce(err) {
+		return fmt.Errorf("%s: %w: %w", segmentName(number), ErrScarce, err)
+	}
 	if err != nil {
 		lost.What, lost.Cause = "the segment cannot be opened", err
 		return lost

@@ -57,6 +57,8 @@ type Options struct {
 
 	// disk does the writes; tests put a breaking one here.
 	disk disk
+	// damaged opens although values of store.db are; see OpenDamaged.
+	damaged bool
 }
 
 const (

@@ -111,7 +111,11 @@ func readCertificateTip(tx *bbolt.Tx) (certificateTip, error) {
 	if len(b) != certificateTipN {
 		return certificateTip{}, tableMeta.damage(keyCertificates, fmt.Sprintf("the value has %d bytes, want %d", len(b), certificateTipN))
 	}
-	return certificateTip{count: binary.BigEndian.Uint64(b), newest: binary.BigEndian.Uint64(b[8:])}, nil
+	return decodeCertificateTip(b), nil
+}
+
+func decodeCertificateTip(b []byte) certificateTip {
+	return certificateTip{count: binary.BigEndian.Uint64(b), newest: binary.BigEndian.Uint64(b[8:])}
 }
 
 func (c certificateTip) write(tx *bbolt.Tx) error {

@@ -1,13 +1,11 @@
 package storage
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"go.etcd.io/bbolt"
 )
@@ -15,9 +13,6 @@ import (
 const (
 	// maxProblems ends a verification that finds nothing but damage.
 	maxProblems = 1000
-	// sealsPerView bounds the time for which checking seals holds a read
-	// transaction, and with it the pages that commits cannot reuse.
-	sealsPerView = entriesKept + 1
 )
 
 // Progress tells how far a verification is.
@@ -48,7 +43,11 @@ func (r *Report) Err() error {
 
 func (r *Report) add(problems ...*DataLossError) {
 	for _, p := range problems {
-		if p != nil && len(r.Problems) < maxProblems {
+		// A value that the walk over all pages found is read again with its block.
+		known := func(q *DataLossError) bool {
+			return p.File == dbName && q.File == dbName && q.What == p.What && q.Height == p.Height
+		}
+		if p != nil && len(r.Problems) < maxProblems && !slices.ContainsFunc(r.Problems, known) {
 			r.Problems = append(r.Problems, p)
 		}
 	}
@@ -86,62 +85,21 @@ func (v *verification) found(err error) error {
 }
 
 func (v *verification) run(ctx context.Context) error {
-	if err := v.found(v.store.checkLivePages()); err != nil {
-		return err
-	}
-	if len(v.report.Problems) > 0 {
+	walk, err := v.store.checkLivePages()
+	if err != nil {
 		// bbolt may run in circles over pages that are damaged: stop here.
-		return nil
+		return v.found(err)
 	}
-	var certificates certificateTip
-	err := view(v.store.db, func(tx *bbolt.Tx) (err error) {
-		if v.tip, err = readTip(tx); err != nil {
-			return err
-		}
-		certificates, err = readCertificateTip(tx)
+	v.report.Values = walk.values
+	v.report.add(walk.problems...)
+	err = view(v.store.db, func(tx *bbolt.Tx) (err error) {
+		v.tip, err = readTip(tx)
 		return err
 	})
 	if err != nil {
 		return v.found(err)
 	}
-	if err := v.blocks(ctx); err != nil {
-		return err
-	}
-	// Commits that ran meanwhile may have raised counts: compare at least.
-	counts := []struct {
-		table table
-		want  uint64
-	}{
-		{tableMeta, 2},
-		{tableBlocks, v.tip.blocks},
-		{tableFirsts, v.tip.blocks},
-		{tableState, v.tip.stateKeys},
-		{tableEntries, v.tip.entries},
-		{tableCertificates, certificates.count},
-	}
-	for _, c := range counts {
-		got, last, err := v.seals(ctx, c.table)
-		if err != nil {
-			return err
-		}
-		if c.table == tableEntries {
-			c.want = last.entries // old ones are dropped; all fit into one view
-		}
-		v.report.Values += got
-		if got < c.want {
-			v.report.add(c.table.damage(nil, fmt.Sprintf("%d values are committed, %d are there", c.want, got)))
-		}
-	}
-	if certificates.count > 0 {
-		note, err := v.store.Certificate(certificates.newest)
-		if err := v.found(err); err != nil {
-			return err
-		}
-		if note == nil && err == nil {
-			v.report.add(tableCertificates.damage(number(certificates.newest), "the newest certificate is missing"))
-		}
-	}
-	return nil
+	return v.blocks(ctx)
 }
 
 // blocks re-hashes all blocks.
@@ -204,76 +162,6 @@ func (v *verification) storedBlock(height uint64) (blockValue, error) {
 		return blockValue{}, err
 	}
 	return decodeBlock(height, encoded)
-}
-
-// seals checks every value of a table and counts them.
-// last is the tip as the last read transaction saw it.
-func (v *verification) seals(ctx context.Context, t table) (n uint64, last tip, err error) {
-	var from []byte
-	for more := true; more; {
-		if err := ctx.Err(); err != nil {
-			return n, last, fmt.Errorf("verify table %s: %w", t, err)
-		}
-		more = false
-		err := view(v.store.db, func(tx *bbolt.Tx) error {
-			b, err := t.in(tx)
-			if err != nil {
-				return err
-			}
-			if last, err = readTip(tx); err != nil {
-				return err
-			}
-			c := b.Cursor()
-			read := 0
-			for key, sealed := c.Seek(from); key != nil; key, sealed = c.Next() {
-				if read++; read > sealsPerView {
-					from, more = clone(key), true
-					return nil
-				}
-				n++
-				if err := v.found(checkValue(t, key, sealed)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err := v.found(err); err != nil {
-			return n, last, err
-		}
-	}
-	return n, last, nil
-}
-
-// checkValue checks a seal, and the form of what has one.
-func checkValue(t table, key, sealed []byte) error {
-	value, err := t.open(key, sealed)
-	if err != nil {
-		return err
-	}
-	want := 0
-	switch t {
-	case tableMeta:
-		if !bytes.Equal(key, keyTip) && !bytes.Equal(key, keyCertificates) {
-			return t.damage(key, "the key is unknown")
-		}
-		return nil
-	case tableFirsts:
-		want = 8
-	case tableEntries:
-		want = digest.Size
-	case tableBlocks:
-		if len(key) == 8 {
-			_, err := decodeBlock(binary.BigEndian.Uint64(key), value)
-			return err
-		}
-	}
-	if t != tableState && len(key) != 8 {
-		return t.damage(key, fmt.Sprintf("the key has %d bytes, want 8", len(key)))
-	}
-	if want != 0 && len(value) != want {
-		return t.damage(key, fmt.Sprintf("the value has %d bytes, want %d", len(value), want))
-	}
-	return nil
 }
 
 // asDataLoss is err as a problem, whatever it is.

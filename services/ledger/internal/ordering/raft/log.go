@@ -34,7 +34,7 @@ type logStore interface {
 //     library keeps sending heartbeats while its disk hangs, so only the
 //     process's end lets another replica lead (hashicorp/raft#503, #612, #614).
 //   - A write that fails stops the node: after a failed fsync nobody knows what
-//     is on the disk.
+//     is on the disk. So does an entry that is not what was stored (sealedLog).
 type guardedLog struct {
 	logStore
 	applied  func() uint64
@@ -64,6 +64,9 @@ func (g *guardedLog) SetUint64(key []byte, value uint64) error {
 // a snapshot never ends with the first entry of all (machine.Snapshot).
 func (g *guardedLog) GetLog(index uint64, log *hraft.Log) error {
 	err := g.logStore.GetLog(index, log)
+	if reason.Of(err) == reason.DataLoss {
+		g.fail(err) // the library panics where it was to apply the entry: either ends this node
+	}
 	if !errors.Is(err, hraft.ErrLogNotFound) {
 		return err
 	}

@@ -55,20 +55,38 @@ func Bootstrap(dir string, members []ordering.Member, logger *slog.Logger) (err 
 
 // openStores opens what the engine keeps on disk: the log, with term and vote,
 // and the snapshots.
-func openStores(dir string, logger *slog.Logger) (*wal.WAL, *pointerStore, error) {
+func openStores(dir string, logger *slog.Logger) (sealedLog, *pointerStore, error) {
 	logDir := filepath.Join(dir, "log")
 	if err := os.MkdirAll(logDir, 0o700); err != nil {
-		return nil, nil, err
+		return sealedLog{}, nil, err
 	}
 	snapshots, err := openPointerStore(filepath.Join(dir, "snapshots"))
 	if err != nil {
-		return nil, nil, err
+		return sealedLog{}, nil, err
 	}
-	log, err := wal.Open(logDir, wal.WithLogger(newLogger(logger)))
+	log, err := openLog(logDir, logger, 0)
+	return log, snapshots, err
+}
+
+// openLog checks the log in dir and opens it. segmentBytes is the size at which
+// a segment is full; 0 means raft-wal's 64 MiB.
+func openLog(dir string, logger *slog.Logger, segmentBytes int) (sealedLog, error) {
+	if logger == nil {
+		logger = slog.Default()
+	}
+	meta := new(logMeta)
+	state, err := meta.Load(dir)
+	if err == nil {
+		err = checkLog(dir, state, logger)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("open the log: %w", err)
+		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
-	return log, snapshots, nil
+	log, err := wal.Open(dir, wal.WithLogger(newLogger(logger)), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes))
+	if err != nil {
+		return sealedLog{}, fmt.Errorf("open the log: %w", err)
+	}
+	return sealedLog{log}, nil
 }
 
 // recoverState makes log, snapshots and Applier fit together before the library

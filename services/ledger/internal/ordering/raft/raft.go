@@ -35,7 +35,6 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
 )
@@ -50,7 +49,7 @@ type Engine struct {
 	raft      *hraft.Raft
 	transport *transport
 	machine   *machine
-	log       *wal.WAL
+	log       sealedLog
 
 	members sync.Mutex // held by SetMembers
 

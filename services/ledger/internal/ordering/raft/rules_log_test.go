@@ -10,7 +10,6 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -59,9 +58,9 @@ func gated(n *node) *gate {
 	return g
 }
 
-func openWAL(t *testing.T, dir string, logs ...*hraft.Log) *wal.WAL {
+func openWAL(t *testing.T, dir string, logs ...*hraft.Log) sealedLog {
 	t.Helper()
-	log, err := wal.Open(dir, wal.WithLogger(newLogger(testLogger("wal"))))
+	log, err := openLog(dir, testLogger("wal"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

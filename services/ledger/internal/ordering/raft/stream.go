@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,10 +49,22 @@ type peerConn struct {
 	peer    string
 	inbound bool
 	stream  *stream
+	ended   atomic.Bool // closed from here
+}
+
+// Read ends with io.EOF once the connection was closed from here: that is its
+// end, which the library would report as a command that it cannot decode.
+func (c *peerConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && c.ended.Load() && errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // Close forgets and closes the connection.
 func (c *peerConn) Close() error {
+	c.ended.Store(true)
 	c.stream.mu.Lock()
 	delete(c.stream.conns, c)
 	c.stream.mu.Unlock()

@@ -1,0 +1,15 @@
+package compute
+
+import (
+	"testing"
+
+	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/platform/admin/admintest"
+)
+
+func TestMetricsAreDocumented(t *testing.T) {
+	registry := admin.NewRegistry()
+	observe(registry)
+	registry.MustRegister(new(Service).gauges())
+	admintest.Documented(t, registry, "lacre_compute_", "../../docs/metrics.md")
+}

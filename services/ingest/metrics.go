@@ -1,0 +1,24 @@
+package ingest
+
+import (
+	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
+)
+
+// gauges are read from the gateway.
+func (s *Service) gauges() *admin.Gauges {
+	g := new(admin.Gauges)
+	type add func(name, help string, labels []string, read func(emit func(float64, ...string)))
+	one := func(to add, name, help string, value func(gateway.Stats) float64) {
+		to(name, help, nil, func(emit func(float64, ...string)) { emit(value(s.gateway.Stats())) })
+	}
+	one(g.Counter, "lacre_ingest_samples_total", "Samples taken.", func(s gateway.Stats) float64 { return float64(s.Taken) })
+	one(g.Counter, "lacre_ingest_certified_samples_total", "Samples answered with a receipt.", func(s gateway.Stats) float64 { return float64(s.Certified) })
+	one(g.Counter, "lacre_ingest_batches_total", "Rounds of batches, repeated ones too.", func(s gateway.Stats) float64 { return float64(s.Batches) })
+	one(g.Counter, "lacre_ingest_disagreements_total", "Samples on which endorsers differed.", func(s gateway.Stats) float64 { return float64(s.Disagreements) })
+	one(g.Gauge, "lacre_ingest_pending_samples", "Samples taken and not answered.", func(s gateway.Stats) float64 { return float64(s.Taken - s.Answered) })
+	one(g.Gauge, "lacre_ingest_queued_samples", "Samples that wait for a batch.", func(s gateway.Stats) float64 { return float64(s.Queued) })
+	one(g.Gauge, "lacre_ingest_flying_batches", "Batches on their way.", func(s gateway.Stats) float64 { return float64(s.Flying) })
+	one(g.Gauge, "lacre_ingest_held_bytes", "Bytes of samples that wait or are on their way.", func(s gateway.Stats) float64 { return float64(s.HeldBytes) })
+	return g
+}

@@ -1,0 +1,119 @@
+package ledger
+
+import (
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+// meters are the replica's metrics that something happening adds to; the rest is
+// read when somebody gathers.
+type meters struct {
+	commit  prometheus.Histogram
+	block   prometheus.Histogram
+	records map[protowire.Number]prometheus.Counter // by the kind of record
+}
+
+func newMeters(registry *prometheus.Registry) *meters {
+	m := &meters{
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lacre_ledger_commit_duration_seconds", Help: "Time to make a batch of blocks durable.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		block: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lacre_ledger_block_records", Help: "Records of a block, its header included.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
+		}),
+		records: make(map[protowire.Number]prometheus.Counter),
+	}
+	kinds := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lacre_ledger_records_total", Help: "Records applied since the start, by kind.",
+	}, []string{"kind"})
+	fields := (&recordv1.Record{}).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		m.records[f.Number()] = kinds.WithLabelValues(string(f.Name()))
+	}
+	registry.MustRegister(m.commit, m.block, kinds)
+	return m
+}
+
+// committed counts a batch that is durable. A record's first field says its kind.
+func (m *meters) committed(blocks []storage.Block, took time.Duration) {
+	m.commit.Observe(took.Seconds())
+	for i := range blocks {
+		m.block.Observe(float64(len(blocks[i].Leaves)))
+		for _, leaf := range blocks[i].Leaves {
+			if number, _, n := protowire.ConsumeTag(leaf); n > 0 && m.records[number] != nil {
+				m.records[number].Inc()
+			}
+		}
+	}
+}
+
+// gauges are read from what the replica holds anyway.
+func (s *Service) gauges() *admin.Gauges {
+	g := new(admin.Gauges)
+	one := func(read func() float64) func(func(float64, ...string)) {
+		return func(emit func(float64, ...string)) { emit(read()) }
+	}
+	g.Gauge("lacre_ledger_applied_height_blocks", "Height of the newest applied block.", nil, one(func() float64 { return float64(s.machine.Head().Block.Height) }))
+	g.Gauge("lacre_ledger_certified_height_blocks", "Height of the newest certified block.", nil, one(func() float64 { return float64(s.collector.Newest().Block.Height) }))
+	g.Gauge("lacre_ledger_uncertified_blocks", "Applied blocks without a certificate.", nil, one(func() float64 {
+		certified := s.collector.Newest().Block.Height // first: the head only grows
+		return float64(s.machine.Head().Block.Height - certified)
+	}))
+	g.Gauge("lacre_ledger_tree_records", "Records of the log, applied here.", nil, one(func() float64 { return float64(s.machine.Head().Block.Size) }))
+	g.Gauge("lacre_ledger_certified_time_seconds", "Newest certified time: the cosigners' clocks, in seconds since the epoch.", nil, one(func() float64 {
+		return float64(certifiedUnixNano(s.collector.Fresh())) / 1e9
+	}))
+	g.Gauge("lacre_ledger_raft_leader", "1 on the replica that leads, otherwise 0.", nil, one(func() float64 { return truth(s.order.IsLeader()) }))
+	g.Gauge("lacre_ledger_raft_leader_known", "1 if this replica knows a leader, otherwise 0.", nil, one(func() float64 {
+		_, known := s.order.Leader()
+		return truth(known)
+	}))
+	g.Gauge("lacre_ledger_raft_applied_index", "Index of the newest applied entry.", nil, one(func() float64 { return float64(s.machine.AppliedIndex()) }))
+	g.Gauge("lacre_ledger_disk_bytes", "Bytes of files: records and raw vectors, index and state, ordering log.", []string{"part"}, func(emit func(float64, ...string)) {
+		for part, bytes := range s.diskBytes() {
+			emit(bytes, part)
+		}
+	})
+	return g
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// diskBytes adds up the files; one that vanishes meanwhile counts nothing.
+func (s *Service) diskBytes() map[string]float64 {
+	sum := func(dir string, count func(name string) bool) (bytes float64) {
+		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error { // what cannot be read counts nothing
+			if err != nil || entry.IsDir() || !count(entry.Name()) {
+				return nil //nolint:nilerr // what cannot be read counts nothing.
+			}
+			if info, err := entry.Info(); err == nil {
+				bytes += float64(info.Size())
+			}
+			return nil
+		})
+		return bytes
+	}
+	segment := func(name string) bool { return strings.HasSuffix(name, ".seg") }
+	return map[string]float64{
+		"records": sum(s.config.storeDir(), segment),
+		"index":   sum(s.config.storeDir(), func(name string) bool { return !segment(name) }),
+		"raft":    sum(s.config.raftDir(), func(string) bool { return true }),
+	}
+}
