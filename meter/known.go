@@ -48,11 +48,22 @@ func loadKnown(files outbox.Files) (*known, error) {
 		return nil, fmt.Errorf("known blocks: %w", err)
 	}
 	var blocks []KnownBlock
-	if json.Unmarshal(b, &blocks) == nil && len(blocks) > 0 {
+	if json.Unmarshal(b, &blocks) == nil && asKept(blocks) {
 		k.blocks = blocks
 		close(k.some)
 	}
 	return k, nil
+}
+
+// asKept says whether blocks are such as keep writes: some, not too many, each
+// above the one before and certified no earlier. Others would never be replaced.
+func asKept(blocks []KnownBlock) bool {
+	for i := 1; i < len(blocks); i++ {
+		if blocks[i].Height <= blocks[i-1].Height || blocks[i].CertifiedAt.Before(blocks[i-1].CertifiedAt) {
+			return false
+		}
+	}
+	return 0 < len(blocks) && len(blocks) <= maxKnown
 }
 
 // add takes a newer block; false when it is none. The same height with another

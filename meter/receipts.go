@@ -53,10 +53,11 @@ func (m *Meter) load(counter uint64) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	s, err := m.verifier.measured(text)
+	verified, err := m.verifier.measured(text)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("stored receipt %d: %w", counter, err)
 	}
+	s := verified.Sample
 	if s.Counter != counter || s.MeterID != m.config.MeterID {
 		return Receipt{}, fmt.Errorf("stored receipt %d is of counter %d of meter %s", counter, s.Counter, s.MeterID)
 	}

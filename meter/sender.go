@@ -204,7 +204,7 @@ func (s *sender) answer(ctx context.Context, endpoint string, a *ingestv1.Submit
 	switch answer := a.GetAnswer().(type) {
 	case *ingestv1.SubmitResponse_Receipt:
 		receipt := answer.Receipt.GetReceipt()
-		if err := s.meter.verifier.receipt(receipt, d); err != nil {
+		if _, err := s.meter.verifier.receipt(receipt, d); err != nil {
 			s.meter.counts.badReceipts.Add(1)
 			s.meter.alarm(Alarm{Kind: AlarmBadReceipt, Counter: it.counter, Endpoint: endpoint, Err: err})
 			s.meter.schedule.postpone(it, s.timing.retry.delay(it.attempts))

@@ -9,7 +9,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
@@ -29,27 +28,27 @@ func newVerifier(bundle *trust.Bundle) *verifier {
 }
 
 // measured verifies a receipt (core/receipt, the one verifier) and gives the
-// sample that it certifies. The meter's signature is not judged there: the
+// measurement that it certifies. The meter's signature is not judged there: the
 // sample's identity is that of what this meter signed.
-func (v *verifier) measured(text []byte) (*sample.Sample, error) {
+func (v *verifier) measured(text []byte) (*receipt.Receipt, error) {
 	r, report := receipt.Verifier{Trust: v.trust.Load(), Signatures: v.cache}.Receipt(text)
 	if report.Verdict != receipt.Verified {
 		return nil, fmt.Errorf("receipt is %v: %s", report.Verdict, report.Conclusion)
 	}
-	return r.Sample, nil
+	return r, nil
 }
 
 // receipt says whether it certifies this sample.
-func (v *verifier) receipt(text []byte, want digest.Digest) error {
-	s, err := v.measured(text)
+func (v *verifier) receipt(text []byte, want digest.Digest) (*receipt.Receipt, error) {
+	r, err := v.measured(text)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.Digest != want {
-		return fmt.Errorf("receipt certifies sample %s of %s, counter %d; asked for %s",
+	if s := r.Sample; s.Digest != want {
+		return nil, fmt.Errorf("receipt certifies sample %s of %s, counter %d; asked for %s",
 			s.Digest.Short(), s.MeterID, s.Counter, want.Short())
 	}
-	return nil
+	return r, nil
 }
 
 // head verifies a gateway's proof of the newest block: the last leaf of a tree
