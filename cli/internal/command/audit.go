@@ -54,7 +54,8 @@ it exposes: the endorsers of a wrong result, the cosigners of a wrong tree.
 --from is a running replica (HOST:PORT, with --spki unless the network directory
 names it) or the data directory of a stopped one, or a copy of it; of a directory
 every stored byte is re-hashed too. Without --from the network's first replica is
-asked. With --state the audit's state is kept; --resume continues there.
+asked. With --state the audit's state is kept, also when the connection is lost
+on the way; --resume continues there. A directory is read as far as it is sound.
 
 Exit code: 0 nothing was found, 1 findings, 2 something could not be judged.`,
 		Example: `  lacre audit
@@ -81,6 +82,7 @@ type auditOutcome struct {
 	*audit.Report
 	Storage *ledger.ArchiveReport `json:"storage,omitempty"` // of a directory: every stored byte
 	Damage  string                `json:"damage,omitempty"`  // why reading ended early
+	Ended   string                `json:"ended,omitempty"`   // why the audit could not go on
 }
 
 func (a *app) runAudit(ctx context.Context, r *auditRun) error {
@@ -91,26 +93,39 @@ func (a *app) runAudit(ctx context.Context, r *auditRun) error {
 	bar := progress.New(a.err, "blocks")
 	defer bar.Stop()
 	var outcome auditOutcome
+	var ended error // why the audit could not go on
 	if info, err := os.Stat(r.from); r.from != "" && err == nil && info.IsDir() {
-		err = a.auditDirectory(ctx, r.from, &options, bar, &outcome)
-		if err != nil {
-			return err
-		}
-	} else if err := r.auditReplica(ctx, &options, bar, &outcome); err != nil {
-		return err
+		ended = a.auditDirectory(ctx, r.from, &options, bar, &outcome)
+	} else {
+		ended = r.auditReplica(ctx, &options, bar, &outcome)
 	}
 	bar.Stop()
-	if r.state != "" && outcome.Report != nil && outcome.State != nil {
-		if err := durable.WriteFile(r.state, outcome.State.Bytes(), 0o600); err != nil {
+	return a.concludeAudit(r.state, &outcome, ended)
+}
+
+// concludeAudit keeps the state and tells what was found, also when the audit
+// could not go on.
+func (a *app) concludeAudit(state string, outcome *auditOutcome, ended error) error {
+	if ended != nil && outcome.Report == nil {
+		return ended
+	}
+	if state != "" && outcome.Report != nil && outcome.State != nil {
+		if err := durable.WriteFile(state, outcome.State.Bytes(), 0o600); err != nil {
 			return err
 		}
-		a.say("state kept in %s; --resume continues at block %d", r.state, outcome.State.Next())
+		a.say("state kept in %s; --resume continues at block %d", state, outcome.State.Next())
 	}
 	if outcome.Report != nil && outcome.Findings == nil {
 		outcome.Findings = []audit.Finding{} // an empty list in JSON
 	}
+	if ended != nil {
+		outcome.Ended = ended.Error()
+	}
 	if err := a.print(outcome, outcome.text()); err != nil {
 		return err
+	}
+	if ended != nil && outcome.exit() != ExitRefuted {
+		return ended
 	}
 	return exit(outcome.exit())
 }
@@ -250,6 +265,9 @@ func (o *auditOutcome) text() string {
 	}
 	if o.Report != nil {
 		b.WriteString(o.String())
+	}
+	if o.Ended != "" {
+		fmt.Fprintf(&b, "ended early   %s\n", o.Ended)
 	}
 	if o.exit() == ExitRefuted && (o.Report == nil || o.Verdict != receipt.Refuted) {
 		fmt.Fprintf(&b, "%s: stored bytes are damaged\n", receipt.Refuted)

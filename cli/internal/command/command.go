@@ -9,6 +9,7 @@
 //     to stderr. So stdout can be piped.
 //   - Every reading command has --json: one JSON value on stdout.
 //   - The exit code is one of exit.go, which says what each means.
+//   - Text for people holds nothing that a terminal would act on (plain).
 //   - A check that could not be made is never reported as passed.
 package command
 
@@ -58,8 +59,9 @@ Start with "lacre demo", or with "lacre dev" and the examples that it prints.
 		SilenceErrors: true, // finish prints them
 		SilenceUsage:  true,
 	},
-		newDemo(a), newDev(a), newKey(a), newApproval(a), newReceipt(a), newBundle(a), newTrust(a), newMeter(a), newAudit(a), newModule(a), newVersion(a),
+		newDemo(a), newDev(a), newInit(a), newNetwork(a), newConfig(a), newKey(a), newApproval(a), newReceipt(a), newBundle(a), newTrust(a), newMeter(a), newAudit(a), newModule(a), newLoadBench(a), newDoctor(a), newVersion(a),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodes},
+		newPorts(),
 	)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -96,6 +98,14 @@ func exactly(n int) cobra.PositionalArgs {
 	}
 }
 
+// atLeastOne wants an argument or more.
+func atLeastOne(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usage("%q takes at least one argument; usage: %s", c.CommandPath(), c.UseLine())
+	}
+	return nil
+}
+
 // reading gives a command --json.
 func (a *app) reading(c *cobra.Command) *cobra.Command {
 	c.Flags().BoolVar(&a.json, "json", false, "print one JSON value instead of text")
@@ -105,7 +115,7 @@ func (a *app) reading(c *cobra.Command) *cobra.Command {
 // print writes a value as JSON, or the text.
 func (a *app) print(value any, text string) error {
 	if !a.json {
-		_, err := io.WriteString(a.out, text)
+		_, err := io.WriteString(a.out, plain(text))
 		return err
 	}
 	encoder := json.NewEncoder(a.out)
@@ -116,5 +126,5 @@ func (a *app) print(value any, text string) error {
 
 // say prints a line for people to stderr.
 func (a *app) say(format string, args ...any) {
-	fmt.Fprintf(a.err, format+"\n", args...) //nolint:errcheck // a hint that nobody reads changes nothing.
+	io.WriteString(a.err, plain(fmt.Sprintf(format+"\n", args...))) //nolint:errcheck // a hint that nobody reads changes nothing.
 }

@@ -90,7 +90,7 @@ func finish(stderr io.Writer, err error) int {
 	case why == reason.DataLoss:
 		code = ExitDataLoss
 	}
-	fmt.Fprintf(stderr, "lacre: %v\n", err) //nolint:errcheck // there is nowhere else to say it.
+	io.WriteString(stderr, plain(fmt.Sprintf("lacre: %v\n", err))) //nolint:errcheck // there is nowhere else to say it.
 	if entry, ok := rpcerror.Lookup(reason.Of(err)); ok {
 		fmt.Fprintf(stderr, "       %s\n       Remedy: %s\n", entry.Meaning, entry.Remedy) //nolint:errcheck // as above.
 	}

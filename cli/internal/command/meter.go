@@ -24,11 +24,11 @@ import (
 func newMeter(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "meter",
-		Short: "Meters: make keys, register, send recordings, simulate, look at the outbox",
+		Short: "Meters: make keys, register, send recordings, simulate, look at the outbox, check firmware",
 		Long: `A meter has a directory: key.pem signs its samples, tls.pem its connections,
 meter.json says how it was registered, and outbox/ keeps every sample until its
 receipt verifies. By default it lies in the network's directory.`,
-	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a))
+	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a), newMeterConformance(a))
 }
 
 // meterFlags say which meter is meant and where it lies.

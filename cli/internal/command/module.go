@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/algorithms/speed"
-	"github.com/lacre-metrology/lacre/cli/internal/devnet"
 	"github.com/lacre-metrology/lacre/core/digest"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -186,7 +185,7 @@ func install(ctx context.Context, t *target, tlsKey string, module []byte) ([]in
 	if err != nil {
 		return installed, err
 	}
-	as, err := n.NodeIdentity(devnet.Gateway)
+	as, err := n.OwnIdentity(recordv1.Role_ROLE_GATEWAY)
 	if err != nil {
 		return installed, err
 	}

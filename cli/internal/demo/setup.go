@@ -44,7 +44,7 @@ func (d *demo) approve(ctx context.Context) error {
 	defer connection.Close() //nolint:errcheck // everything was answered.
 	client := approvalv1.NewApprovalServiceClient(connection)
 
-	report, err := d.typeTest()
+	report, err := d.typeTest(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,10 +87,10 @@ func (d *demo) approve(ctx context.Context) error {
 }
 
 // typeTest runs a short accuracy campaign; its report's digest is part of the approval.
-func (d *demo) typeTest() (digest.Digest, error) {
-	c := campaign.Default()
-	c.Passes = 2
-	report, err := campaign.Accuracy(c, speed.Measure)
+func (d *demo) typeTest(ctx context.Context) (digest.Digest, error) {
+	c := campaign.TypeTest(2)
+	c.Grids = c.Grids[:1] // without faults
+	report, err := campaign.Run(ctx, c, campaign.Twin(speed.Measure), campaign.Options{})
 	if err != nil {
 		return digest.Zero, err
 	}

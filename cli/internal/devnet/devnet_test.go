@@ -3,15 +3,27 @@ package devnet
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/lacre-metrology/lacre/cli/internal/founding"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/durable"
+	"github.com/lacre-metrology/lacre/platform/identity"
 )
 
 // TestNetworkContinuesAfterARestart founds a network, stops it and starts it
@@ -77,4 +89,87 @@ func life(t *testing.T, n *Network) map[string]*ledgerv1.GetStatusResponse {
 		}
 	}
 	return status
+}
+
+// A node that cannot be opened releases what those before it hold: their ports
+// and their stores.
+func TestRunReleasesWhatItOpened(t *testing.T) {
+	n, _, err := LoadOrCreate(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := founding.ConfigPath(n.Dir, Gateway) // the last one to be opened
+	if err := os.Rename(config, config+".away"); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	for range 2 {
+		err := n.Run(t.Context(), log)
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "node "+Gateway) {
+			t.Fatalf("run without the gateway's configuration: %v", err)
+		}
+	}
+	if err := os.Rename(config+".away", config); err != nil {
+		t.Fatal(err)
+	}
+	life(t, n)
+}
+
+// stuck is a node that answers, and never becomes ready; the second question
+// shows that whoever asks has heard the first answer.
+type stuck struct {
+	healthv1.UnimplementedHealthServer
+	asked atomic.Int32
+	again context.CancelFunc
+}
+
+func (s *stuck) Check(context.Context, *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+	if s.asked.Add(1) == 2 {
+		s.again()
+	}
+	return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING}, nil
+}
+
+// Who waits for a node that never becomes ready is told which one, where, and how
+// it last answered.
+func TestWaitReadyNamesTheNodeThatIsNot(t *testing.T) {
+	key, err := identity.Generate(filepath.Join(t.TempDir(), "tls.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(key.ServerTLS())))
+	healthv1.RegisterHealthServer(server, &stuck{again: cancel})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	spki := key.SPKI()
+	node := Node{ID: "gateway-a", Role: recordv1.Role_ROLE_GATEWAY, Address: listener.Addr().String(), SPKI: hex.EncodeToString(spki[:])}
+	n := &Network{Book: founding.Book{Name: "n", Nodes: []Node{node}}}
+	wait := func(ctx context.Context, cause error, says ...string) {
+		err := n.WaitReady(ctx)
+		if !errors.Is(err, cause) {
+			t.Errorf("%v, want %v", err, cause)
+		}
+		for _, text := range append(says, "node gateway-a at "+node.Address) {
+			if err == nil || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v lacks %q", err, text)
+			}
+		}
+	}
+	wait(ctx, context.Canceled, "it last answered NOT_SERVING")
+	server.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	expired, cancel := context.WithTimeout(t.Context(), time.Millisecond) // nobody is there any more
+	defer cancel()
+	wait(expired, context.DeadlineExceeded)
+	if err := n.WaitReady(t.Context(), "nobody"); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
+		t.Errorf("an unknown node: %v", err)
+	}
 }

@@ -7,6 +7,7 @@
 //	DIR/network.json      who and where everybody is, without secrets
 //	DIR/genesis           the genesis file
 //	DIR/trust             the verifier's trust bundle
+//	DIR/*.member, ca/     what each organisation says of itself, and its CA
 //	DIR/keys/*.pem        root keys of the organisations, the notified body's and
 //	                      the manufacturer's: offline in a real network
 //	DIR/nodes/ID/         keys, configuration and data of a node
@@ -14,15 +15,12 @@
 package devnet
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/cli/internal/founding"
 )
 
 // The parties of a development network. None of them is a real organisation.
@@ -54,42 +52,12 @@ func EndorsingOrganisations() []string {
 }
 
 // Node is one node of the network, as network.json shows it.
-type Node struct {
-	ID           string        `json:"id"`
-	Organisation string        `json:"organisation"`
-	Role         recordv1.Role `json:"role"`
-	Address      string        `json:"address"`
-	RaftAddress  string        `json:"raft_address,omitempty"`
-	SPKI         string        `json:"spki"`
-}
+type Node = founding.Node
 
-// Network is the content of network.json.
+// Network is the content of network.json, and where it lies.
 type Network struct {
-	Dir       string `json:"-"`
-	Name      string `json:"name"`
-	NetworkID string `json:"network_id"`
-	Nodes     []Node `json:"nodes"`
-}
-
-// ByRole lists the nodes with a role, in order.
-func (n *Network) ByRole(role recordv1.Role) []Node {
-	var nodes []Node
-	for _, node := range n.Nodes {
-		if node.Role == role {
-			nodes = append(nodes, node)
-		}
-	}
-	return nodes
-}
-
-// Node finds a node by id.
-func (n *Network) Node(id string) (Node, error) {
-	for _, node := range n.Nodes {
-		if node.ID == id {
-			return node, nil
-		}
-	}
-	return Node{}, fmt.Errorf("network %s has no node %q", n.Name, id)
+	founding.Book
+	Dir string `json:"-"`
 }
 
 // KeyPath is the file of an offline key: an organisation's, the notified
@@ -99,27 +67,22 @@ func (n *Network) KeyPath(owner string) string {
 }
 
 // NodeDir holds a node's keys, configuration and data.
-func (n *Network) NodeDir(id string) string { return filepath.Join(n.Dir, "nodes", id) }
+func (n *Network) NodeDir(id string) string { return founding.NodeDir(n.Dir, id) }
 
 // MeterDir holds a meter's key and outbox.
 func (n *Network) MeterDir(id string) string { return filepath.Join(n.Dir, "meters", id) }
 
 // TrustPath is the file of the trust bundle.
-func (n *Network) TrustPath() string { return filepath.Join(n.Dir, "trust") }
+func (n *Network) TrustPath() string { return filepath.Join(n.Dir, founding.TrustFile) }
 
-func (n *Network) genesisPath() string { return filepath.Join(n.Dir, "genesis") }
-
-// Load reads the network in dir; fs.ErrNotExist when there is none.
+// Load reads the network in dir, a development network's or that of an
+// organisation which joined one; fs.ErrNotExist when there is none.
 func Load(dir string) (*Network, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "network.json"))
+	b, err := founding.ReadBook(dir)
 	if err != nil {
 		return nil, err
 	}
-	n := &Network{Dir: dir}
-	if err := json.Unmarshal(b, n); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "network.json"), err)
-	}
-	return n, nil
+	return &Network{Book: *b, Dir: dir}, nil
 }
 
 // LoadOrCreate continues the network in dir, or makes one.
