@@ -11,12 +11,15 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS := -X github.com/lacre-metrology/lacre/platform/version.version=$(VERSION)
 FUZZTIME ?= 10s
 TESTFLAGS ?=
+DIFFER ?= --count 200 # `make interop-py DIFFER=--all` flips every bit
 BENCH ?= .
+MEASURE ?= /tmp/lacre-measure
+ONLY ?=
 
 COMMANDS := $(wildcard services/*/cmd/*) $(wildcard cli/cmd/lacre)
 BASELINE := proto/baseline.binpb
 PLUGINS := bin/protoc-gen-go bin/protoc-gen-go-grpc
-TOOL_SOURCES := $(wildcard tools/modules/*.go tools/docs/*.go)
+TOOL_SOURCES := $(wildcard tools/modules/*.go tools/docs/*.go tools/fuzz/*.go)
 
 ##@ Using it
 
@@ -33,8 +36,9 @@ demo: build ## run the whole path once: four organisations, ten meters, 1,000 ve
 	bin/lacre demo
 
 .PHONY: tutorial
-tutorial: build ## run the tutorial as it is written
+tutorial: build ## run the tutorials as they are written
 	docs/tutorials/first-measurement.sh bin/lacre
+	docs/tutorials/founding.sh bin
 
 ##@ Testing it
 
@@ -50,18 +54,44 @@ race: ## run all tests with the race detector (needs gcc)
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone
 	tools/curl.sh bin/lacre bin/buf
 
+.PHONY: interop-py
+interop-py: ## the verifier and the meter in Python: all vectors, and they agree with the Go ones (needs python3-cryptography)
+	examples/verify-py/interop.sh $(DIFFER)
+
+.PHONY: interop
+interop: build ## let other projects' libraries read checkpoints, cosignatures, proofs and tiles
+	cd interop && GOWORK=off go test -count=1 ./...
+
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (10s)
-	tools/fuzz.sh $(FUZZTIME)
+fuzz: bin/fuzz ## run every fuzz target for FUZZTIME (10s)
+	bin/fuzz -time $(FUZZTIME)
+
+.PHONY: fuzz-campaign
+fuzz-campaign: bin/fuzz ## run every fuzz target for 10 minutes, or those that match ONLY; print a table
+	bin/fuzz -time $(if $(filter command line,$(origin FUZZTIME)),$(FUZZTIME),10m) -only '$(ONLY)'
+
+.PHONY: fuzz-corpus
+fuzz-corpus: bin/fuzz ## put a few small inputs that campaigns found into each testdata/fuzz
+	bin/fuzz -keep 12 -only '$(ONLY)'
+
+.PHONY: tamper
+tamper: ## flip every bit of receipts, bundles, a small ledger and its Raft log; make test flips a sample
+	LACRE_TAMPER=all go test -v -timeout 60m -run 'TestB2_(Every|NoUse)' ./core/receipt
+	LACRE_TAMPER=all go test -v -timeout 60m -run 'FlippedBit|ABitThatFlips' ./services/ledger/internal/ordering/raft ./services/ledger/internal/storage
 
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH (.)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem work
 
+.PHONY: measure
+measure: build ## measure rate, latency and cost on this machine into MEASURE (/tmp/lacre-measure), about 8 minutes
+	tools/measure.sh bin/lacre '$(MEASURE)'
+
 .PHONY: lint
 lint: bin/golangci-lint ## lint all modules and the tools
 	bin/golangci-lint run $$(go list -m -f '{{.Dir}}/...' | grep -v '/gen/\.\.\.')
 	cd tools && GOWORK=off ../bin/golangci-lint run ./...
+	cd interop && GOWORK=off ../bin/golangci-lint run ./...
 
 .PHONY: vuln
 vuln: bin/govulncheck bin/modules ## look for known vulnerabilities (needs the network); says when it could not
@@ -85,6 +115,7 @@ verify: verify-modules verify-generated verify-proto verify-pure verify-module-d
 verify-modules: bin/modules ## each module builds and is tidy alone; imports point one way; core stays pure
 	bin/modules check
 	cd tools && GOWORK=off go vet ./... && GOWORK=off go test ./...
+	cd interop && GOWORK=off go vet ./... && GOWORK=off go mod tidy -diff
 
 .PHONY: verify-generated
 verify-generated: bin/buf $(PLUGINS) ## gen/ is what proto/ gives
@@ -114,13 +145,13 @@ verify-docs: bin/docs ## links, decisions, make targets and tests named in the d
 	bin/docs
 
 .PHONY: verify-deploy
-verify-deploy: ## example configurations are what the services accept
-	go run deploy/examples.go
+verify-deploy: ## example configurations are what the services write and accept
+	cd cli && go test -count=1 -run TestDeployExamples ./internal/serviceconfig
 
 ##@ Tools (pinned in tools/, outside the workspace)
 
 .PHONY: tools
-tools: bin/buf bin/golangci-lint bin/govulncheck bin/modules bin/docs $(PLUGINS) ## build them all into bin/
+tools: bin/buf bin/golangci-lint bin/govulncheck bin/modules bin/docs bin/fuzz $(PLUGINS) ## build them all into bin/
 
 bin/buf: tools/buf/go.mod tools/buf/go.sum
 	cd tools/buf && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
@@ -134,5 +165,5 @@ $(PLUGINS) bin/govulncheck &: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
 	@touch $(PLUGINS) bin/govulncheck
 
-bin/modules bin/docs &: tools/go.mod tools/go.sum $(TOOL_SOURCES)
-	cd tools && GOWORK=off go build -o '$(CURDIR)/bin/' ./modules ./docs
+bin/modules bin/docs bin/fuzz &: tools/go.mod tools/go.sum $(TOOL_SOURCES)
+	cd tools && GOWORK=off go build -o '$(CURDIR)/bin/' ./modules ./docs ./fuzz
