@@ -401,7 +401,7 @@ func TestOtherGatewaysAreTried(t *testing.T) {
 			}
 		},
 		"its certificate is not trusted": func(_ *testing.T, g *gateway) { g.certificate = nil },
-		"nobody listens":                 func(t *testing.T, g *gateway) { g.address = deadAddress(t) },
+		"nobody listens":                 func(t *testing.T, g *gateway) { g.address = deadAddress },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNotary(t)
@@ -920,7 +920,7 @@ func recordUntilKilled(t *testing.T, dir string) {
 	n := newNotary(t) // its network id depends on the test's name only: parent and child agree
 	c := Config{
 		NetworkID: n.genesis, MeterID: "meter-1", Channels: 2, SampleRateMillihertz: 1, Signer: killSigner, Trust: n.bundle, Dir: dir,
-		TLS: &tls.Config{MinVersion: tls.VersionTLS13}, Endpoints: []string{deadAddress(t)},
+		TLS: &tls.Config{MinVersion: tls.VersionTLS13}, Endpoints: []string{deadAddress},
 		KnownBlock: KnownBlock{Height: 1, Header: blockOf(1), CertifiedAt: time.Unix(1, 0)},
 	}
 	m, err := Open(t.Context(), c)

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"github.com/lacre-metrology/lacre/platform/loopback"
 	"net"
 	"os"
 	"os/exec"
@@ -49,25 +50,16 @@ func TestSeparateProcesses(t *testing.T) {
 	t.Logf("%s", lastLines(string(out), 12))
 }
 
-// freePorts are loopback ports that nobody uses now.
+// freePorts are loopback ports that nobody uses now, nor while this process lives.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
+	addresses, err := loopback.Addresses(n)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ports := make([]string, n)
-	held := make([]net.Listener, n) // until all are chosen
-	defer func() {
-		for _, l := range held {
-			if l != nil {
-				l.Close()
-			}
-		}
-	}()
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		held[i] = l
-		if _, ports[i], err = net.SplitHostPort(l.Addr().String()); err != nil {
+	for i, address := range addresses {
+		if _, ports[i], err = net.SplitHostPort(address); err != nil {
 			t.Fatal(err)
 		}
 	}

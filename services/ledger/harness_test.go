@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/loopback"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
@@ -118,16 +118,8 @@ func (c *cluster) key(dir, id, name string, key ed25519.PrivateKey) string {
 
 // addresses are free loopback ones: a node keeps its own over restarts.
 func (c *cluster) addresses(count int) []string {
-	var list []string
-	var held []net.Listener // until all are found, so that none comes twice
-	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		c.must(err)
-		held, list = append(held, l), append(list, l.Addr().String())
-	}
-	for _, l := range held {
-		c.must(l.Close())
-	}
+	list, err := loopback.Addresses(count)
+	c.must(err)
 	return list
 }
 

@@ -1,9 +1,7 @@
 package devnet
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -12,6 +10,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/loopback"
 )
 
 // create founds the network as organisations do that trust each other with
@@ -77,22 +76,33 @@ func create(dir string, now time.Time) (*Network, error) {
 	return n, founded.Install(dir, operator)
 }
 
+// portsEach is the most that the nodes of one organisation listen at: a replica at
+// four (gRPC, Raft, tiles, admin), an endorser and a gateway at two.
+const portsEach = 8
+
 // plans are what the organisations run, on free loopback ports, and where the
 // replicas serve tiles. They are kept in the configuration, so that a restart
 // finds the nodes where they were.
 func plans() (plans []founding.Plan, operator founding.Admin, tiles map[string]string, err error) {
-	var ports freePorts
+	ports, err := loopback.Addresses(len(organisations) * portsEach)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	next := func() string {
+		first := ports[0]
+		ports = ports[1:]
+		return first
+	}
 	operator, tiles = make(founding.Admin), make(map[string]string)
-	defer func() { err = errors.Join(err, ports.release()) }()
 	for _, o := range organisations {
 		p := founding.Plan{Organisation: o.id}
 		node := func(id string, role recordv1.Role) {
-			n := founding.PlannedNode{ID: id, Role: role, Address: ports.next()}
+			n := founding.PlannedNode{ID: id, Role: role, Address: next()}
 			if role == recordv1.Role_ROLE_REPLICA {
-				n.RaftAddress = ports.next()
-				tiles[id] = ports.next()
+				n.RaftAddress = next()
+				tiles[id] = next()
 			}
-			operator[id] = ports.next()
+			operator[id] = next()
 			p.Nodes = append(p.Nodes, n)
 		}
 		node("replica-"+o.id, recordv1.Role_ROLE_REPLICA)
@@ -107,29 +117,5 @@ func plans() (plans []founding.Plan, operator founding.Admin, tiles map[string]s
 		}
 		plans = append(plans, p)
 	}
-	return plans, operator, tiles, ports.err
-}
-
-// freePorts holds loopback ports until all are chosen; its error sticks.
-type freePorts struct {
-	held []net.Listener
-	err  error
-}
-
-func (f *freePorts) next() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding a local address does not block.
-	if err != nil {
-		f.err = errors.Join(f.err, err)
-		return ""
-	}
-	f.held = append(f.held, l)
-	return l.Addr().String()
-}
-
-func (f *freePorts) release() error {
-	var failures []error
-	for _, l := range f.held {
-		failures = append(failures, l.Close())
-	}
-	return errors.Join(failures...)
+	return plans, operator, tiles, nil
 }

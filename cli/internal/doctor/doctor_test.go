@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/lacre-metrology/lacre/cli/internal/devnet"
 	"github.com/lacre-metrology/lacre/cli/internal/doctor"
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/loopback"
 )
 
 const (
@@ -285,12 +285,9 @@ func adminOf(t *testing.T, path string) string {
 // unused is an address where nothing listens.
 func unused(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding a local address does not block.
+	addresses, err := loopback.Addresses(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
+	return addresses[0]
 }
