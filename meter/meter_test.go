@@ -935,7 +935,7 @@ func recordUntilKilled(t *testing.T, dir string) {
 func BenchmarkRecord(b *testing.B) {
 	n := newNotary(b)
 	c := configOf(b, n, startGateway(b, n))
-	c.Endpoints = []string{deadAddress(b)}
+	c.Endpoints = []string{deadAddress}
 	c.KnownBlock = KnownBlock{Height: 1, Header: blockOf(1), CertifiedAt: time.Unix(1, 0)}
 	c.MaxBytes = 1 << 40
 	m := openMeter(b, c, ordinary)
