@@ -148,9 +148,9 @@ type Capture struct {
 	CapturedAt time.Time // when the first sample was taken; never earlier than the capture before
 	ClockSync  recordv1.ClockSync
 	Encoding   recordv1.Encoding // default ENCODING_RICE
-	// Evidence are digests of what is kept outside the ledger, such as a plate
-	// image; at most sample.MaxEvidence.
-	Evidence    []digest.Digest
+	// Evidence is what is kept outside the ledger, such as a plate image; at most
+	// sample.MaxEvidence pieces.
+	Evidence    []sample.Evidence
 	StatusFlags uint32 // the meter's error flags; 0 is healthy
 }
 

@@ -770,9 +770,11 @@ func TestRecordRefuses(t *testing.T) {
 			c.Encoding, c.Channels = 1, [][]int16{make([]int16, 131072), make([]int16, 131072)}
 			c.Channels = append(c.Channels, c.Channels...)[:2]
 		}, ""},
-		"no clock state":        {func(c *Capture) { c.ClockSync = 0 }, reason.Malformed},
-		"before the last one":   {func(c *Capture) { c.CapturedAt = captureTime }, reason.TimeNotMonotonic},
-		"too much evidence":     {func(c *Capture) { c.Evidence = make([]digest.Digest, sample.MaxEvidence+1) }, reason.Malformed},
+		"no clock state":      {func(c *Capture) { c.ClockSync = 0 }, reason.Malformed},
+		"before the last one": {func(c *Capture) { c.CapturedAt = captureTime }, reason.TimeNotMonotonic},
+		"too much evidence": {func(c *Capture) {
+			c.Evidence = slices.Repeat([]sample.Evidence{{Digest: digest.Plain(nil), Size: 1, MediaType: "a/b"}}, sample.MaxEvidence+1)
+		}, reason.Malformed},
 		"a time that is not":    {func(c *Capture) { c.CapturedAt = time.Time{} }, reason.TimeNotMonotonic},
 		"nothing wrong with it": {func(*Capture) {}, ""},
 	} {

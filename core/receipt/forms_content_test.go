@@ -69,7 +69,16 @@ func (f *forms) headers(leaf []byte) {
 			h.Evidence = append(h.Evidence, h.Evidence[0])
 		}
 	})
-	header("evidence of no bytes", false, func(h *recordv1.SampleHeader) { h.Evidence[0] = nil })
+	header("evidence without digest", false, func(h *recordv1.SampleHeader) { h.Evidence[0].Digest = nil })
+	header("evidence of no bytes", false, func(h *recordv1.SampleHeader) { h.Evidence[0].Size = 0 })
+	header("evidence of 64 MiB", true, func(h *recordv1.SampleHeader) { h.Evidence[0].Size = 64 << 20 })
+	header("evidence of 64 MiB and a byte", false, func(h *recordv1.SampleHeader) { h.Evidence[0].Size = 64<<20 + 1 })
+	for _, kind := range []string{"a/b", "image/svg+xml", "application/vnd.x-1.y", strings.Repeat("a", 62) + "/b"} {
+		header("evidence of type "+kind, true, func(h *recordv1.SampleHeader) { h.Evidence[0].MediaType = kind })
+	}
+	for _, kind := range []string{"", "image", "/jpeg", "image/", "a/b/c", "Image/jpeg", "a/b;c=d", "a b/c", strings.Repeat("a", 63) + "/b"} {
+		header("evidence of type "+kind+" ", false, func(h *recordv1.SampleHeader) { h.Evidence[0].MediaType = kind })
+	}
 	f.repeated("sample-header", "more than 1,024 bytes", m.Sample.Bytes[:len(m.Sample.Bytes)-34], append([]byte{0x72, 32}, m.Sample.RawDigest[:]...), 40, false)
 
 	claim := func(name string, accepted bool, change func(c *recordv1.Claim)) {

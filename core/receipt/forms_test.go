@@ -194,7 +194,7 @@ func (f *forms) messages() {
 		f.add(meter, c.name, unhex(c.hex), c.accepted)
 	}
 	f.add("message NodeRegistration", "the largest enum value", unhex("20 04"), true)
-	f.add("message NodeRegistration", "an unknown enum value", unhex("20 05"), false)
+	f.add("message NodeRegistration", "an unknown enum value", unhex("20 06"), false)
 	f.add("message NodeRegistration", "a negative enum value", unhex("20 ffffffffffffffffff01"), false)
 	f.add("message Bundle", "elements of a list may be empty", unhex("3a00 3a00"), true)
 	f.repeated("message Bundle", "65,536 length-delimited fields", nil, unhex("3a00"), 65_536, true)

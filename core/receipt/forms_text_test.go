@@ -63,6 +63,7 @@ func (f *forms) policies(text string) {
 	log, witness, group := lines[0], lines[4], lines[8]
 	name := strings.Fields(witness)[1]
 	names := strings.Fields(group)[3:]
+	id := strings.Split(text, "+")[1] // the first log's, which has a letter
 	f.add(format, "as it is", []byte(text), true)
 	f.replaced(format, "one log", text, lines[1]+lines[2]+lines[3], "", true)
 	f.replaced(format, "any", text, "group replicas 3", "group replicas any", true)
@@ -95,8 +96,8 @@ func (f *forms) policies(text string) {
 		{"a witness twice", witness, witness + witness},
 		{"a key under two names", lines[5], strings.Replace(witness, "witness "+name, "witness "+names[1], 1)},
 		{"a log after a witness", log + lines[1] + lines[2] + lines[3] + witness, lines[1] + lines[2] + lines[3] + witness + log},
-		{"another key ID", "+83d40d5c+", "+83d40d5d+"},
-		{"a key ID in capitals", "+83d40d5c+", "+83D40D5C+"},
+		{"another key ID", "+" + id + "+", "+00000000+"},
+		{"a key ID in capitals", "+" + id + "+", "+" + strings.ToUpper(id) + "+"},
 		{"a cosigner key as a log", log, "log " + strings.Fields(witness)[2] + "\n"},
 		{"a comment", log, "# comment\n" + log},
 		{"an empty line", witness, "\n" + witness},

@@ -68,17 +68,25 @@ type Endorser struct {
 	Organisation string `json:"organisation"`
 }
 
+// Evidence is what the meter took beside the measurement, kept encrypted outside
+// the ledger.
+type Evidence struct {
+	Digest    digest.Digest `json:"digest"` // of the encrypted bytes
+	Size      uint64        `json:"size"`   // encrypted bytes
+	MediaType string        `json:"mediaType"`
+}
+
 // Digests name all that the measurement rests on.
 type Digests struct {
-	Network        digest.Digest   `json:"network"`
-	Sample         digest.Digest   `json:"sample"`
-	RawVector      digest.Digest   `json:"rawVector"`
-	Evidence       []digest.Digest `json:"evidence,omitempty"`
-	Module         digest.Digest   `json:"module"` // plain SHA-256
-	Registration   digest.Digest   `json:"registration"`
-	Approval       digest.Digest   `json:"approval"`
-	Config         digest.Digest   `json:"config"`
-	EndorsementSet digest.Digest   `json:"endorsementSet"`
+	Network        digest.Digest `json:"network"`
+	Sample         digest.Digest `json:"sample"`
+	RawVector      digest.Digest `json:"rawVector"`
+	Evidence       []Evidence    `json:"evidence,omitempty"`
+	Module         digest.Digest `json:"module"` // plain SHA-256
+	Registration   digest.Digest `json:"registration"`
+	Approval       digest.Digest `json:"approval"`
+	Config         digest.Digest `json:"config"`
+	EndorsementSet digest.Digest `json:"endorsementSet"`
 }
 
 // Describe says what a receipt holds; contents, from VerifyBundle, add what
@@ -98,7 +106,7 @@ func Describe(r *Receipt, contents *Contents) Summary {
 			Cosigned: timeText(int64(min(r.Proof.Certificate.MedianTime(), 1<<33)) * second),
 		},
 		Digests: Digests{
-			Network: s.NetworkID, Sample: s.Digest, RawVector: s.RawDigest, Evidence: s.Evidence,
+			Network: s.NetworkID, Sample: s.Digest, RawVector: s.RawDigest,
 			Module: r.Claim.Algorithm, Registration: r.Claim.Registration, Approval: r.Approval,
 			Config: r.Config, EndorsementSet: r.EndorsementSet,
 		},
@@ -112,6 +120,9 @@ func Describe(r *Receipt, contents *Contents) Summary {
 			"Freshness: what the ledger recorded after this checkpoint, such as a broken seal or a withdrawal.",
 			"Conformity: no legal requirement is claimed to be met; that is for the competent authority to judge.",
 		},
+	}
+	for _, e := range s.Evidence {
+		summary.Digests.Evidence = append(summary.Digests.Evidence, Evidence(e))
 	}
 	if r.Message.GetDisposition() == recordv1.Disposition_DISPOSITION_LATE {
 		summary.Disposition = "LATE: recorded beyond the lateness bound, no legal result"

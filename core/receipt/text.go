@@ -49,7 +49,7 @@ func (s Summary) String() string {
 		line(d.name, "%v", d.value)
 	}
 	for _, e := range s.Digests.Evidence {
-		line("evidence", "%v", e)
+		line("evidence", "%v, %s, %d bytes encrypted", e.Digest, e.MediaType, e.Size)
 	}
 	for _, text := range s.Proves {
 		line("proves", "%s", text)

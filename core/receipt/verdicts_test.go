@@ -186,7 +186,12 @@ func (v *verdicts) badReceipts(index uint64) {
 	bad("a cosignature twice", form, head+cosignatures[0]+strings.Join(cosignatures, ""))
 	bad("one replica's signature under another's name", receipt.StepCertificate,
 		head+cosignatures[0]+strings.Replace(cosignatures[0], "replica-00", "replica-01", 1)+cosignatures[2])
-	bad("a byte of the record", receipt.StepInclusion, strings.Replace(text, "extra Gs", "extra Gt", 1))
+	begin, rest := text[:strings.Index(text, "extra ")+len("extra ")+40], text[strings.Index(text, "extra ")+len("extra ")+41:]
+	other := "A"
+	if text[len(begin)] == 'A' {
+		other = "B"
+	}
+	bad("a byte of the record", receipt.StepInclusion, begin+other+rest)
 
 	c := v.Newest().Checkpoint
 	log, err := tlog.SignLog(v.Replicas[0].Log, c)
@@ -375,7 +380,7 @@ func (v *verdicts) reconfigured(index uint64) {
 	before := v.Config
 	config := proto.CloneOf(before)
 	config.Header = v.Header(record.SubjectNetwork)
-	config.NotifiedBodies[0].Key = statetest.Tagged(signature.Ed25519, statetest.Key("body/new"))
+	config.NotifiedBodies[0].Keys[0] = statetest.Tagged(signature.Ed25519, statetest.Key("body/new"))
 	v.Accept(v.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
 	v.bundle("the genesis configuration, with a newer one in force", v.Bundle(index), receipt.Refuted, receipt.StepConfiguration, func(*recordv1.Bundle) {})
 	at := v.Measure([]int{0, 2, 3}, receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5)})

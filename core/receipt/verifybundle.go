@@ -167,7 +167,13 @@ func (c *checker) notifiedBody(e *envelope.Envelope, id string) (string, error) 
 		if id != "" && n.GetId() != id {
 			continue
 		}
-		if key, err := signature.ParseKey(n.GetKey()); err == nil && e.Verify(c.signatures(), key) == nil {
+		signed := uint32(0)
+		for _, tagged := range n.GetKeys() {
+			if key, err := signature.ParseKey(tagged); err == nil && e.Verify(c.signatures(), key) == nil {
+				signed++
+			}
+		}
+		if signed > 0 && signed >= n.GetThreshold() {
 			return "signed by notified body " + n.GetId(), nil
 		}
 	}

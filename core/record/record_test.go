@@ -46,7 +46,7 @@ func TestB1_RecordsAreBounded(t *testing.T) {
 		want  reason.Reason
 	}{
 		"empty":   {nil, reason.Malformed},
-		"unknown": {[]byte{0x32, 0x00}, reason.NotCanonical},
+		"unknown": {[]byte{0x3a, 0x00}, reason.NotCanonical},
 		"padded":  {[]byte{0x2a, 0x82, 0x00, 0x08, 0x01}, reason.NotCanonical},
 	} {
 		if _, err := record.Parse(c.bytes); reason.Of(err) != c.want {

@@ -15,6 +15,13 @@ import (
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
+// piece is a piece of evidence.
+type piece struct {
+	Digest    string `json:"digest"`
+	Size      uint64 `json:"size"`
+	MediaType string `json:"media_type"`
+}
+
 // meterVectors is testdata/meter.json: what firmware is given, and the exact
 // bytes that it makes of it. All byte strings are in hexadecimal.
 type meterVectors struct {
@@ -31,14 +38,14 @@ type meterVectors struct {
 type meterSample struct {
 	Name string `json:"name"`
 
-	CapturedAtUnixNano int64    `json:"captured_at_unix_nano"` // given, as all up to Values
-	ClockSync          int32    `json:"clock_sync"`
-	KnownHeight        uint64   `json:"known_height"`
-	KnownBlock         string   `json:"known_block"`
-	Encoding           int32    `json:"encoding"`
-	Evidence           []string `json:"evidence"`
-	StatusFlags        uint32   `json:"status_flags"`
-	Values             string   `json:"values"` // [channel][sample], as JSON
+	CapturedAtUnixNano int64   `json:"captured_at_unix_nano"` // given, as all up to Values
+	ClockSync          int32   `json:"clock_sync"`
+	KnownHeight        uint64  `json:"known_height"`
+	KnownBlock         string  `json:"known_block"`
+	Encoding           int32   `json:"encoding"`
+	Evidence           []piece `json:"evidence"`
+	StatusFlags        uint32  `json:"status_flags"`
+	Values             string  `json:"values"` // [channel][sample], as JSON
 
 	RawVector string `json:"raw_vector"` // made, as all below
 	RawDigest string `json:"raw_digest"`
@@ -88,7 +95,10 @@ func TestMeterVectors(t *testing.T) {
 		{"a pulse, Rice", pulse(300, 9000), recordv1.Encoding_ENCODING_RICE, func(*sample.Header) {}},
 		{"holdover, evidence, status flags", pulse(64, 500), recordv1.Encoding_ENCODING_RICE, func(h *sample.Header) {
 			h.ClockSync, h.StatusFlags = recordv1.ClockSync_CLOCK_SYNC_HOLDOVER, 0x8001
-			h.Evidence = []digest.Digest{digest.Of(digest.Evidence, []byte("plate")), digest.Of(digest.Evidence, []byte("scene"))}
+			h.Evidence = []sample.Evidence{
+				{Digest: digest.Of(digest.Evidence, []byte("plate")), Size: 5, MediaType: "image/jpeg"},
+				{Digest: digest.Of(digest.Evidence, []byte("scene")), Size: 70_000, MediaType: "image/png"},
+			}
 		}},
 		{"noise: verbatim blocks and escapes", noise(130), recordv1.Encoding_ENCODING_RICE,
 			func(h *sample.Header) { h.ClockSync = recordv1.ClockSync_CLOCK_SYNC_NOT_SYNCHRONISED }},
@@ -119,7 +129,7 @@ func TestMeterVectors(t *testing.T) {
 		}
 		out := meterSample{
 			Name: c.name, CapturedAtUnixNano: h.CapturedAtUnixNano, ClockSync: int32(h.ClockSync), KnownHeight: h.KnownHeight,
-			KnownBlock: h.KnownBlock.String(), Encoding: int32(h.Encoding), Evidence: []string{}, StatusFlags: h.StatusFlags, Values: string(values),
+			KnownBlock: h.KnownBlock.String(), Encoding: int32(h.Encoding), Evidence: []piece{}, StatusFlags: h.StatusFlags, Values: string(values),
 			RawVector: hex.EncodeToString(raw), RawDigest: h.RawDigest.String(), Counter: h.Counter,
 			Header: hex.EncodeToString(s.Bytes), Signed: hex.EncodeToString(s.Signed()), Digest: s.Digest.String(), Signature: hex.EncodeToString(sig),
 		}
@@ -127,7 +137,7 @@ func TestMeterVectors(t *testing.T) {
 			out.Previous = previous.String()
 		}
 		for _, e := range h.Evidence {
-			out.Evidence = append(out.Evidence, e.String())
+			out.Evidence = append(out.Evidence, piece{e.Digest.String(), e.Size, e.MediaType})
 		}
 		v.Samples = append(v.Samples, out)
 		counter, previous = counter+1, s.Digest

@@ -13,6 +13,7 @@ package sample
 
 import (
 	"crypto"
+	"strings"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
@@ -28,10 +29,12 @@ const PayloadType = "application/vnd.lacre.sample-header.v1+protobuf"
 
 // The bounds of a header.
 const (
-	MaxHeaderBytes       = 1024
+	MaxHeaderBytes       = 2048
 	MaxChannels          = 16
 	MaxSamplesPerChannel = 128 << 10
 	MaxEvidence          = 8
+	MaxEvidenceBytes     = 64 << 20 // encrypted
+	MaxMediaType         = 64       // bytes
 )
 
 // Header is a sample header; see lacre.record.v1.SampleHeader for each field.
@@ -48,9 +51,17 @@ type Header struct {
 	SamplesPerChannel    uint32
 	SampleRateMillihertz uint64
 	Encoding             recordv1.Encoding
-	RawDigest            digest.Digest   // of the encoded raw vector
-	Evidence             []digest.Digest // of objects kept outside the ledger
+	RawDigest            digest.Digest // of the encoded raw vector
+	Evidence             []Evidence    // kept outside the ledger
 	StatusFlags          uint32
+}
+
+// Evidence names an object kept outside the ledger, such as a plate image,
+// encrypted to an authority.
+type Evidence struct {
+	Digest    digest.Digest // of the encrypted bytes, kind digest.Evidence
+	Size      uint64        // encrypted bytes, 1 to MaxEvidenceBytes
+	MediaType string        // of the content, such as "image/jpeg"
 }
 
 // Sample is a header with its exact bytes and its identity.
@@ -93,11 +104,11 @@ func Parse(b []byte) (*Sample, error) {
 		}
 	}
 	for _, e := range m.GetEvidence() {
-		d, err := record.Digest32("evidence", e)
+		d, err := record.Digest32("evidence", e.GetDigest())
 		if err != nil {
 			return nil, err
 		}
-		h.Evidence = append(h.Evidence, d)
+		h.Evidence = append(h.Evidence, Evidence{Digest: d, Size: e.GetSize(), MediaType: e.GetMediaType()})
 	}
 	if err := h.check(); err != nil {
 		return nil, err
@@ -125,9 +136,29 @@ func (h *Header) check() error {
 	case h.Encoding == recordv1.Encoding_ENCODING_UNSPECIFIED:
 		return reason.New(reason.Malformed, "encoding is not given")
 	case len(h.Evidence) > MaxEvidence:
-		return reason.New(reason.Malformed, "%d evidence digests, at most %d", len(h.Evidence), MaxEvidence)
+		return reason.New(reason.Malformed, "%d pieces of evidence, at most %d", len(h.Evidence), MaxEvidence)
+	}
+	for _, e := range h.Evidence {
+		if e.Size == 0 || e.Size > MaxEvidenceBytes {
+			return reason.New(reason.Malformed, "evidence %s of %d bytes, want 1 to %d", e.Digest.Short(), e.Size, MaxEvidenceBytes)
+		}
+		if !isMediaType(e.MediaType) {
+			return reason.New(reason.Malformed, "evidence %s has the media type %.80q, want a lower-case type/subtype of at most %d bytes", e.Digest.Short(), e.MediaType, MaxMediaType)
+		}
 	}
 	return nil
+}
+
+// isMediaType accepts type/subtype without parameters, lower case: of each side 1
+// or more of a-z, 0-9, '.', '+' and '-' (a part of RFC 6838, 4.2).
+func isMediaType(text string) bool {
+	kind, subtype, found := strings.Cut(text, "/")
+	word := func(s string) bool {
+		return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '+' && c != '-'
+		})
+	}
+	return found && len(text) <= MaxMediaType && word(kind) && word(subtype)
 }
 
 // Encode makes the exact bytes to sign. Errors are *reason.Error.
@@ -147,7 +178,8 @@ func (h *Header) Encode() ([]byte, error) {
 		m.Previous = h.Previous[:]
 	}
 	for i := range h.Evidence {
-		m.Evidence = append(m.Evidence, h.Evidence[i][:])
+		e := &h.Evidence[i]
+		m.Evidence = append(m.Evidence, &recordv1.Evidence{Digest: e.Digest[:], Size: e.Size, MediaType: e.MediaType})
 	}
 	b, err := wire.Encode(m)
 	if err != nil {

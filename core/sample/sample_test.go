@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -23,7 +24,7 @@ func example() *Header {
 		CapturedAtUnixNano: 1_767_225_600_123_456_789, ClockSync: recordv1.ClockSync_CLOCK_SYNC_HOLDOVER,
 		KnownHeight: 7, KnownBlock: digest.Plain([]byte("header 7")), Channels: 2, SamplesPerChannel: 512,
 		SampleRateMillihertz: 2_000_000, Encoding: recordv1.Encoding_ENCODING_RICE, RawDigest: DigestRaw([]byte("raw")),
-		Evidence: []digest.Digest{digest.Plain([]byte("plate"))}, StatusFlags: 4,
+		Evidence: []Evidence{{digest.Plain([]byte("plate")), 5, "image/jpeg"}}, StatusFlags: 4,
 	}
 }
 
@@ -61,7 +62,7 @@ func TestCheck(t *testing.T) {
 		"too many samples":  func(h *Header) { h.SamplesPerChannel = MaxSamplesPerChannel + 1 },
 		"no rate":           func(h *Header) { h.SampleRateMillihertz = 0 },
 		"no encoding":       func(h *Header) { h.Encoding = 0 },
-		"too much evidence": func(h *Header) { h.Evidence = make([]digest.Digest, MaxEvidence+1) },
+		"too much evidence": func(h *Header) { h.Evidence = slices.Repeat([]Evidence{{digest.Plain(nil), 1, "a/b"}}, MaxEvidence+1) },
 	} {
 		h := example()
 		change(h)

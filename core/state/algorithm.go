@@ -8,7 +8,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/signature"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
@@ -34,8 +33,8 @@ func (a algorithmApproval) authority(_ *reader, config *Config) ([]signers, erro
 		return nil, reason.New(reason.NotAuthorised, "%s is no notified body of the network", a.NotifiedBody)
 	}
 	return []signers{
-		{who: "notified body " + a.NotifiedBody, keys: []signature.Key{storedKey(body.GetKey())}, atLeast: 1},
-		{who: "the manufacturer", keys: []signature.Key{a.Manufacturer.Key}, atLeast: 1},
+		{who: "notified body " + a.NotifiedBody, sets: []keySet{bodyKeys(body)}},
+		oneOf("the manufacturer", a.Manufacturer.Key),
 	}, nil
 }
 
@@ -101,8 +100,22 @@ func (a algorithmStatus) authority(_ *reader, config *Config) ([]signers, error)
 	return []signers{notifiedBodies(config)}, nil
 }
 
+// notifiedBodies is any notified body, by as many of its keys as it must use.
 func notifiedBodies(config *Config) signers {
-	return signers{who: "the notified bodies", keys: config.notifiedBodyKeys(), atLeast: 1}
+	group := signers{who: "a notified body"}
+	for _, n := range config.Message.GetNotifiedBodies() {
+		group.sets = append(group.sets, bodyKeys(n))
+	}
+	return group
+}
+
+// bodyKeys are the keys of a notified body, of which its threshold must sign.
+func bodyKeys(n *recordv1.NotifiedBody) keySet {
+	set := keySet{atLeast: int(n.GetThreshold())}
+	for _, key := range n.GetKeys() {
+		set.keys = append(set.keys, storedKey(key))
+	}
+	return set
 }
 
 func (a algorithmStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {

@@ -92,15 +92,6 @@ func replicaOf(m *recordv1.NetworkConfig, nodeID string) *recordv1.Replica {
 	return nil
 }
 
-// notifiedBodyKeys are the keys that sign for notified bodies, in their order.
-func (c *Config) notifiedBodyKeys() []signature.Key {
-	keys := make([]signature.Key, 0, len(c.Message.GetNotifiedBodies()))
-	for _, n := range c.Message.GetNotifiedBodies() {
-		keys = append(keys, storedKey(n.GetKey()))
-	}
-	return keys
-}
-
 func rootKeys(m *recordv1.NetworkConfig) []signature.Key {
 	keys := make([]signature.Key, 0, len(m.GetOrganisations()))
 	for _, o := range m.GetOrganisations() {

@@ -237,7 +237,7 @@ func (m meterKeyRollover) authority(r *reader, config *Config) ([]signers, error
 	old := storedKey(keys[len(keys)-1].GetKey())
 	return []signers{
 		notifiedBodies(config),
-		{who: "the meter's old key", keys: []signature.Key{asStatementKey(old)}, atLeast: 1},
+		oneOf("the meter's old key", asStatementKey(old)),
 	}, nil
 }
 

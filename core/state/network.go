@@ -18,6 +18,7 @@ const (
 	MaxReplicas      = 32
 	MaxOrganisations = 64
 	MaxBodies        = 64
+	MaxBodyKeys      = 16 // of a notified body
 	// RecordVersion is the version of the record formats that this code knows.
 	RecordVersion = 1
 
@@ -84,11 +85,24 @@ func (c networkConfig) checkBodies() error {
 	var ids ascending
 	var keys distinct
 	for _, n := range c.GetNotifiedBodies() {
-		if err := errors.Join(ids.take(n.GetId()), keys.take(n.GetKey())); err != nil {
+		if err := ids.take(n.GetId()); err != nil {
 			return reason.New(reason.InvalidStatement, "notified bodies: %v", err)
 		}
-		if err := checkKey("key of notified body "+n.GetId(), n.GetKey(), signature.Ed25519, signature.P256); err != nil {
-			return err
+		count := len(n.GetKeys())
+		if count == 0 || count > MaxBodyKeys || n.GetThreshold() == 0 || n.GetThreshold() > uint32(count) {
+			return reason.New(reason.InvalidStatement, "notified body %s has %d keys, %d of which must sign: want 1 to %d keys and a threshold from 1 to their number",
+				n.GetId(), count, n.GetThreshold(), MaxBodyKeys)
+		}
+		for i, key := range n.GetKeys() {
+			if i > 0 && bytes.Compare(n.GetKeys()[i-1], key) >= 0 {
+				return reason.New(reason.InvalidStatement, "notified body %s: its keys are not in ascending order", n.GetId())
+			}
+			if err := keys.take(key); err != nil {
+				return reason.New(reason.InvalidStatement, "notified body %s: %v", n.GetId(), err)
+			}
+			if err := checkKey("key of notified body "+n.GetId(), key, signature.Ed25519, signature.P256); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -159,12 +173,12 @@ func (c networkConfig) authority(_ *reader, config *Config) ([]signers, error) {
 	if config == nil {
 		return []signers{majority(c.NetworkConfig)}, nil
 	}
-	return []signers{majority(config.Message), {who: "the new root keys", keys: rootKeys(c.NetworkConfig)}}, nil
+	return []signers{majority(config.Message), {who: "the new root keys", sets: []keySet{{keys: rootKeys(c.NetworkConfig)}}}}, nil
 }
 
 func majority(m *recordv1.NetworkConfig) signers {
 	keys := rootKeys(m)
-	return signers{who: "the " + itoa(len(keys)) + " root keys in force", keys: keys, atLeast: len(keys)/2 + 1}
+	return signers{who: "the " + itoa(len(keys)) + " root keys in force", sets: []keySet{{keys: keys, atLeast: len(keys)/2 + 1}}}
 }
 
 func (c networkConfig) apply(b *Block, st *statement, ref *statev1.StatementRef) error {

@@ -45,7 +45,7 @@ func organisationSigns(config *Config, id string) ([]signers, error) {
 	if organisation == nil {
 		return nil, reason.New(reason.NotAuthorised, "%s is no organisation of the network", id)
 	}
-	return []signers{{who: "the root key of " + id, keys: []signature.Key{storedKey(organisation.GetRootKey())}, atLeast: 1}}, nil
+	return []signers{oneOf("the root key of "+id, storedKey(organisation.GetRootKey()))}, nil
 }
 
 func (n nodeRegistration) apply(b *Block, st *statement, ref *statev1.StatementRef) error {

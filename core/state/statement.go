@@ -45,11 +45,21 @@ type statementBody interface {
 	apply(b *Block, st *statement, ref *statev1.StatementRef) error
 }
 
-// signers is a set of keys of which at least so many must have signed.
+// signers must have signed: enough keys of any one of the sets.
 type signers struct {
-	who     string // for messages
+	who  string // for messages
+	sets []keySet
+}
+
+// keySet is keys of which at least so many must have signed.
+type keySet struct {
 	keys    []signature.Key
 	atLeast int
+}
+
+// oneOf is a group of one set, one key of which suffices.
+func oneOf(who string, keys ...signature.Key) signers {
+	return signers{who: who, sets: []keySet{{keys: keys, atLeast: 1}}}
 }
 
 // headed is a message with a statement header.
@@ -231,7 +241,10 @@ func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
 // authorise wants every signature to be of a key of one of the groups and to
 // verify, enough of each group, and no key counted for two of them.
 func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
-	needed, signed, ring := 0, make([]int, len(groups)), newKeyring(groups)
+	signed, ring := make([][]int, len(groups)), newKeyring(groups)
+	for g := range groups {
+		signed[g] = make([]int, len(groups[g].sets))
+	}
 	for _, s := range e.Signatures {
 		k, ok := ring[s.KeyID]
 		if !ok {
@@ -240,15 +253,23 @@ func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
 		if !b.verifier.Verify(k.key.Kind(), k.key, e.PAE(), s.Sig) {
 			return reason.New(reason.BadSignature, "the signature of %v does not verify", k.key)
 		}
-		for _, g := range k.groups {
-			signed[g]++
+		for _, p := range k.places {
+			signed[p.group][p.set]++
 		}
 	}
+	needed := 0
 	for g := range groups {
-		needed += groups[g].atLeast
-		if signed[g] < groups[g].atLeast {
-			return reason.New(reason.NotAuthorised, "%d signatures of %s, it takes %s", signed[g], groups[g].who, describe(groups))
+		least, most := 0, 0 // signatures of the smallest set that has enough; of the one with most
+		for i, set := range groups[g].sets {
+			most = max(most, signed[g][i])
+			if signed[g][i] >= set.atLeast && (least == 0 || set.atLeast < least) {
+				least = set.atLeast
+			}
 		}
+		if least == 0 && !groups[g].optional() {
+			return reason.New(reason.NotAuthorised, "%d signatures of %s, it takes %s", most, groups[g].who, describe(groups))
+		}
+		needed += least
 	}
 	if len(e.Signatures) < needed {
 		return reason.New(reason.NotAuthorised, "%d signatures, it takes %s, by different keys", len(e.Signatures), describe(groups))
@@ -262,23 +283,33 @@ type keyring map[string]ringKey
 
 type ringKey struct {
 	key    signature.Key
-	groups []int // ascending, each once
+	places []place // each once
 }
+
+// place is a set of a group.
+type place struct{ group, set int }
 
 func newKeyring(groups []signers) keyring {
 	ring := make(keyring)
 	for g := range groups {
-		for _, key := range groups[g].keys {
-			if key.IsZero() {
-				continue
-			}
-			k := ring[key.ID()]
-			if !slices.Contains(k.groups, g) {
-				ring[key.ID()] = ringKey{key: key, groups: append(k.groups, g)}
+		for i, set := range groups[g].sets {
+			for _, key := range set.keys {
+				if key.IsZero() {
+					continue
+				}
+				k, here := ring[key.ID()], place{g, i}
+				if !slices.Contains(k.places, here) {
+					ring[key.ID()] = ringKey{key: key, places: append(k.places, here)}
+				}
 			}
 		}
 	}
 	return ring
+}
+
+// optional is a group that may sign and need not.
+func (s *signers) optional() bool {
+	return len(s.sets) > 0 && !slices.ContainsFunc(s.sets, func(set keySet) bool { return set.atLeast > 0 })
 }
 
 func describe(groups []signers) string {
@@ -287,7 +318,15 @@ func describe(groups []signers) string {
 		if i > 0 {
 			text += " and "
 		}
-		text += itoa(g.atLeast) + " of " + g.who
+		for j, set := range g.sets {
+			if j == 0 || set.atLeast != g.sets[j-1].atLeast {
+				if j > 0 {
+					text += " or "
+				}
+				text += itoa(set.atLeast)
+			}
+		}
+		text += " of " + g.who
 	}
 	return text
 }

@@ -1,8 +1,12 @@
 package state_test
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,9 +67,24 @@ func TestS4_NetworkConfigs(t *testing.T) {
 			c.Organisations[3].RootKey = append([]byte{1, 1}, make([]byte, 31)...)
 		}, reason.WeakKey},
 		{"root key for samples", func(c *recordv1.NetworkConfig) { c.Organisations[3].RootKey[0] = 2 }, reason.WeakKey},
-		{"no body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Key = nil }, reason.Malformed},
+		{"no body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = nil }, reason.InvalidStatement},
+		{"an empty body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys[0] = []byte{} }, reason.Malformed},
+		{"17 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(17) }, reason.InvalidStatement},
+		{"16 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(16) }, ""},
+		{"body keys out of order", func(c *recordv1.NetworkConfig) {
+			c.NotifiedBodies[0].Keys = bodyKeys(2)
+			slices.Reverse(c.NotifiedBodies[0].Keys)
+		}, reason.InvalidStatement},
+		{"one body key twice", func(c *recordv1.NetworkConfig) {
+			c.NotifiedBodies[0].Keys = slices.Repeat(c.NotifiedBodies[0].Keys, 2)
+		}, reason.InvalidStatement},
+		{"threshold 0", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 0 }, reason.InvalidStatement},
+		{"threshold 2 of 1", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 2 }, reason.InvalidStatement},
+		{"a key of two bodies", func(c *recordv1.NetworkConfig) {
+			c.NotifiedBodies = append(c.NotifiedBodies, &recordv1.NotifiedBody{Id: "nc", Keys: c.NotifiedBodies[0].Keys, Threshold: 1})
+		}, reason.InvalidStatement},
 		{"P-256 body", func(c *recordv1.NetworkConfig) {
-			c.NotifiedBodies[0].Key = statetest.Tagged(signature.P256, statetest.P256Key("x"))
+			c.NotifiedBodies[0].Keys[0] = statetest.Tagged(signature.P256, statetest.P256Key("x"))
 		}, ""},
 		{"replica of nobody", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "nobody" }, reason.InvalidStatement},
 		{"replica of another", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "org-00" }, reason.InvalidStatement},
@@ -390,5 +409,55 @@ func TestC6_DraftsAreCheckedBeforeTheyAreSigned(t *testing.T) {
 	node.TlsSpki = node.TlsSpki[:31]
 	if err := state.CheckStatement(node); reason.Of(err) == "" {
 		t.Errorf("a short SPKI digest: %v, want a refusal", err)
+	}
+}
+
+// bodyKeys are n keys of a notified body, as a configuration lists them.
+func bodyKeys(n int) [][]byte {
+	var keys [][]byte
+	for i := range n {
+		keys = append(keys, statetest.Tagged(signature.Ed25519, bodyKey(i)))
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	return keys
+}
+
+func bodyKey(i int) ed25519.PrivateKey { return statetest.Key("body/" + strconv.Itoa(i)) }
+
+// A notified body of several keys speaks only by as many of them as its threshold,
+// and keys of two bodies do not add up.
+func TestS4_ANotifiedBodySpeaksByItsThreshold(t *testing.T) {
+	base := statetest.New(t, statetest.Options{})
+	base.Approve()
+	config := proto.CloneOf(base.Config)
+	config.Header = base.Header(record.SubjectNetwork)
+	config.NotifiedBodies[0].Keys, config.NotifiedBodies[0].Threshold = bodyKeys(3), 2
+	config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{
+		Id: "nc", Keys: [][]byte{statetest.Tagged(signature.Ed25519, bodyKey(9))}, Threshold: 1,
+	})
+	base.Accept(base.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	for name, c := range map[string]struct {
+		keys []int
+		want reason.Reason
+	}{
+		"one of three":              {[]int{0}, reason.NotAuthorised},
+		"one and a stranger":        {[]int{0, 5}, reason.NotAuthorised},
+		"one key twice is one":      {[]int{1, 1}, reason.NotAuthorised},
+		"two of three":              {[]int{0, 2}, ""},
+		"all":                       {[]int{0, 1, 2}, ""},
+		"another body":              {[]int{9}, ""},
+		"another body, and one key": {[]int{1, 9}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := base.Clone(t)
+			var signers []crypto.Signer
+			for _, i := range c.keys {
+				signers = append(signers, bodyKey(i))
+			}
+			leaf := n.Sign(n.MeterRegistration("m-1", statetest.Key("meter")), signers...)
+			if got := n.Submit([][]byte{leaf}, nil)[0]; got.Accepted != (c.want == "") || got.Reason != c.want {
+				t.Errorf("%+v, want %q", got, c.want)
+			}
+		})
 	}
 }

@@ -115,7 +115,7 @@ def answer(challenge):
     meter = Meter(bytes.fromhex(challenge["network_id"]), challenge["meter_id"], challenge["channels"],
                   challenge["sample_rate_millihertz"], bytes.fromhex(challenge["seed"]), Memory(challenge["first_counter"]))
     samples = [{**s, **meter.sample(json.loads(s["values"]), s["captured_at_unix_nano"], s["clock_sync"], s["known_height"],
-                                    bytes.fromhex(s["known_block"]), s["encoding"], [bytes.fromhex(e) for e in s["evidence"]],
+                                    bytes.fromhex(s["known_block"]), s["encoding"], [dict(e, digest=bytes.fromhex(e["digest"])) for e in s["evidence"]],
                                     s["status_flags"])} for s in challenge["samples"]]
     return {**challenge, "public_key": meter.public_key().hex(), "samples": samples}
 

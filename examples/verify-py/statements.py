@@ -28,7 +28,7 @@ def check_id(text):
 
 def parse_header(data):
     """A sample header: its form, not its standing on a ledger."""
-    need(len(data) <= 1024, "sample header of %d bytes" % len(data))
+    need(len(data) <= 2048, "sample header of %d bytes" % len(data))
     h = wire.decode("SampleHeader", data)
     for field in ("network_id", "known_block", "raw_digest"):
         need_digest(h[field], field)
@@ -39,9 +39,11 @@ def parse_header(data):
     need(h["captured_at_unix_nano"] > 0 and h["clock_sync"] > 0 and h["encoding"] > 0, "capture time, clock or encoding missing")
     need(h["channels"] >= 2 and h["sample_rate_millihertz"] > 0, "fewer than 2 channels, or no sample rate")
     raw.check_shape(h["channels"], h["samples_per_channel"])
-    need(len(h["evidence"]) <= 8, "%d digests of evidence" % len(h["evidence"]))
+    need(len(h["evidence"]) <= 8, "%d pieces of evidence" % len(h["evidence"]))
     for one in h["evidence"]:
-        need_digest(one, "evidence")
+        need_digest(one["digest"], "evidence")
+        need(1 <= one["size"] <= 64 << 20, "evidence of %d bytes" % one["size"])
+        need(len(one["media_type"]) <= 64 and re.fullmatch(r"[a-z0-9.+-]+/[a-z0-9.+-]+", one["media_type"]), "not a media type")
     return h
 
 

@@ -34,7 +34,7 @@ class Missing(Exception):
 
 
 def notified_bodies(config, name=None):
-    return [b["key"] for b in config["notified_bodies"] if name in (None, b["id"])]
+    return [(b["keys"], b["threshold"]) for b in config["notified_bodies"] if name in (None, b["id"])]
 
 
 def parse_bundle(data):
@@ -138,11 +138,11 @@ class Verifier:
         return s
 
     def signed(self, statement, keys, who):
-        """One of the configuration's keys signed the statement. A configuration that is not the first may have lost the key:
-        then the certificate alone says that the statement was accepted."""
+        """Enough keys of one of the configuration's sets signed the statement. A configuration that is not the first may have
+        lost a key: then the certificate alone says that the statement was accepted."""
         if self.config is None:
             raise Missing("the configuration, which has the keys, is not verified")
-        if not any(statement.signed_by(key) for key in keys(self.config)):
+        if not any(sum(statement.signed_by(key) for key in some) >= enough for some, enough in keys(self.config)):
             need(self.config["header"]["sequence"] > 1, "no signature by " + who)
 
     # Steps 5 to 12
@@ -230,7 +230,7 @@ class Verifier:
             s.check_place(c["network_id"], "node/" + one["node_id"])
             need(n["node_id"] == one["node_id"] and n["role"] == 2, "not the registration of endorser %s" % one["node_id"])
             need(node["index"] < item["index"], "node %s was registered after it endorsed" % n["node_id"])
-            self.signed(s, lambda config: [o["root_key"] for o in config["organisations"] if o["id"] == n["organisation"]],
+            self.signed(s, lambda config: [([o["root_key"]], 1) for o in config["organisations"] if o["id"] == n["organisation"]],
                         "the root key of " + n["organisation"])
             need(crypto.verify(n["key"], message, one["signature"]), "endorsement of %s does not verify" % n["node_id"])
             endorsed.add(n["organisation"])

@@ -16,10 +16,15 @@ def need(holds, why):
 
 # The tables of docs/formats.md, "Messages": number, name and type of each field; a star marks a list.
 TABLES = """\
+Evidence: 1 digest bytes, 2 size uint64, 3 media_type string
 SampleHeader: 1 network_id bytes, 2 meter_id string, 3 counter uint64, 4 previous bytes,
     5 captured_at_unix_nano int64, 6 clock_sync ClockSync, 7 known_height uint64, 8 known_block bytes,
     9 channels uint32, 10 samples_per_channel uint32, 11 sample_rate_millihertz uint64, 12 encoding Encoding,
-    13 raw_digest bytes, 14 evidence bytes*, 15 status_flags uint32
+    13 raw_digest bytes, 14 evidence Evidence*, 15 status_flags uint32
+Heartbeat: 1 network_id bytes, 2 meter_id string, 3 newest_counter uint64, 4 newest_sample bytes,
+    5 at_unix_nano int64, 6 clock_sync ClockSync, 7 known_height uint64, 8 known_block bytes,
+    9 status_flags uint32
+SignedHeartbeat: 1 heartbeat bytes, 2 signature bytes
 Claim: 1 network_id bytes, 2 sample bytes, 3 algorithm bytes, 4 registration bytes, 5 profile_version uint32,
     6 fuel_limit uint64, 7 fuel_used uint64, 8 input bytes, 9 result bytes
 Endorsement: 1 node_id string, 2 signature bytes
@@ -30,7 +35,7 @@ enum ClockSync: 1 SYNCHRONISED, 2 HOLDOVER, 3 NOT_SYNCHRONISED
 enum Encoding: 1 INT16, 2 RICE
 enum Disposition: 1 ON_TIME, 2 LATE
 Record: 1 statement Envelope, 2 endorsement_set EndorsementSet, 3 measurement Measurement,
-    4 security_event SecurityEvent, 5 block_header BlockHeader
+    4 security_event SecurityEvent, 5 block_header BlockHeader, 6 heartbeat SignedHeartbeat
 Envelope: 1 payload_type string, 2 payload bytes, 3 signatures EnvelopeSignature*
 EnvelopeSignature: 1 key_id string, 2 signature bytes
 SecurityEvent: 1 report bytes, 2 signature bytes
@@ -41,12 +46,13 @@ Genesis: 1 records bytes*, 2 block_time_unix_nano int64
 BlockHeader: 1 version uint32, 2 height uint64, 3 previous bytes, 4 first_index uint64, 5 record_count uint32,
     6 block_time_unix_nano int64, 7 config bytes, 8 writes bytes, 9 admin bytes, 10 certified_height uint64,
     11 certificate bytes
-enum EventKind: 1 METER_EQUIVOCATION, 2 ENDORSERS_DISAGREE, 3 REFUSED_INSTALLATION, 4 ENGINE_DIVERGENCE
+enum EventKind: 1 METER_EQUIVOCATION, 2 ENDORSERS_DISAGREE, 3 REFUSED_INSTALLATION, 4 ENGINE_DIVERGENCE,
+    5 EVIDENCE_READ
 StatementHeader: 1 network_id bytes, 2 subject string, 3 sequence uint64, 4 predecessor bytes,
     5 issued_at_unix_nano int64
-Organisation: 1 id string, 2 root_key bytes
+Organisation: 1 id string, 2 root_key bytes, 3 evidence_key bytes
 Replica: 1 node_id string, 2 organisation string, 3 cosigner_key bytes, 4 log_key bytes
-NotifiedBody: 1 id string, 2 key bytes
+NotifiedBody: 1 id string, 2 keys bytes*, 3 threshold uint32
 Limits: 1 lateness_bound_nano int64, 2 future_bound_nano int64, 3 max_missing_ranges uint32,
     4 max_uncertified_blocks uint32
 NetworkConfig: 1 header StatementHeader, 2 name string, 3 organisations Organisation*, 4 replicas Replica*,
@@ -55,19 +61,35 @@ NodeRegistration: 1 header StatementHeader, 2 node_id string, 3 organisation str
     6 tls_spki bytes
 NodeRevocation: 1 header StatementHeader, 2 node_id string, 3 reason string
 AlgorithmStatus: 1 header StatementHeader, 2 algorithm bytes, 3 action AlgorithmAction,
-    4 effective_at_unix_nano int64, 5 reason string
+    4 effective_at_unix_nano int64, 5 reason string, 6 successor bytes
 Site: 1 name string, 2 latitude_e7 sint32, 3 longitude_e7 sint32, 4 lane uint32
 Verification: 1 certificate string, 2 valid_from_unix_nano int64, 3 valid_until_unix_nano int64
 MeterRegistration: 1 header StatementHeader, 2 meter_id string, 3 key bytes, 4 tls_spki bytes, 5 model string,
     6 type_approval string, 7 algorithm bytes, 8 channels uint32, 9 sample_rate_millihertz uint64,
-    10 parameters sint64*, 11 site Site, 12 verification Verification, 13 seal string, 14 first_counter uint64
+    10 parameters sint64*, 11 site Site, 12 verification Verification, 13 seal string,
+    14 first_counter uint64, 15 national_table string
+MeterParameters: 1 header StatementHeader, 2 meter_id string, 3 version uint32,
+    4 effective_at_unix_nano int64, 5 algorithm bytes, 6 sample_rate_millihertz uint64, 7 parameters sint64*,
+    8 site Site, 9 seal string, 10 national_table string, 11 reason string
 MeterStatus: 1 header StatementHeader, 2 meter_id string, 3 action MeterAction,
     4 effective_at_unix_nano int64, 5 verification Verification, 6 reason string
 MeterKeyRollover: 1 header StatementHeader, 2 meter_id string, 3 key bytes, 4 first_counter uint64,
     5 tls_spki bytes
-enum Role: 1 REPLICA, 2 ENDORSER, 3 GATEWAY, 4 APPROVAL
-enum AlgorithmAction: 1 SUSPEND, 2 RESUME, 3 WITHDRAW
+ErrorBand: 1 up_to sint64, 2 absolute sint64, 3 relative_ppm uint32
+NationalTable: 1 header StatementHeader, 2 table_id string, 3 version uint32, 4 valid_from_unix_nano int64,
+    5 value string, 6 unit string, 7 scale sint32, 8 bands ErrorBand*, 9 rounding Rounding, 10 step sint64,
+    11 source string, 12 source_status SourceStatus
+EvidenceErasure: 1 header StatementHeader, 2 evidence bytes, 3 organisation string, 4 rule string
+CanaryCommitment: 1 header StatementHeader, 2 canary_id string, 3 commitment bytes, 4 notified_body string
+CanaryVector: 1 meter_id string, 2 counter uint64, 3 raw_digest bytes, 4 result bytes
+CanaryExpectation: 1 salt bytes, 2 vectors CanaryVector*
+CanaryReveal: 1 header StatementHeader, 2 canary_id string, 3 expectation bytes, 4 verdicts CanaryVerdict*
+enum Role: 1 REPLICA, 2 ENDORSER, 3 GATEWAY, 4 APPROVAL, 5 AUTHORITY
+enum AlgorithmAction: 1 SUSPEND, 2 RESUME, 3 WITHDRAW, 4 SUPERSEDE
 enum MeterAction: 1 SUSPEND, 2 RESUME, 3 SEAL_BROKEN, 4 KEY_COMPROMISED, 5 VERIFIED, 6 DECOMMISSION
+enum Rounding: 1 DOWN, 2 HALF_UP, 3 UP
+enum SourceStatus: 1 READ, 2 SECONDARY, 3 EXAMPLE
+enum CanaryVerdict: 1 MATCH, 2 MISMATCH, 3 MISSING
 ProvenRecord: 1 record bytes, 2 index uint64, 3 proof bytes*
 Bundle: 1 version uint32, 2 receipt bytes, 3 endorsement_set ProvenRecord, 4 registration ProvenRecord,
     5 approval ProvenRecord, 6 config ProvenRecord, 7 nodes ProvenRecord*, 8 rollovers ProvenRecord*,

@@ -82,7 +82,7 @@ func answer(t *testing.T, key crypto.Signer, change func(i int, h *sample.Header
 			Encoding: recordv1.Encoding(*given.Encoding), RawDigest: sample.DigestRaw(raw), StatusFlags: *given.StatusFlags,
 		}
 		for _, e := range *given.Evidence {
-			h.Evidence = append(h.Evidence, digestOf(&e))
+			h.Evidence = append(h.Evidence, e.evidence())
 		}
 		if change != nil {
 			change(i, h)

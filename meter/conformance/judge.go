@@ -349,7 +349,7 @@ func expected(inputs *Sample, h *sample.Sample) (want sample.Header, told bool) 
 	set(inputs.Evidence != nil, func() {
 		want.Evidence = nil
 		for i := range *inputs.Evidence {
-			want.Evidence = append(want.Evidence, digestOf(&(*inputs.Evidence)[i]))
+			want.Evidence = append(want.Evidence, (*inputs.Evidence)[i].evidence())
 		}
 	})
 	return want, told

@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/lacre-metrology/lacre/core/sample"
 	"io"
 
 	"github.com/lacre-metrology/lacre/core"
@@ -105,14 +106,14 @@ func (s *Samples) UnmarshalJSON(b []byte) error {
 type Sample struct {
 	Name string `json:"name,omitempty"`
 
-	CapturedAtUnixNano *int64  `json:"captured_at_unix_nano,omitempty"`
-	ClockSync          *int32  `json:"clock_sync,omitempty"`
-	KnownHeight        *uint64 `json:"known_height,omitempty"`
-	KnownBlock         *Hex    `json:"known_block,omitempty"`
-	Encoding           *int32  `json:"encoding,omitempty"`
-	Evidence           *[]Hex  `json:"evidence,omitempty"`
-	StatusFlags        *uint32 `json:"status_flags,omitempty"`
-	Values             string  `json:"values,omitempty"` // [channel][sample], as JSON
+	CapturedAtUnixNano *int64   `json:"captured_at_unix_nano,omitempty"`
+	ClockSync          *int32   `json:"clock_sync,omitempty"`
+	KnownHeight        *uint64  `json:"known_height,omitempty"`
+	KnownBlock         *Hex     `json:"known_block,omitempty"`
+	Encoding           *int32   `json:"encoding,omitempty"`
+	Evidence           *[]Piece `json:"evidence,omitempty"`
+	StatusFlags        *uint32  `json:"status_flags,omitempty"`
+	Values             string   `json:"values,omitempty"` // [channel][sample], as JSON
 
 	RawVector Hex     `json:"raw_vector,omitempty"`
 	RawDigest Hex     `json:"raw_digest,omitempty"`
@@ -122,6 +123,17 @@ type Sample struct {
 	Signed    Hex     `json:"signed,omitempty"`
 	Digest    Hex     `json:"digest,omitempty"`
 	Signature Hex     `json:"signature"`
+}
+
+// Piece is a piece of evidence.
+type Piece struct {
+	Digest    Hex    `json:"digest"` // of the encrypted bytes
+	Size      uint64 `json:"size"`
+	MediaType string `json:"media_type"`
+}
+
+func (p *Piece) evidence() sample.Evidence {
+	return sample.Evidence{Digest: digestOf(&p.Digest), Size: p.Size, MediaType: p.MediaType}
 }
 
 // Read reads a submission from a file, and no more of it than is allowed.

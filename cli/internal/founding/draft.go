@@ -209,7 +209,7 @@ func (d *Draft) config() *recordv1.NetworkConfig {
 		},
 	}
 	for _, b := range d.Terms.NotifiedBodies {
-		config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{Id: b.ID, Key: b.Key.Bytes()})
+		config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{Id: b.ID, Keys: [][]byte{b.Key.Bytes()}, Threshold: 1})
 	}
 	for _, m := range d.Members {
 		config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: m.Organisation, RootKey: m.RootKey.Bytes()})

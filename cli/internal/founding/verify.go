@@ -222,7 +222,9 @@ func (v *verification) keys() (string, error) {
 		tagged("root key of "+o.GetId(), o.GetRootKey())
 	}
 	for _, b := range v.config.GetNotifiedBodies() {
-		tagged("key of notified body "+b.GetId(), b.GetKey())
+		for _, key := range b.GetKeys() {
+			tagged("key of notified body "+b.GetId(), key)
+		}
 	}
 	for _, r := range v.config.GetReplicas() {
 		tagged("cosigner key of "+r.GetNodeId(), r.GetCosignerKey())

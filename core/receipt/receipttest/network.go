@@ -159,7 +159,7 @@ func (n *Network) capture(c Capture) (*statetest.Capture, *claim.Claim) {
 	taken := m.Capture(func(h *sample.Header) {
 		h.Channels, h.SamplesPerChannel = uint32(len(c.Samples)), uint32(len(c.Samples[0]))
 		h.Encoding, h.RawDigest = c.Encoding, sample.DigestRaw(raw)
-		h.Evidence = []digest.Digest{digest.Of(digest.Evidence, []byte("plate of "+c.Meter))}
+		h.Evidence = []sample.Evidence{{Digest: digest.Of(digest.Evidence, []byte("plate of "+c.Meter)), Size: 20_000, MediaType: "image/jpeg"}}
 		if c.Header != nil {
 			c.Header(h)
 		}

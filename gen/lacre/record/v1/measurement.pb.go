@@ -184,6 +184,70 @@ func (Disposition) EnumDescriptor() ([]byte, []int) {
 	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{2}
 }
 
+// Evidence names something kept outside the ledger, such as a plate image, encrypted to an authority.
+type Evidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// digest is that of the encrypted bytes, as they are stored.
+	Digest []byte `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// size is the number of the encrypted bytes.
+	Size uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// media_type is that of the content, such as "image/jpeg".
+	MediaType     string `protobuf:"bytes,3,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evidence) Reset() {
+	*x = Evidence{}
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evidence) ProtoMessage() {}
+
+func (x *Evidence) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
+func (*Evidence) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Evidence) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *Evidence) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Evidence) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
 // SampleHeader is what the meter signs. The sample's identity is the digest of
 // the signed bytes (the PAE of this message), not of the signature.
 type SampleHeader struct {
@@ -214,8 +278,8 @@ type SampleHeader struct {
 	Encoding Encoding `protobuf:"varint,12,opt,name=encoding,proto3,enum=lacre.record.v1.Encoding" json:"encoding,omitempty"`
 	// raw_digest is the digest of the raw vector's exact (encoded) bytes.
 	RawDigest []byte `protobuf:"bytes,13,opt,name=raw_digest,json=rawDigest,proto3" json:"raw_digest,omitempty"`
-	// evidence are digests of what is kept outside the ledger, such as a plate image; at most 8.
-	Evidence [][]byte `protobuf:"bytes,14,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	// evidence is what is kept outside the ledger, such as a plate image; at most 8 pieces.
+	Evidence []*Evidence `protobuf:"bytes,14,rep,name=evidence,proto3" json:"evidence,omitempty"`
 	// status_flags are the meter's own error flags; 0 is a healthy meter.
 	StatusFlags   uint32 `protobuf:"varint,15,opt,name=status_flags,json=statusFlags,proto3" json:"status_flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -224,7 +288,7 @@ type SampleHeader struct {
 
 func (x *SampleHeader) Reset() {
 	*x = SampleHeader{}
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[0]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -236,7 +300,7 @@ func (x *SampleHeader) String() string {
 func (*SampleHeader) ProtoMessage() {}
 
 func (x *SampleHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[0]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -249,7 +313,7 @@ func (x *SampleHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampleHeader.ProtoReflect.Descriptor instead.
 func (*SampleHeader) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{0}
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *SampleHeader) GetNetworkId() []byte {
@@ -343,7 +407,7 @@ func (x *SampleHeader) GetRawDigest() []byte {
 	return nil
 }
 
-func (x *SampleHeader) GetEvidence() [][]byte {
+func (x *SampleHeader) GetEvidence() []*Evidence {
 	if x != nil {
 		return x.Evidence
 	}
@@ -357,6 +421,180 @@ func (x *SampleHeader) GetStatusFlags() uint32 {
 	return 0
 }
 
+// Heartbeat says that a meter lives, also while it measures nothing; the meter signs. So its silence shows, and so do
+// samples that it took and nobody delivered.
+type Heartbeat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// network_id is the digest of the genesis configuration, 32 bytes.
+	NetworkId []byte `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	// meter_id names the meter.
+	MeterId string `protobuf:"bytes,2,opt,name=meter_id,json=meterId,proto3" json:"meter_id,omitempty"`
+	// newest_counter is the newest that it signed; 0 before its first.
+	NewestCounter uint64 `protobuf:"varint,3,opt,name=newest_counter,json=newestCounter,proto3" json:"newest_counter,omitempty"`
+	// newest_sample is the digest of that sample; empty before its first.
+	NewestSample []byte `protobuf:"bytes,4,opt,name=newest_sample,json=newestSample,proto3" json:"newest_sample,omitempty"`
+	// at_unix_nano is the meter's clock.
+	AtUnixNano int64 `protobuf:"varint,5,opt,name=at_unix_nano,json=atUnixNano,proto3" json:"at_unix_nano,omitempty"`
+	// clock_sync says what that is worth.
+	ClockSync ClockSync `protobuf:"varint,6,opt,name=clock_sync,json=clockSync,proto3,enum=lacre.record.v1.ClockSync" json:"clock_sync,omitempty"`
+	// known_height is the height of the newest certified block that the meter knows.
+	KnownHeight uint64 `protobuf:"varint,7,opt,name=known_height,json=knownHeight,proto3" json:"known_height,omitempty"`
+	// known_block is the digest of that block's header record, 32 bytes.
+	KnownBlock []byte `protobuf:"bytes,8,opt,name=known_block,json=knownBlock,proto3" json:"known_block,omitempty"`
+	// status_flags are the meter's own error flags; 0 is a healthy meter.
+	StatusFlags   uint32 `protobuf:"varint,9,opt,name=status_flags,json=statusFlags,proto3" json:"status_flags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Heartbeat) GetNetworkId() []byte {
+	if x != nil {
+		return x.NetworkId
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetMeterId() string {
+	if x != nil {
+		return x.MeterId
+	}
+	return ""
+}
+
+func (x *Heartbeat) GetNewestCounter() uint64 {
+	if x != nil {
+		return x.NewestCounter
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetNewestSample() []byte {
+	if x != nil {
+		return x.NewestSample
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetAtUnixNano() int64 {
+	if x != nil {
+		return x.AtUnixNano
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetClockSync() ClockSync {
+	if x != nil {
+		return x.ClockSync
+	}
+	return ClockSync_CLOCK_SYNC_UNSPECIFIED
+}
+
+func (x *Heartbeat) GetKnownHeight() uint64 {
+	if x != nil {
+		return x.KnownHeight
+	}
+	return 0
+}
+
+func (x *Heartbeat) GetKnownBlock() []byte {
+	if x != nil {
+		return x.KnownBlock
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetStatusFlags() uint32 {
+	if x != nil {
+		return x.StatusFlags
+	}
+	return 0
+}
+
+// SignedHeartbeat is a heartbeat with the meter's signature.
+type SignedHeartbeat struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// heartbeat is the exact bytes of the Heartbeat.
+	Heartbeat []byte `protobuf:"bytes,1,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	// signature is the meter's, 64 bytes, by the key that signs the counter after newest_counter.
+	Signature     []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedHeartbeat) Reset() {
+	*x = SignedHeartbeat{}
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedHeartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedHeartbeat) ProtoMessage() {}
+
+func (x *SignedHeartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedHeartbeat.ProtoReflect.Descriptor instead.
+func (*SignedHeartbeat) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SignedHeartbeat) GetHeartbeat() []byte {
+	if x != nil {
+		return x.Heartbeat
+	}
+	return nil
+}
+
+func (x *SignedHeartbeat) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // Claim is what an endorser says that the approved module gave on one sample.
 type Claim struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -366,7 +604,8 @@ type Claim struct {
 	Sample []byte `protobuf:"bytes,2,opt,name=sample,proto3" json:"sample,omitempty"`
 	// algorithm is the SHA-256 of the module's bytes.
 	Algorithm []byte `protobuf:"bytes,3,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	// registration is the digest of the meter's registration, whence the parameters came.
+	// registration is the digest of the statement whence the parameters came: the meter's registration, or the
+	// MeterParameters in force at the capture.
 	Registration []byte `protobuf:"bytes,4,opt,name=registration,proto3" json:"registration,omitempty"`
 	// profile_version is the sandbox profile that the module ran under.
 	ProfileVersion uint32 `protobuf:"varint,5,opt,name=profile_version,json=profileVersion,proto3" json:"profile_version,omitempty"`
@@ -384,7 +623,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[1]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +635,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[1]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +648,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{1}
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Claim) GetNetworkId() []byte {
@@ -488,7 +727,7 @@ type Endorsement struct {
 
 func (x *Endorsement) Reset() {
 	*x = Endorsement{}
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[2]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +739,7 @@ func (x *Endorsement) String() string {
 func (*Endorsement) ProtoMessage() {}
 
 func (x *Endorsement) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[2]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +752,7 @@ func (x *Endorsement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endorsement.ProtoReflect.Descriptor instead.
 func (*Endorsement) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{2}
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Endorsement) GetNodeId() string {
@@ -547,7 +786,7 @@ type EndorsementSet struct {
 
 func (x *EndorsementSet) Reset() {
 	*x = EndorsementSet{}
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[3]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +798,7 @@ func (x *EndorsementSet) String() string {
 func (*EndorsementSet) ProtoMessage() {}
 
 func (x *EndorsementSet) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[3]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +811,7 @@ func (x *EndorsementSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndorsementSet.ProtoReflect.Descriptor instead.
 func (*EndorsementSet) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{3}
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EndorsementSet) GetNetworkId() []byte {
@@ -628,7 +867,7 @@ type Measurement struct {
 
 func (x *Measurement) Reset() {
 	*x = Measurement{}
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[4]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +879,7 @@ func (x *Measurement) String() string {
 func (*Measurement) ProtoMessage() {}
 
 func (x *Measurement) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_measurement_proto_msgTypes[4]
+	mi := &file_lacre_record_v1_measurement_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +892,7 @@ func (x *Measurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measurement.ProtoReflect.Descriptor instead.
 func (*Measurement) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{4}
+	return file_lacre_record_v1_measurement_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Measurement) GetHeader() []byte {
@@ -716,7 +955,12 @@ var File_lacre_record_v1_measurement_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_measurement_proto_rawDesc = "" +
 	"\n" +
-	"!lacre/record/v1/measurement.proto\x12\x0flacre.record.v1\"\xc7\x04\n" +
+	"!lacre/record/v1/measurement.proto\x12\x0flacre.record.v1\"U\n" +
+	"\bEvidence\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x03 \x01(\tR\tmediaType\"\xe2\x04\n" +
 	"\fSampleHeader\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x19\n" +
@@ -735,9 +979,26 @@ const file_lacre_record_v1_measurement_proto_rawDesc = "" +
 	"\x16sample_rate_millihertz\x18\v \x01(\x04R\x14sampleRateMillihertz\x125\n" +
 	"\bencoding\x18\f \x01(\x0e2\x19.lacre.record.v1.EncodingR\bencoding\x12\x1d\n" +
 	"\n" +
-	"raw_digest\x18\r \x01(\fR\trawDigest\x12\x1a\n" +
-	"\bevidence\x18\x0e \x03(\fR\bevidence\x12!\n" +
-	"\fstatus_flags\x18\x0f \x01(\rR\vstatusFlags\"\x93\x02\n" +
+	"raw_digest\x18\r \x01(\fR\trawDigest\x125\n" +
+	"\bevidence\x18\x0e \x03(\v2\x19.lacre.record.v1.EvidenceR\bevidence\x12!\n" +
+	"\fstatus_flags\x18\x0f \x01(\rR\vstatusFlags\"\xd5\x02\n" +
+	"\tHeartbeat\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x19\n" +
+	"\bmeter_id\x18\x02 \x01(\tR\ameterId\x12%\n" +
+	"\x0enewest_counter\x18\x03 \x01(\x04R\rnewestCounter\x12#\n" +
+	"\rnewest_sample\x18\x04 \x01(\fR\fnewestSample\x12 \n" +
+	"\fat_unix_nano\x18\x05 \x01(\x03R\n" +
+	"atUnixNano\x129\n" +
+	"\n" +
+	"clock_sync\x18\x06 \x01(\x0e2\x1a.lacre.record.v1.ClockSyncR\tclockSync\x12!\n" +
+	"\fknown_height\x18\a \x01(\x04R\vknownHeight\x12\x1f\n" +
+	"\vknown_block\x18\b \x01(\fR\n" +
+	"knownBlock\x12!\n" +
+	"\fstatus_flags\x18\t \x01(\rR\vstatusFlags\"M\n" +
+	"\x0fSignedHeartbeat\x12\x1c\n" +
+	"\theartbeat\x18\x01 \x01(\fR\theartbeat\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\x93\x02\n" +
 	"\x05Claim\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x16\n" +
@@ -796,27 +1057,32 @@ func file_lacre_record_v1_measurement_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_record_v1_measurement_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lacre_record_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_lacre_record_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_lacre_record_v1_measurement_proto_goTypes = []any{
-	(ClockSync)(0),         // 0: lacre.record.v1.ClockSync
-	(Encoding)(0),          // 1: lacre.record.v1.Encoding
-	(Disposition)(0),       // 2: lacre.record.v1.Disposition
-	(*SampleHeader)(nil),   // 3: lacre.record.v1.SampleHeader
-	(*Claim)(nil),          // 4: lacre.record.v1.Claim
-	(*Endorsement)(nil),    // 5: lacre.record.v1.Endorsement
-	(*EndorsementSet)(nil), // 6: lacre.record.v1.EndorsementSet
-	(*Measurement)(nil),    // 7: lacre.record.v1.Measurement
+	(ClockSync)(0),          // 0: lacre.record.v1.ClockSync
+	(Encoding)(0),           // 1: lacre.record.v1.Encoding
+	(Disposition)(0),        // 2: lacre.record.v1.Disposition
+	(*Evidence)(nil),        // 3: lacre.record.v1.Evidence
+	(*SampleHeader)(nil),    // 4: lacre.record.v1.SampleHeader
+	(*Heartbeat)(nil),       // 5: lacre.record.v1.Heartbeat
+	(*SignedHeartbeat)(nil), // 6: lacre.record.v1.SignedHeartbeat
+	(*Claim)(nil),           // 7: lacre.record.v1.Claim
+	(*Endorsement)(nil),     // 8: lacre.record.v1.Endorsement
+	(*EndorsementSet)(nil),  // 9: lacre.record.v1.EndorsementSet
+	(*Measurement)(nil),     // 10: lacre.record.v1.Measurement
 }
 var file_lacre_record_v1_measurement_proto_depIdxs = []int32{
 	0, // 0: lacre.record.v1.SampleHeader.clock_sync:type_name -> lacre.record.v1.ClockSync
 	1, // 1: lacre.record.v1.SampleHeader.encoding:type_name -> lacre.record.v1.Encoding
-	5, // 2: lacre.record.v1.EndorsementSet.endorsements:type_name -> lacre.record.v1.Endorsement
-	2, // 3: lacre.record.v1.Measurement.disposition:type_name -> lacre.record.v1.Disposition
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 2: lacre.record.v1.SampleHeader.evidence:type_name -> lacre.record.v1.Evidence
+	0, // 3: lacre.record.v1.Heartbeat.clock_sync:type_name -> lacre.record.v1.ClockSync
+	8, // 4: lacre.record.v1.EndorsementSet.endorsements:type_name -> lacre.record.v1.Endorsement
+	2, // 5: lacre.record.v1.Measurement.disposition:type_name -> lacre.record.v1.Disposition
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_measurement_proto_init() }
@@ -830,7 +1096,7 @@ func file_lacre_record_v1_measurement_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_measurement_proto_rawDesc), len(file_lacre_record_v1_measurement_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -39,6 +39,8 @@ const (
 	EventKind_EVENT_KIND_REFUSED_INSTALLATION EventKind = 3
 	// EVENT_KIND_ENGINE_DIVERGENCE means that compiler and interpreter differed on one input.
 	EventKind_EVENT_KIND_ENGINE_DIVERGENCE EventKind = 4
+	// EVENT_KIND_EVIDENCE_READ means that an authority's node was given a piece of evidence; the subject is "evidence/HEX".
+	EventKind_EVENT_KIND_EVIDENCE_READ EventKind = 5
 )
 
 // Enum value maps for EventKind.
@@ -49,6 +51,7 @@ var (
 		2: "EVENT_KIND_ENDORSERS_DISAGREE",
 		3: "EVENT_KIND_REFUSED_INSTALLATION",
 		4: "EVENT_KIND_ENGINE_DIVERGENCE",
+		5: "EVENT_KIND_EVIDENCE_READ",
 	}
 	EventKind_value = map[string]int32{
 		"EVENT_KIND_UNSPECIFIED":          0,
@@ -56,6 +59,7 @@ var (
 		"EVENT_KIND_ENDORSERS_DISAGREE":   2,
 		"EVENT_KIND_REFUSED_INSTALLATION": 3,
 		"EVENT_KIND_ENGINE_DIVERGENCE":    4,
+		"EVENT_KIND_EVIDENCE_READ":        5,
 	}
 )
 
@@ -98,6 +102,7 @@ type Record struct {
 	//	*Record_Measurement
 	//	*Record_SecurityEvent
 	//	*Record_BlockHeader
+	//	*Record_Heartbeat
 	Body          isRecord_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -185,6 +190,15 @@ func (x *Record) GetBlockHeader() *BlockHeader {
 	return nil
 }
 
+func (x *Record) GetHeartbeat() *SignedHeartbeat {
+	if x != nil {
+		if x, ok := x.Body.(*Record_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isRecord_Body interface {
 	isRecord_Body()
 }
@@ -214,6 +228,11 @@ type Record_BlockHeader struct {
 	BlockHeader *BlockHeader `protobuf:"bytes,5,opt,name=block_header,json=blockHeader,proto3,oneof"`
 }
 
+type Record_Heartbeat struct {
+	// heartbeat is a meter's sign of life.
+	Heartbeat *SignedHeartbeat `protobuf:"bytes,6,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*Record_Statement) isRecord_Body() {}
 
 func (*Record_EndorsementSet) isRecord_Body() {}
@@ -223,6 +242,8 @@ func (*Record_Measurement) isRecord_Body() {}
 func (*Record_SecurityEvent) isRecord_Body() {}
 
 func (*Record_BlockHeader) isRecord_Body() {}
+
+func (*Record_Heartbeat) isRecord_Body() {}
 
 // Envelope is a DSSE envelope; signatures cover PAE(payload_type, payload).
 type Envelope struct {
@@ -748,13 +769,14 @@ var File_lacre_record_v1_record_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x1clacre/record/v1/record.proto\x12\x0flacre.record.v1\x1a!lacre/record/v1/measurement.proto\"\xe5\x02\n" +
+	"\x1clacre/record/v1/record.proto\x12\x0flacre.record.v1\x1a!lacre/record/v1/measurement.proto\"\xa7\x03\n" +
 	"\x06Record\x129\n" +
 	"\tstatement\x18\x01 \x01(\v2\x19.lacre.record.v1.EnvelopeH\x00R\tstatement\x12J\n" +
 	"\x0fendorsement_set\x18\x02 \x01(\v2\x1f.lacre.record.v1.EndorsementSetH\x00R\x0eendorsementSet\x12@\n" +
 	"\vmeasurement\x18\x03 \x01(\v2\x1c.lacre.record.v1.MeasurementH\x00R\vmeasurement\x12G\n" +
 	"\x0esecurity_event\x18\x04 \x01(\v2\x1e.lacre.record.v1.SecurityEventH\x00R\rsecurityEvent\x12A\n" +
-	"\fblock_header\x18\x05 \x01(\v2\x1c.lacre.record.v1.BlockHeaderH\x00R\vblockHeaderB\x06\n" +
+	"\fblock_header\x18\x05 \x01(\v2\x1c.lacre.record.v1.BlockHeaderH\x00R\vblockHeader\x12@\n" +
+	"\theartbeat\x18\x06 \x01(\v2 .lacre.record.v1.SignedHeartbeatH\x00R\theartbeatB\x06\n" +
 	"\x04body\"\x8b\x01\n" +
 	"\bEnvelope\x12!\n" +
 	"\fpayload_type\x18\x01 \x01(\tR\vpayloadType\x12\x18\n" +
@@ -796,13 +818,14 @@ const file_lacre_record_v1_record_proto_rawDesc = "" +
 	"\x05admin\x18\t \x01(\fR\x05admin\x12)\n" +
 	"\x10certified_height\x18\n" +
 	" \x01(\x04R\x0fcertifiedHeight\x12 \n" +
-	"\vcertificate\x18\v \x01(\fR\vcertificate*\xb4\x01\n" +
+	"\vcertificate\x18\v \x01(\fR\vcertificate*\xd2\x01\n" +
 	"\tEventKind\x12\x1a\n" +
 	"\x16EVENT_KIND_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dEVENT_KIND_METER_EQUIVOCATION\x10\x01\x12!\n" +
 	"\x1dEVENT_KIND_ENDORSERS_DISAGREE\x10\x02\x12#\n" +
 	"\x1fEVENT_KIND_REFUSED_INSTALLATION\x10\x03\x12 \n" +
-	"\x1cEVENT_KIND_ENGINE_DIVERGENCE\x10\x04B?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
+	"\x1cEVENT_KIND_ENGINE_DIVERGENCE\x10\x04\x12\x1c\n" +
+	"\x18EVENT_KIND_EVIDENCE_READ\x10\x05B?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
 
 var (
 	file_lacre_record_v1_record_proto_rawDescOnce sync.Once
@@ -830,6 +853,7 @@ var file_lacre_record_v1_record_proto_goTypes = []any{
 	(*BlockHeader)(nil),       // 8: lacre.record.v1.BlockHeader
 	(*EndorsementSet)(nil),    // 9: lacre.record.v1.EndorsementSet
 	(*Measurement)(nil),       // 10: lacre.record.v1.Measurement
+	(*SignedHeartbeat)(nil),   // 11: lacre.record.v1.SignedHeartbeat
 }
 var file_lacre_record_v1_record_proto_depIdxs = []int32{
 	2,  // 0: lacre.record.v1.Record.statement:type_name -> lacre.record.v1.Envelope
@@ -837,13 +861,14 @@ var file_lacre_record_v1_record_proto_depIdxs = []int32{
 	10, // 2: lacre.record.v1.Record.measurement:type_name -> lacre.record.v1.Measurement
 	4,  // 3: lacre.record.v1.Record.security_event:type_name -> lacre.record.v1.SecurityEvent
 	8,  // 4: lacre.record.v1.Record.block_header:type_name -> lacre.record.v1.BlockHeader
-	3,  // 5: lacre.record.v1.Envelope.signatures:type_name -> lacre.record.v1.EnvelopeSignature
-	0,  // 6: lacre.record.v1.EventReport.kind:type_name -> lacre.record.v1.EventKind
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 5: lacre.record.v1.Record.heartbeat:type_name -> lacre.record.v1.SignedHeartbeat
+	3,  // 6: lacre.record.v1.Envelope.signatures:type_name -> lacre.record.v1.EnvelopeSignature
+	0,  // 7: lacre.record.v1.EventReport.kind:type_name -> lacre.record.v1.EventKind
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_record_proto_init() }
@@ -858,6 +883,7 @@ func file_lacre_record_v1_record_proto_init() {
 		(*Record_Measurement)(nil),
 		(*Record_SecurityEvent)(nil),
 		(*Record_BlockHeader)(nil),
+		(*Record_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

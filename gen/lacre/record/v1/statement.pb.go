@@ -35,6 +35,8 @@ const (
 	Role_ROLE_GATEWAY Role = 3
 	// ROLE_APPROVAL submits statements for notified bodies.
 	Role_ROLE_APPROVAL Role = 4
+	// ROLE_AUTHORITY reads evidence for an organisation that has an evidence key.
+	Role_ROLE_AUTHORITY Role = 5
 )
 
 // Enum value maps for Role.
@@ -45,6 +47,7 @@ var (
 		2: "ROLE_ENDORSER",
 		3: "ROLE_GATEWAY",
 		4: "ROLE_APPROVAL",
+		5: "ROLE_AUTHORITY",
 	}
 	Role_value = map[string]int32{
 		"ROLE_UNSPECIFIED": 0,
@@ -52,6 +55,7 @@ var (
 		"ROLE_ENDORSER":    2,
 		"ROLE_GATEWAY":     3,
 		"ROLE_APPROVAL":    4,
+		"ROLE_AUTHORITY":   5,
 	}
 )
 
@@ -94,6 +98,8 @@ const (
 	AlgorithmAction_ALGORITHM_ACTION_RESUME AlgorithmAction = 2
 	// ALGORITHM_ACTION_WITHDRAW ends the approval for every later block.
 	AlgorithmAction_ALGORITHM_ACTION_WITHDRAW AlgorithmAction = 3
+	// ALGORITHM_ACTION_SUPERSEDE bars captures from effective_at, for ever: the successor takes its place.
+	AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE AlgorithmAction = 4
 )
 
 // Enum value maps for AlgorithmAction.
@@ -103,12 +109,14 @@ var (
 		1: "ALGORITHM_ACTION_SUSPEND",
 		2: "ALGORITHM_ACTION_RESUME",
 		3: "ALGORITHM_ACTION_WITHDRAW",
+		4: "ALGORITHM_ACTION_SUPERSEDE",
 	}
 	AlgorithmAction_value = map[string]int32{
 		"ALGORITHM_ACTION_UNSPECIFIED": 0,
 		"ALGORITHM_ACTION_SUSPEND":     1,
 		"ALGORITHM_ACTION_RESUME":      2,
 		"ALGORITHM_ACTION_WITHDRAW":    3,
+		"ALGORITHM_ACTION_SUPERSEDE":   4,
 	}
 )
 
@@ -208,12 +216,184 @@ func (MeterAction) EnumDescriptor() ([]byte, []int) {
 	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{2}
 }
 
+// Rounding says to which multiple of the table's step a considered value is rounded.
+type Rounding int32
+
+const (
+	// ROUNDING_UNSPECIFIED is never accepted.
+	Rounding_ROUNDING_UNSPECIFIED Rounding = 0
+	// ROUNDING_DOWN is towards zero.
+	Rounding_ROUNDING_DOWN Rounding = 1
+	// ROUNDING_HALF_UP is to the nearest, a half upwards.
+	Rounding_ROUNDING_HALF_UP Rounding = 2
+	// ROUNDING_UP is away from zero.
+	Rounding_ROUNDING_UP Rounding = 3
+)
+
+// Enum value maps for Rounding.
+var (
+	Rounding_name = map[int32]string{
+		0: "ROUNDING_UNSPECIFIED",
+		1: "ROUNDING_DOWN",
+		2: "ROUNDING_HALF_UP",
+		3: "ROUNDING_UP",
+	}
+	Rounding_value = map[string]int32{
+		"ROUNDING_UNSPECIFIED": 0,
+		"ROUNDING_DOWN":        1,
+		"ROUNDING_HALF_UP":     2,
+		"ROUNDING_UP":          3,
+	}
+)
+
+func (x Rounding) Enum() *Rounding {
+	p := new(Rounding)
+	*p = x
+	return p
+}
+
+func (x Rounding) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rounding) Descriptor() protoreflect.EnumDescriptor {
+	return file_lacre_record_v1_statement_proto_enumTypes[3].Descriptor()
+}
+
+func (Rounding) Type() protoreflect.EnumType {
+	return &file_lacre_record_v1_statement_proto_enumTypes[3]
+}
+
+func (x Rounding) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rounding.Descriptor instead.
+func (Rounding) EnumDescriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{3}
+}
+
+// SourceStatus says how well the table's source was checked.
+type SourceStatus int32
+
+const (
+	// SOURCE_STATUS_UNSPECIFIED is never accepted.
+	SourceStatus_SOURCE_STATUS_UNSPECIFIED SourceStatus = 0
+	// SOURCE_STATUS_READ means that whoever made the table read the legal text itself.
+	SourceStatus_SOURCE_STATUS_READ SourceStatus = 1
+	// SOURCE_STATUS_SECONDARY means that a secondary source was read.
+	SourceStatus_SOURCE_STATUS_SECONDARY SourceStatus = 2
+	// SOURCE_STATUS_EXAMPLE means that the figures are an example.
+	SourceStatus_SOURCE_STATUS_EXAMPLE SourceStatus = 3
+)
+
+// Enum value maps for SourceStatus.
+var (
+	SourceStatus_name = map[int32]string{
+		0: "SOURCE_STATUS_UNSPECIFIED",
+		1: "SOURCE_STATUS_READ",
+		2: "SOURCE_STATUS_SECONDARY",
+		3: "SOURCE_STATUS_EXAMPLE",
+	}
+	SourceStatus_value = map[string]int32{
+		"SOURCE_STATUS_UNSPECIFIED": 0,
+		"SOURCE_STATUS_READ":        1,
+		"SOURCE_STATUS_SECONDARY":   2,
+		"SOURCE_STATUS_EXAMPLE":     3,
+	}
+)
+
+func (x SourceStatus) Enum() *SourceStatus {
+	p := new(SourceStatus)
+	*p = x
+	return p
+}
+
+func (x SourceStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SourceStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_lacre_record_v1_statement_proto_enumTypes[4].Descriptor()
+}
+
+func (SourceStatus) Type() protoreflect.EnumType {
+	return &file_lacre_record_v1_statement_proto_enumTypes[4]
+}
+
+func (x SourceStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SourceStatus.Descriptor instead.
+func (SourceStatus) EnumDescriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{4}
+}
+
+// CanaryVerdict says how the ledger's result compares with the expected one.
+type CanaryVerdict int32
+
+const (
+	// CANARY_VERDICT_UNSPECIFIED is never accepted.
+	CanaryVerdict_CANARY_VERDICT_UNSPECIFIED CanaryVerdict = 0
+	// CANARY_VERDICT_MATCH means that the ledger holds the expected result.
+	CanaryVerdict_CANARY_VERDICT_MATCH CanaryVerdict = 1
+	// CANARY_VERDICT_MISMATCH means that it holds another result, or one of another raw vector.
+	CanaryVerdict_CANARY_VERDICT_MISMATCH CanaryVerdict = 2
+	// CANARY_VERDICT_MISSING means that it holds no measurement of that counter.
+	CanaryVerdict_CANARY_VERDICT_MISSING CanaryVerdict = 3
+)
+
+// Enum value maps for CanaryVerdict.
+var (
+	CanaryVerdict_name = map[int32]string{
+		0: "CANARY_VERDICT_UNSPECIFIED",
+		1: "CANARY_VERDICT_MATCH",
+		2: "CANARY_VERDICT_MISMATCH",
+		3: "CANARY_VERDICT_MISSING",
+	}
+	CanaryVerdict_value = map[string]int32{
+		"CANARY_VERDICT_UNSPECIFIED": 0,
+		"CANARY_VERDICT_MATCH":       1,
+		"CANARY_VERDICT_MISMATCH":    2,
+		"CANARY_VERDICT_MISSING":     3,
+	}
+)
+
+func (x CanaryVerdict) Enum() *CanaryVerdict {
+	p := new(CanaryVerdict)
+	*p = x
+	return p
+}
+
+func (x CanaryVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CanaryVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_lacre_record_v1_statement_proto_enumTypes[5].Descriptor()
+}
+
+func (CanaryVerdict) Type() protoreflect.EnumType {
+	return &file_lacre_record_v1_statement_proto_enumTypes[5]
+}
+
+func (x CanaryVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CanaryVerdict.Descriptor instead.
+func (CanaryVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{5}
+}
+
 // StatementHeader places a statement in the chain of its subject (rule S4).
 type StatementHeader struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// network_id is the digest of the genesis configuration; empty only in that configuration itself.
 	NetworkId []byte `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
-	// subject names what the statement is about: "network", "node/ID", "algorithm/HEX" or "meter/ID".
+	// subject names what the statement is about: "network", "node/ID", "algorithm/HEX", "meter/ID", "table/ID",
+	// "evidence/HEX" or "canary/ID".
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// sequence numbers the statements on one subject from 1.
 	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -296,7 +476,9 @@ type Organisation struct {
 	// id is short, lower case and stable, such as "inmetro".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// root_key signs for the organisation (tagged public key).
-	RootKey       []byte `protobuf:"bytes,2,opt,name=root_key,json=rootKey,proto3" json:"root_key,omitempty"`
+	RootKey []byte `protobuf:"bytes,2,opt,name=root_key,json=rootKey,proto3" json:"root_key,omitempty"`
+	// evidence_key is the X25519 key, 32 bytes, to which meters encrypt evidence; empty unless the organisation may read it.
+	EvidenceKey   []byte `protobuf:"bytes,3,opt,name=evidence_key,json=evidenceKey,proto3" json:"evidence_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +523,13 @@ func (x *Organisation) GetId() string {
 func (x *Organisation) GetRootKey() []byte {
 	if x != nil {
 		return x.RootKey
+	}
+	return nil
+}
+
+func (x *Organisation) GetEvidenceKey() []byte {
+	if x != nil {
+		return x.EvidenceKey
 	}
 	return nil
 }
@@ -423,8 +612,10 @@ type NotifiedBody struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// id is short, lower case and stable.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// key signs its statements (tagged public key).
-	Key           []byte `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// keys sign its statements (tagged public keys), in ascending order; at most 16.
+	Keys [][]byte `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// threshold is how many of them must sign a statement, at least 1.
+	Threshold     uint32 `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,11 +657,18 @@ func (x *NotifiedBody) GetId() string {
 	return ""
 }
 
-func (x *NotifiedBody) GetKey() []byte {
+func (x *NotifiedBody) GetKeys() [][]byte {
 	if x != nil {
-		return x.Key
+		return x.Keys
 	}
 	return nil
+}
+
+func (x *NotifiedBody) GetThreshold() uint32 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
 }
 
 // Limits bound what a network accepts; all are part of the signed configuration.
@@ -819,10 +1017,12 @@ type AlgorithmStatus struct {
 	Algorithm []byte `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
 	// action is what happens to it.
 	Action AlgorithmAction `protobuf:"varint,3,opt,name=action,proto3,enum=lacre.record.v1.AlgorithmAction" json:"action,omitempty"`
-	// effective_at_unix_nano is the capture time from which a suspension or its end counts.
+	// effective_at_unix_nano is the capture time from which a suspension, its end or a supersession counts.
 	EffectiveAtUnixNano int64 `protobuf:"varint,4,opt,name=effective_at_unix_nano,json=effectiveAtUnixNano,proto3" json:"effective_at_unix_nano,omitempty"`
 	// reason is for people, at most 256 bytes.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// successor is the SHA-256 of the approved module that takes its place, for ALGORITHM_ACTION_SUPERSEDE.
+	Successor     []byte `protobuf:"bytes,6,opt,name=successor,proto3" json:"successor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -890,6 +1090,13 @@ func (x *AlgorithmStatus) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *AlgorithmStatus) GetSuccessor() []byte {
+	if x != nil {
+		return x.Successor
+	}
+	return nil
 }
 
 // Site says where a meter stands.
@@ -1059,7 +1266,9 @@ type MeterRegistration struct {
 	// seal is the number on the physical seal.
 	Seal string `protobuf:"bytes,13,opt,name=seal,proto3" json:"seal,omitempty"`
 	// first_counter is the counter of its first sample.
-	FirstCounter  uint64 `protobuf:"varint,14,opt,name=first_counter,json=firstCounter,proto3" json:"first_counter,omitempty"`
+	FirstCounter uint64 `protobuf:"varint,14,opt,name=first_counter,json=firstCounter,proto3" json:"first_counter,omitempty"`
+	// national_table is the id of the table under which its values are considered; empty if under none.
+	NationalTable string `protobuf:"bytes,15,opt,name=national_table,json=nationalTable,proto3" json:"national_table,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1192,6 +1401,150 @@ func (x *MeterRegistration) GetFirstCounter() uint64 {
 	return 0
 }
 
+func (x *MeterRegistration) GetNationalTable() string {
+	if x != nil {
+		return x.NationalTable
+	}
+	return ""
+}
+
+// MeterParameters is a new version of what is legally relevant about a meter; a notified body signs. Captures from
+// effective_at on are measured under it, earlier ones under the version before (rule S2).
+type MeterParameters struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "meter/ID".
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// meter_id names the meter.
+	MeterId string `protobuf:"bytes,2,opt,name=meter_id,json=meterId,proto3" json:"meter_id,omitempty"`
+	// version counts from the registration, which is version 1.
+	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// effective_at_unix_nano is the first capture time that it covers; later than the version's before.
+	EffectiveAtUnixNano int64 `protobuf:"varint,4,opt,name=effective_at_unix_nano,json=effectiveAtUnixNano,proto3" json:"effective_at_unix_nano,omitempty"`
+	// algorithm is the SHA-256 of the approved module that computes the results.
+	Algorithm []byte `protobuf:"bytes,5,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// sample_rate_millihertz is the rate of each channel; the number of channels is for the meter's life.
+	SampleRateMillihertz uint64 `protobuf:"varint,6,opt,name=sample_rate_millihertz,json=sampleRateMillihertz,proto3" json:"sample_rate_millihertz,omitempty"`
+	// parameters are in the order of the approved schema.
+	Parameters []int64 `protobuf:"zigzag64,7,rep,packed,name=parameters,proto3" json:"parameters,omitempty"`
+	// site says where it stands.
+	Site *Site `protobuf:"bytes,8,opt,name=site,proto3" json:"site,omitempty"`
+	// seal is the number on the physical seal.
+	Seal string `protobuf:"bytes,9,opt,name=seal,proto3" json:"seal,omitempty"`
+	// national_table is the id of the table under which its values are considered; empty if under none.
+	NationalTable string `protobuf:"bytes,10,opt,name=national_table,json=nationalTable,proto3" json:"national_table,omitempty"`
+	// reason is for people, at most 256 bytes.
+	Reason        string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeterParameters) Reset() {
+	*x = MeterParameters{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeterParameters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeterParameters) ProtoMessage() {}
+
+func (x *MeterParameters) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeterParameters.ProtoReflect.Descriptor instead.
+func (*MeterParameters) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *MeterParameters) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *MeterParameters) GetMeterId() string {
+	if x != nil {
+		return x.MeterId
+	}
+	return ""
+}
+
+func (x *MeterParameters) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *MeterParameters) GetEffectiveAtUnixNano() int64 {
+	if x != nil {
+		return x.EffectiveAtUnixNano
+	}
+	return 0
+}
+
+func (x *MeterParameters) GetAlgorithm() []byte {
+	if x != nil {
+		return x.Algorithm
+	}
+	return nil
+}
+
+func (x *MeterParameters) GetSampleRateMillihertz() uint64 {
+	if x != nil {
+		return x.SampleRateMillihertz
+	}
+	return 0
+}
+
+func (x *MeterParameters) GetParameters() []int64 {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+func (x *MeterParameters) GetSite() *Site {
+	if x != nil {
+		return x.Site
+	}
+	return nil
+}
+
+func (x *MeterParameters) GetSeal() string {
+	if x != nil {
+		return x.Seal
+	}
+	return ""
+}
+
+func (x *MeterParameters) GetNationalTable() string {
+	if x != nil {
+		return x.NationalTable
+	}
+	return ""
+}
+
+func (x *MeterParameters) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // MeterStatus changes the standing of a meter; a notified body signs.
 type MeterStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1213,7 +1566,7 @@ type MeterStatus struct {
 
 func (x *MeterStatus) Reset() {
 	*x = MeterStatus{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1578,7 @@ func (x *MeterStatus) String() string {
 func (*MeterStatus) ProtoMessage() {}
 
 func (x *MeterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1591,7 @@ func (x *MeterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterStatus.ProtoReflect.Descriptor instead.
 func (*MeterStatus) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{12}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MeterStatus) GetHeader() *StatementHeader {
@@ -1302,7 +1655,7 @@ type MeterKeyRollover struct {
 
 func (x *MeterKeyRollover) Reset() {
 	*x = MeterKeyRollover{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1667,7 @@ func (x *MeterKeyRollover) String() string {
 func (*MeterKeyRollover) ProtoMessage() {}
 
 func (x *MeterKeyRollover) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1680,7 @@ func (x *MeterKeyRollover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterKeyRollover.ProtoReflect.Descriptor instead.
 func (*MeterKeyRollover) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{13}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MeterKeyRollover) GetHeader() *StatementHeader {
@@ -1365,6 +1718,565 @@ func (x *MeterKeyRollover) GetTlsSpki() []byte {
 	return nil
 }
 
+// ErrorBand is the maximum permissible error up to a value: exactly one of absolute and relative_ppm is given.
+type ErrorBand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// up_to is the largest measured value of the band, in the table's unit and scale; 0 in the last band, which has no end.
+	UpTo int64 `protobuf:"zigzag64,1,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"`
+	// absolute is the error in the table's unit and scale.
+	Absolute int64 `protobuf:"zigzag64,2,opt,name=absolute,proto3" json:"absolute,omitempty"`
+	// relative_ppm is the error in millionths of the measured value.
+	RelativePpm   uint32 `protobuf:"varint,3,opt,name=relative_ppm,json=relativePpm,proto3" json:"relative_ppm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErrorBand) Reset() {
+	*x = ErrorBand{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErrorBand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErrorBand) ProtoMessage() {}
+
+func (x *ErrorBand) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErrorBand.ProtoReflect.Descriptor instead.
+func (*ErrorBand) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ErrorBand) GetUpTo() int64 {
+	if x != nil {
+		return x.UpTo
+	}
+	return 0
+}
+
+func (x *ErrorBand) GetAbsolute() int64 {
+	if x != nil {
+		return x.Absolute
+	}
+	return 0
+}
+
+func (x *ErrorBand) GetRelativePpm() uint32 {
+	if x != nil {
+		return x.RelativePpm
+	}
+	return 0
+}
+
+// NationalTable is a version of a jurisdiction's rules for a measured value: its maximum permissible error and the
+// value that is considered. A notified body signs; a version never changes. The version in force at a capture is the
+// one with the latest valid_from not after it.
+type NationalTable struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "table/ID".
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// table_id names the table, such as "br".
+	TableId string `protobuf:"bytes,2,opt,name=table_id,json=tableId,proto3" json:"table_id,omitempty"`
+	// version counts from 1.
+	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// valid_from_unix_nano is the first capture time that it covers; later than the version's before.
+	ValidFromUnixNano int64 `protobuf:"varint,4,opt,name=valid_from_unix_nano,json=validFromUnixNano,proto3" json:"valid_from_unix_nano,omitempty"`
+	// value is the name of the schema's value that the table is about, such as "speed".
+	Value string `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	// unit is the schema's, such as "km/h".
+	Unit string `protobuf:"bytes,6,opt,name=unit,proto3" json:"unit,omitempty"`
+	// scale is the schema's: numbers are whole multiples of unit * 10^scale.
+	Scale int32 `protobuf:"zigzag32,7,opt,name=scale,proto3" json:"scale,omitempty"`
+	// bands are ascending by up_to; the last has no end; at most 16.
+	Bands []*ErrorBand `protobuf:"bytes,8,rep,name=bands,proto3" json:"bands,omitempty"`
+	// rounding is how considered = measured - permissible error becomes a multiple of step.
+	Rounding Rounding `protobuf:"varint,9,opt,name=rounding,proto3,enum=lacre.record.v1.Rounding" json:"rounding,omitempty"`
+	// step is in the table's unit and scale, at least 1.
+	Step int64 `protobuf:"zigzag64,10,opt,name=step,proto3" json:"step,omitempty"`
+	// source names the legal text, at most 256 bytes.
+	Source string `protobuf:"bytes,11,opt,name=source,proto3" json:"source,omitempty"`
+	// source_status says how well it was checked.
+	SourceStatus  SourceStatus `protobuf:"varint,12,opt,name=source_status,json=sourceStatus,proto3,enum=lacre.record.v1.SourceStatus" json:"source_status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NationalTable) Reset() {
+	*x = NationalTable{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NationalTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NationalTable) ProtoMessage() {}
+
+func (x *NationalTable) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NationalTable.ProtoReflect.Descriptor instead.
+func (*NationalTable) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *NationalTable) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *NationalTable) GetTableId() string {
+	if x != nil {
+		return x.TableId
+	}
+	return ""
+}
+
+func (x *NationalTable) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *NationalTable) GetValidFromUnixNano() int64 {
+	if x != nil {
+		return x.ValidFromUnixNano
+	}
+	return 0
+}
+
+func (x *NationalTable) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *NationalTable) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *NationalTable) GetScale() int32 {
+	if x != nil {
+		return x.Scale
+	}
+	return 0
+}
+
+func (x *NationalTable) GetBands() []*ErrorBand {
+	if x != nil {
+		return x.Bands
+	}
+	return nil
+}
+
+func (x *NationalTable) GetRounding() Rounding {
+	if x != nil {
+		return x.Rounding
+	}
+	return Rounding_ROUNDING_UNSPECIFIED
+}
+
+func (x *NationalTable) GetStep() int64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *NationalTable) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *NationalTable) GetSourceStatus() SourceStatus {
+	if x != nil {
+		return x.SourceStatus
+	}
+	return SourceStatus_SOURCE_STATUS_UNSPECIFIED
+}
+
+// EvidenceErasure orders that a piece of evidence be erased; the organisation's root key signs. The digest stays in the
+// sample's header, so every proof holds.
+type EvidenceErasure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "evidence/HEX".
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// evidence is its digest.
+	Evidence []byte `protobuf:"bytes,2,opt,name=evidence,proto3" json:"evidence,omitempty"`
+	// organisation orders it; it must have an evidence key.
+	Organisation string `protobuf:"bytes,3,opt,name=organisation,proto3" json:"organisation,omitempty"`
+	// rule is the legal rule that demands or allows it, at most 256 bytes.
+	Rule          string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceErasure) Reset() {
+	*x = EvidenceErasure{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceErasure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceErasure) ProtoMessage() {}
+
+func (x *EvidenceErasure) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceErasure.ProtoReflect.Descriptor instead.
+func (*EvidenceErasure) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *EvidenceErasure) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *EvidenceErasure) GetEvidence() []byte {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *EvidenceErasure) GetOrganisation() string {
+	if x != nil {
+		return x.Organisation
+	}
+	return ""
+}
+
+func (x *EvidenceErasure) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+// CanaryCommitment says that a notified body knows what certain samples must give, without saying which; it signs.
+type CanaryCommitment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "canary/ID" and sequence 1.
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// canary_id names the test.
+	CanaryId string `protobuf:"bytes,2,opt,name=canary_id,json=canaryId,proto3" json:"canary_id,omitempty"`
+	// commitment is the digest of the CanaryExpectation, 32 bytes.
+	Commitment []byte `protobuf:"bytes,3,opt,name=commitment,proto3" json:"commitment,omitempty"`
+	// notified_body makes it, and alone may reveal.
+	NotifiedBody  string `protobuf:"bytes,4,opt,name=notified_body,json=notifiedBody,proto3" json:"notified_body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanaryCommitment) Reset() {
+	*x = CanaryCommitment{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanaryCommitment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanaryCommitment) ProtoMessage() {}
+
+func (x *CanaryCommitment) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanaryCommitment.ProtoReflect.Descriptor instead.
+func (*CanaryCommitment) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CanaryCommitment) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *CanaryCommitment) GetCanaryId() string {
+	if x != nil {
+		return x.CanaryId
+	}
+	return ""
+}
+
+func (x *CanaryCommitment) GetCommitment() []byte {
+	if x != nil {
+		return x.Commitment
+	}
+	return nil
+}
+
+func (x *CanaryCommitment) GetNotifiedBody() string {
+	if x != nil {
+		return x.NotifiedBody
+	}
+	return ""
+}
+
+// CanaryVector is a secret test vector and its result.
+type CanaryVector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// meter_id names the canary meter.
+	MeterId string `protobuf:"bytes,1,opt,name=meter_id,json=meterId,proto3" json:"meter_id,omitempty"`
+	// counter is the sample's.
+	Counter uint64 `protobuf:"varint,2,opt,name=counter,proto3" json:"counter,omitempty"`
+	// raw_digest is the digest of the raw vector's exact (encoded) bytes.
+	RawDigest []byte `protobuf:"bytes,3,opt,name=raw_digest,json=rawDigest,proto3" json:"raw_digest,omitempty"`
+	// result is the exact output that the approved module gives on it.
+	Result        []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanaryVector) Reset() {
+	*x = CanaryVector{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanaryVector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanaryVector) ProtoMessage() {}
+
+func (x *CanaryVector) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanaryVector.ProtoReflect.Descriptor instead.
+func (*CanaryVector) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CanaryVector) GetMeterId() string {
+	if x != nil {
+		return x.MeterId
+	}
+	return ""
+}
+
+func (x *CanaryVector) GetCounter() uint64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *CanaryVector) GetRawDigest() []byte {
+	if x != nil {
+		return x.RawDigest
+	}
+	return nil
+}
+
+func (x *CanaryVector) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// CanaryExpectation is what was committed to.
+type CanaryExpectation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// salt is 32 random bytes.
+	Salt []byte `protobuf:"bytes,1,opt,name=salt,proto3" json:"salt,omitempty"`
+	// vectors are sorted by meter_id and counter; at most 256.
+	Vectors       []*CanaryVector `protobuf:"bytes,2,rep,name=vectors,proto3" json:"vectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanaryExpectation) Reset() {
+	*x = CanaryExpectation{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanaryExpectation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanaryExpectation) ProtoMessage() {}
+
+func (x *CanaryExpectation) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanaryExpectation.ProtoReflect.Descriptor instead.
+func (*CanaryExpectation) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CanaryExpectation) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *CanaryExpectation) GetVectors() []*CanaryVector {
+	if x != nil {
+		return x.Vectors
+	}
+	return nil
+}
+
+// CanaryReveal opens a commitment and records the comparison; a notified body signs. An audit recomputes the verdicts.
+type CanaryReveal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "canary/ID" and sequence 2.
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// canary_id names the test.
+	CanaryId string `protobuf:"bytes,2,opt,name=canary_id,json=canaryId,proto3" json:"canary_id,omitempty"`
+	// expectation is the exact CanaryExpectation, whose digest the commitment is.
+	Expectation []byte `protobuf:"bytes,3,opt,name=expectation,proto3" json:"expectation,omitempty"`
+	// verdicts belong to its vectors, in their order.
+	Verdicts      []CanaryVerdict `protobuf:"varint,4,rep,packed,name=verdicts,proto3,enum=lacre.record.v1.CanaryVerdict" json:"verdicts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanaryReveal) Reset() {
+	*x = CanaryReveal{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanaryReveal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanaryReveal) ProtoMessage() {}
+
+func (x *CanaryReveal) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanaryReveal.ProtoReflect.Descriptor instead.
+func (*CanaryReveal) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CanaryReveal) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *CanaryReveal) GetCanaryId() string {
+	if x != nil {
+		return x.CanaryId
+	}
+	return ""
+}
+
+func (x *CanaryReveal) GetExpectation() []byte {
+	if x != nil {
+		return x.Expectation
+	}
+	return nil
+}
+
+func (x *CanaryReveal) GetVerdicts() []CanaryVerdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
 var File_lacre_record_v1_statement_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_statement_proto_rawDesc = "" +
@@ -1376,18 +2288,20 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12 \n" +
 	"\vpredecessor\x18\x04 \x01(\fR\vpredecessor\x12-\n" +
-	"\x13issued_at_unix_nano\x18\x05 \x01(\x03R\x10issuedAtUnixNano\"9\n" +
+	"\x13issued_at_unix_nano\x18\x05 \x01(\x03R\x10issuedAtUnixNano\"\\\n" +
 	"\fOrganisation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
-	"\broot_key\x18\x02 \x01(\fR\arootKey\"\x82\x01\n" +
+	"\broot_key\x18\x02 \x01(\fR\arootKey\x12!\n" +
+	"\fevidence_key\x18\x03 \x01(\fR\vevidenceKey\"\x82\x01\n" +
 	"\aReplica\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\"\n" +
 	"\forganisation\x18\x02 \x01(\tR\forganisation\x12!\n" +
 	"\fcosigner_key\x18\x03 \x01(\fR\vcosignerKey\x12\x17\n" +
-	"\alog_key\x18\x04 \x01(\fR\x06logKey\"0\n" +
+	"\alog_key\x18\x04 \x01(\fR\x06logKey\"P\n" +
 	"\fNotifiedBody\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"\xc8\x01\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x1c\n" +
+	"\tthreshold\x18\x03 \x01(\rR\tthreshold\"\xc8\x01\n" +
 	"\x06Limits\x12.\n" +
 	"\x13lateness_bound_nano\x18\x01 \x01(\x03R\x11latenessBoundNano\x12*\n" +
 	"\x11future_bound_nano\x18\x02 \x01(\x03R\x0ffutureBoundNano\x12,\n" +
@@ -1412,13 +2326,14 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x0eNodeRevocation\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xf0\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8e\x02\n" +
 	"\x0fAlgorithmStatus\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1c\n" +
 	"\talgorithm\x18\x02 \x01(\fR\talgorithm\x128\n" +
 	"\x06action\x18\x03 \x01(\x0e2 .lacre.record.v1.AlgorithmActionR\x06action\x123\n" +
 	"\x16effective_at_unix_nano\x18\x04 \x01(\x03R\x13effectiveAtUnixNano\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"r\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tsuccessor\x18\x06 \x01(\fR\tsuccessor\"r\n" +
 	"\x04Site\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vlatitude_e7\x18\x02 \x01(\x11R\n" +
@@ -1428,7 +2343,7 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\fVerification\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\tR\vcertificate\x12/\n" +
 	"\x14valid_from_unix_nano\x18\x02 \x01(\x03R\x11validFromUnixNano\x121\n" +
-	"\x15valid_until_unix_nano\x18\x03 \x01(\x03R\x12validUntilUnixNano\"\x87\x04\n" +
+	"\x15valid_until_unix_nano\x18\x03 \x01(\x03R\x12validUntilUnixNano\"\xae\x04\n" +
 	"\x11MeterRegistration\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x19\n" +
 	"\bmeter_id\x18\x02 \x01(\tR\ameterId\x12\x10\n" +
@@ -1446,7 +2361,23 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x04site\x18\v \x01(\v2\x15.lacre.record.v1.SiteR\x04site\x12A\n" +
 	"\fverification\x18\f \x01(\v2\x1d.lacre.record.v1.VerificationR\fverification\x12\x12\n" +
 	"\x04seal\x18\r \x01(\tR\x04seal\x12#\n" +
-	"\rfirst_counter\x18\x0e \x01(\x04R\ffirstCounter\"\xa8\x02\n" +
+	"\rfirst_counter\x18\x0e \x01(\x04R\ffirstCounter\x12%\n" +
+	"\x0enational_table\x18\x0f \x01(\tR\rnationalTable\"\xa7\x03\n" +
+	"\x0fMeterParameters\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x19\n" +
+	"\bmeter_id\x18\x02 \x01(\tR\ameterId\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x123\n" +
+	"\x16effective_at_unix_nano\x18\x04 \x01(\x03R\x13effectiveAtUnixNano\x12\x1c\n" +
+	"\talgorithm\x18\x05 \x01(\fR\talgorithm\x124\n" +
+	"\x16sample_rate_millihertz\x18\x06 \x01(\x04R\x14sampleRateMillihertz\x12\x1e\n" +
+	"\n" +
+	"parameters\x18\a \x03(\x12R\n" +
+	"parameters\x12)\n" +
+	"\x04site\x18\b \x01(\v2\x15.lacre.record.v1.SiteR\x04site\x12\x12\n" +
+	"\x04seal\x18\t \x01(\tR\x04seal\x12%\n" +
+	"\x0enational_table\x18\n" +
+	" \x01(\tR\rnationalTable\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\"\xa8\x02\n" +
 	"\vMeterStatus\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x19\n" +
 	"\bmeter_id\x18\x02 \x01(\tR\ameterId\x124\n" +
@@ -1459,18 +2390,64 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\bmeter_id\x18\x02 \x01(\tR\ameterId\x12\x10\n" +
 	"\x03key\x18\x03 \x01(\fR\x03key\x12#\n" +
 	"\rfirst_counter\x18\x04 \x01(\x04R\ffirstCounter\x12\x19\n" +
-	"\btls_spki\x18\x05 \x01(\fR\atlsSpki*f\n" +
+	"\btls_spki\x18\x05 \x01(\fR\atlsSpki\"_\n" +
+	"\tErrorBand\x12\x13\n" +
+	"\x05up_to\x18\x01 \x01(\x12R\x04upTo\x12\x1a\n" +
+	"\babsolute\x18\x02 \x01(\x12R\babsolute\x12!\n" +
+	"\frelative_ppm\x18\x03 \x01(\rR\vrelativePpm\"\xc8\x03\n" +
+	"\rNationalTable\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x19\n" +
+	"\btable_id\x18\x02 \x01(\tR\atableId\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12/\n" +
+	"\x14valid_from_unix_nano\x18\x04 \x01(\x03R\x11validFromUnixNano\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\tR\x05value\x12\x12\n" +
+	"\x04unit\x18\x06 \x01(\tR\x04unit\x12\x14\n" +
+	"\x05scale\x18\a \x01(\x11R\x05scale\x120\n" +
+	"\x05bands\x18\b \x03(\v2\x1a.lacre.record.v1.ErrorBandR\x05bands\x125\n" +
+	"\brounding\x18\t \x01(\x0e2\x19.lacre.record.v1.RoundingR\brounding\x12\x12\n" +
+	"\x04step\x18\n" +
+	" \x01(\x12R\x04step\x12\x16\n" +
+	"\x06source\x18\v \x01(\tR\x06source\x12B\n" +
+	"\rsource_status\x18\f \x01(\x0e2\x1d.lacre.record.v1.SourceStatusR\fsourceStatus\"\x9f\x01\n" +
+	"\x0fEvidenceErasure\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1a\n" +
+	"\bevidence\x18\x02 \x01(\fR\bevidence\x12\"\n" +
+	"\forganisation\x18\x03 \x01(\tR\forganisation\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\"\xae\x01\n" +
+	"\x10CanaryCommitment\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1b\n" +
+	"\tcanary_id\x18\x02 \x01(\tR\bcanaryId\x12\x1e\n" +
+	"\n" +
+	"commitment\x18\x03 \x01(\fR\n" +
+	"commitment\x12#\n" +
+	"\rnotified_body\x18\x04 \x01(\tR\fnotifiedBody\"z\n" +
+	"\fCanaryVector\x12\x19\n" +
+	"\bmeter_id\x18\x01 \x01(\tR\ameterId\x12\x18\n" +
+	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1d\n" +
+	"\n" +
+	"raw_digest\x18\x03 \x01(\fR\trawDigest\x12\x16\n" +
+	"\x06result\x18\x04 \x01(\fR\x06result\"`\n" +
+	"\x11CanaryExpectation\x12\x12\n" +
+	"\x04salt\x18\x01 \x01(\fR\x04salt\x127\n" +
+	"\avectors\x18\x02 \x03(\v2\x1d.lacre.record.v1.CanaryVectorR\avectors\"\xc3\x01\n" +
+	"\fCanaryReveal\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1b\n" +
+	"\tcanary_id\x18\x02 \x01(\tR\bcanaryId\x12 \n" +
+	"\vexpectation\x18\x03 \x01(\fR\vexpectation\x12:\n" +
+	"\bverdicts\x18\x04 \x03(\x0e2\x1e.lacre.record.v1.CanaryVerdictR\bverdicts*z\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fROLE_REPLICA\x10\x01\x12\x11\n" +
 	"\rROLE_ENDORSER\x10\x02\x12\x10\n" +
 	"\fROLE_GATEWAY\x10\x03\x12\x11\n" +
-	"\rROLE_APPROVAL\x10\x04*\x8d\x01\n" +
+	"\rROLE_APPROVAL\x10\x04\x12\x12\n" +
+	"\x0eROLE_AUTHORITY\x10\x05*\xad\x01\n" +
 	"\x0fAlgorithmAction\x12 \n" +
 	"\x1cALGORITHM_ACTION_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ALGORITHM_ACTION_SUSPEND\x10\x01\x12\x1b\n" +
 	"\x17ALGORITHM_ACTION_RESUME\x10\x02\x12\x1d\n" +
-	"\x19ALGORITHM_ACTION_WITHDRAW\x10\x03*\xd8\x01\n" +
+	"\x19ALGORITHM_ACTION_WITHDRAW\x10\x03\x12\x1e\n" +
+	"\x1aALGORITHM_ACTION_SUPERSEDE\x10\x04*\xd8\x01\n" +
 	"\vMeterAction\x12\x1c\n" +
 	"\x18METER_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14METER_ACTION_SUSPEND\x10\x01\x12\x17\n" +
@@ -1478,7 +2455,22 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x18METER_ACTION_SEAL_BROKEN\x10\x03\x12 \n" +
 	"\x1cMETER_ACTION_KEY_COMPROMISED\x10\x04\x12\x19\n" +
 	"\x15METER_ACTION_VERIFIED\x10\x05\x12\x1d\n" +
-	"\x19METER_ACTION_DECOMMISSION\x10\x06B?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
+	"\x19METER_ACTION_DECOMMISSION\x10\x06*^\n" +
+	"\bRounding\x12\x18\n" +
+	"\x14ROUNDING_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rROUNDING_DOWN\x10\x01\x12\x14\n" +
+	"\x10ROUNDING_HALF_UP\x10\x02\x12\x0f\n" +
+	"\vROUNDING_UP\x10\x03*}\n" +
+	"\fSourceStatus\x12\x1d\n" +
+	"\x19SOURCE_STATUS_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SOURCE_STATUS_READ\x10\x01\x12\x1b\n" +
+	"\x17SOURCE_STATUS_SECONDARY\x10\x02\x12\x19\n" +
+	"\x15SOURCE_STATUS_EXAMPLE\x10\x03*\x82\x01\n" +
+	"\rCanaryVerdict\x12\x1e\n" +
+	"\x1aCANARY_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14CANARY_VERDICT_MATCH\x10\x01\x12\x1b\n" +
+	"\x17CANARY_VERDICT_MISMATCH\x10\x02\x12\x1a\n" +
+	"\x16CANARY_VERDICT_MISSING\x10\x03B?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
 
 var (
 	file_lacre_record_v1_statement_proto_rawDescOnce sync.Once
@@ -1492,50 +2484,72 @@ func file_lacre_record_v1_statement_proto_rawDescGZIP() []byte {
 	return file_lacre_record_v1_statement_proto_rawDescData
 }
 
-var file_lacre_record_v1_statement_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_lacre_record_v1_statement_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_lacre_record_v1_statement_proto_goTypes = []any{
 	(Role)(0),                 // 0: lacre.record.v1.Role
 	(AlgorithmAction)(0),      // 1: lacre.record.v1.AlgorithmAction
 	(MeterAction)(0),          // 2: lacre.record.v1.MeterAction
-	(*StatementHeader)(nil),   // 3: lacre.record.v1.StatementHeader
-	(*Organisation)(nil),      // 4: lacre.record.v1.Organisation
-	(*Replica)(nil),           // 5: lacre.record.v1.Replica
-	(*NotifiedBody)(nil),      // 6: lacre.record.v1.NotifiedBody
-	(*Limits)(nil),            // 7: lacre.record.v1.Limits
-	(*NetworkConfig)(nil),     // 8: lacre.record.v1.NetworkConfig
-	(*NodeRegistration)(nil),  // 9: lacre.record.v1.NodeRegistration
-	(*NodeRevocation)(nil),    // 10: lacre.record.v1.NodeRevocation
-	(*AlgorithmStatus)(nil),   // 11: lacre.record.v1.AlgorithmStatus
-	(*Site)(nil),              // 12: lacre.record.v1.Site
-	(*Verification)(nil),      // 13: lacre.record.v1.Verification
-	(*MeterRegistration)(nil), // 14: lacre.record.v1.MeterRegistration
-	(*MeterStatus)(nil),       // 15: lacre.record.v1.MeterStatus
-	(*MeterKeyRollover)(nil),  // 16: lacre.record.v1.MeterKeyRollover
+	(Rounding)(0),             // 3: lacre.record.v1.Rounding
+	(SourceStatus)(0),         // 4: lacre.record.v1.SourceStatus
+	(CanaryVerdict)(0),        // 5: lacre.record.v1.CanaryVerdict
+	(*StatementHeader)(nil),   // 6: lacre.record.v1.StatementHeader
+	(*Organisation)(nil),      // 7: lacre.record.v1.Organisation
+	(*Replica)(nil),           // 8: lacre.record.v1.Replica
+	(*NotifiedBody)(nil),      // 9: lacre.record.v1.NotifiedBody
+	(*Limits)(nil),            // 10: lacre.record.v1.Limits
+	(*NetworkConfig)(nil),     // 11: lacre.record.v1.NetworkConfig
+	(*NodeRegistration)(nil),  // 12: lacre.record.v1.NodeRegistration
+	(*NodeRevocation)(nil),    // 13: lacre.record.v1.NodeRevocation
+	(*AlgorithmStatus)(nil),   // 14: lacre.record.v1.AlgorithmStatus
+	(*Site)(nil),              // 15: lacre.record.v1.Site
+	(*Verification)(nil),      // 16: lacre.record.v1.Verification
+	(*MeterRegistration)(nil), // 17: lacre.record.v1.MeterRegistration
+	(*MeterParameters)(nil),   // 18: lacre.record.v1.MeterParameters
+	(*MeterStatus)(nil),       // 19: lacre.record.v1.MeterStatus
+	(*MeterKeyRollover)(nil),  // 20: lacre.record.v1.MeterKeyRollover
+	(*ErrorBand)(nil),         // 21: lacre.record.v1.ErrorBand
+	(*NationalTable)(nil),     // 22: lacre.record.v1.NationalTable
+	(*EvidenceErasure)(nil),   // 23: lacre.record.v1.EvidenceErasure
+	(*CanaryCommitment)(nil),  // 24: lacre.record.v1.CanaryCommitment
+	(*CanaryVector)(nil),      // 25: lacre.record.v1.CanaryVector
+	(*CanaryExpectation)(nil), // 26: lacre.record.v1.CanaryExpectation
+	(*CanaryReveal)(nil),      // 27: lacre.record.v1.CanaryReveal
 }
 var file_lacre_record_v1_statement_proto_depIdxs = []int32{
-	3,  // 0: lacre.record.v1.NetworkConfig.header:type_name -> lacre.record.v1.StatementHeader
-	4,  // 1: lacre.record.v1.NetworkConfig.organisations:type_name -> lacre.record.v1.Organisation
-	5,  // 2: lacre.record.v1.NetworkConfig.replicas:type_name -> lacre.record.v1.Replica
-	6,  // 3: lacre.record.v1.NetworkConfig.notified_bodies:type_name -> lacre.record.v1.NotifiedBody
-	7,  // 4: lacre.record.v1.NetworkConfig.limits:type_name -> lacre.record.v1.Limits
-	3,  // 5: lacre.record.v1.NodeRegistration.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 0: lacre.record.v1.NetworkConfig.header:type_name -> lacre.record.v1.StatementHeader
+	7,  // 1: lacre.record.v1.NetworkConfig.organisations:type_name -> lacre.record.v1.Organisation
+	8,  // 2: lacre.record.v1.NetworkConfig.replicas:type_name -> lacre.record.v1.Replica
+	9,  // 3: lacre.record.v1.NetworkConfig.notified_bodies:type_name -> lacre.record.v1.NotifiedBody
+	10, // 4: lacre.record.v1.NetworkConfig.limits:type_name -> lacre.record.v1.Limits
+	6,  // 5: lacre.record.v1.NodeRegistration.header:type_name -> lacre.record.v1.StatementHeader
 	0,  // 6: lacre.record.v1.NodeRegistration.role:type_name -> lacre.record.v1.Role
-	3,  // 7: lacre.record.v1.NodeRevocation.header:type_name -> lacre.record.v1.StatementHeader
-	3,  // 8: lacre.record.v1.AlgorithmStatus.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 7: lacre.record.v1.NodeRevocation.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 8: lacre.record.v1.AlgorithmStatus.header:type_name -> lacre.record.v1.StatementHeader
 	1,  // 9: lacre.record.v1.AlgorithmStatus.action:type_name -> lacre.record.v1.AlgorithmAction
-	3,  // 10: lacre.record.v1.MeterRegistration.header:type_name -> lacre.record.v1.StatementHeader
-	12, // 11: lacre.record.v1.MeterRegistration.site:type_name -> lacre.record.v1.Site
-	13, // 12: lacre.record.v1.MeterRegistration.verification:type_name -> lacre.record.v1.Verification
-	3,  // 13: lacre.record.v1.MeterStatus.header:type_name -> lacre.record.v1.StatementHeader
-	2,  // 14: lacre.record.v1.MeterStatus.action:type_name -> lacre.record.v1.MeterAction
-	13, // 15: lacre.record.v1.MeterStatus.verification:type_name -> lacre.record.v1.Verification
-	3,  // 16: lacre.record.v1.MeterKeyRollover.header:type_name -> lacre.record.v1.StatementHeader
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	6,  // 10: lacre.record.v1.MeterRegistration.header:type_name -> lacre.record.v1.StatementHeader
+	15, // 11: lacre.record.v1.MeterRegistration.site:type_name -> lacre.record.v1.Site
+	16, // 12: lacre.record.v1.MeterRegistration.verification:type_name -> lacre.record.v1.Verification
+	6,  // 13: lacre.record.v1.MeterParameters.header:type_name -> lacre.record.v1.StatementHeader
+	15, // 14: lacre.record.v1.MeterParameters.site:type_name -> lacre.record.v1.Site
+	6,  // 15: lacre.record.v1.MeterStatus.header:type_name -> lacre.record.v1.StatementHeader
+	2,  // 16: lacre.record.v1.MeterStatus.action:type_name -> lacre.record.v1.MeterAction
+	16, // 17: lacre.record.v1.MeterStatus.verification:type_name -> lacre.record.v1.Verification
+	6,  // 18: lacre.record.v1.MeterKeyRollover.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 19: lacre.record.v1.NationalTable.header:type_name -> lacre.record.v1.StatementHeader
+	21, // 20: lacre.record.v1.NationalTable.bands:type_name -> lacre.record.v1.ErrorBand
+	3,  // 21: lacre.record.v1.NationalTable.rounding:type_name -> lacre.record.v1.Rounding
+	4,  // 22: lacre.record.v1.NationalTable.source_status:type_name -> lacre.record.v1.SourceStatus
+	6,  // 23: lacre.record.v1.EvidenceErasure.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 24: lacre.record.v1.CanaryCommitment.header:type_name -> lacre.record.v1.StatementHeader
+	25, // 25: lacre.record.v1.CanaryExpectation.vectors:type_name -> lacre.record.v1.CanaryVector
+	6,  // 26: lacre.record.v1.CanaryReveal.header:type_name -> lacre.record.v1.StatementHeader
+	5,  // 27: lacre.record.v1.CanaryReveal.verdicts:type_name -> lacre.record.v1.CanaryVerdict
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_statement_proto_init() }
@@ -1548,8 +2562,8 @@ func file_lacre_record_v1_statement_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_statement_proto_rawDesc), len(file_lacre_record_v1_statement_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   14,
+			NumEnums:      6,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

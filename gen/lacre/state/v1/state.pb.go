@@ -331,7 +331,11 @@ type Algorithm struct {
 	// suspensions are in order; the last may be open.
 	Suspensions []*Span `protobuf:"bytes,5,rep,name=suspensions,proto3" json:"suspensions,omitempty"`
 	// withdrawn is judged at block time and never cleared.
-	Withdrawn     bool `protobuf:"varint,6,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	Withdrawn bool `protobuf:"varint,6,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// superseded_at_unix_nano is judged at capture time; 0 while no successor is named.
+	SupersededAtUnixNano int64 `protobuf:"varint,7,opt,name=superseded_at_unix_nano,json=supersededAtUnixNano,proto3" json:"superseded_at_unix_nano,omitempty"`
+	// successor is the module that takes its place.
+	Successor     []byte `protobuf:"bytes,8,opt,name=successor,proto3" json:"successor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -406,6 +410,20 @@ func (x *Algorithm) GetWithdrawn() bool {
 		return x.Withdrawn
 	}
 	return false
+}
+
+func (x *Algorithm) GetSupersededAtUnixNano() int64 {
+	if x != nil {
+		return x.SupersededAtUnixNano
+	}
+	return 0
+}
+
+func (x *Algorithm) GetSuccessor() []byte {
+	if x != nil {
+		return x.Successor
+	}
+	return nil
 }
 
 // MeterKey is a key and the counters that it signs.
@@ -563,6 +581,79 @@ func (x *MissingRange) GetNotAfterUnixNano() int64 {
 	return 0
 }
 
+// Version is a version of something that a statement gives: a meter's parameters, a national table.
+type Version struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// from_unix_nano is the first capture time that it covers; the next version's ends it.
+	FromUnixNano int64 `protobuf:"varint,1,opt,name=from_unix_nano,json=fromUnixNano,proto3" json:"from_unix_nano,omitempty"`
+	// statement is the digest of the statement that brought it.
+	Statement []byte `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	// payload is its exact message.
+	Payload []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	// index is where it lies in the log.
+	Index         uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Version) Reset() {
+	*x = Version{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Version) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Version) ProtoMessage() {}
+
+func (x *Version) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Version.ProtoReflect.Descriptor instead.
+func (*Version) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Version) GetFromUnixNano() int64 {
+	if x != nil {
+		return x.FromUnixNano
+	}
+	return 0
+}
+
+func (x *Version) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+func (x *Version) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *Version) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // Meter is a meter's standing, its registration and its chain.
 type Meter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -586,13 +677,15 @@ type Meter struct {
 	Barred bool `protobuf:"varint,9,opt,name=barred,proto3" json:"barred,omitempty"`
 	// decommissioned_at_unix_nano is judged at capture time; 0 while in service.
 	DecommissionedAtUnixNano int64 `protobuf:"varint,10,opt,name=decommissioned_at_unix_nano,json=decommissionedAtUnixNano,proto3" json:"decommissioned_at_unix_nano,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// parameters are the MeterParameters after the registration, ascending by from_unix_nano.
+	Parameters    []*Version `protobuf:"bytes,11,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Meter) Reset() {
 	*x = Meter{}
-	mi := &file_lacre_state_v1_state_proto_msgTypes[7]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +697,7 @@ func (x *Meter) String() string {
 func (*Meter) ProtoMessage() {}
 
 func (x *Meter) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_state_v1_state_proto_msgTypes[7]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +710,7 @@ func (x *Meter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meter.ProtoReflect.Descriptor instead.
 func (*Meter) Descriptor() ([]byte, []int) {
-	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{7}
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Meter) GetLast() *StatementRef {
@@ -690,6 +783,251 @@ func (x *Meter) GetDecommissionedAtUnixNano() int64 {
 	return 0
 }
 
+func (x *Meter) GetParameters() []*Version {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+// MeterPulse is a meter's newest heartbeat.
+type MeterPulse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// at_unix_nano is the meter's clock in it.
+	AtUnixNano int64 `protobuf:"varint,1,opt,name=at_unix_nano,json=atUnixNano,proto3" json:"at_unix_nano,omitempty"`
+	// newest_counter is the newest that the meter had signed.
+	NewestCounter uint64 `protobuf:"varint,2,opt,name=newest_counter,json=newestCounter,proto3" json:"newest_counter,omitempty"`
+	// index is where it lies in the log.
+	Index         uint64 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MeterPulse) Reset() {
+	*x = MeterPulse{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MeterPulse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MeterPulse) ProtoMessage() {}
+
+func (x *MeterPulse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MeterPulse.ProtoReflect.Descriptor instead.
+func (*MeterPulse) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MeterPulse) GetAtUnixNano() int64 {
+	if x != nil {
+		return x.AtUnixNano
+	}
+	return 0
+}
+
+func (x *MeterPulse) GetNewestCounter() uint64 {
+	if x != nil {
+		return x.NewestCounter
+	}
+	return 0
+}
+
+func (x *MeterPulse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+// Table is a national table.
+type Table struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// last is the newest statement on it.
+	Last *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	// versions are ascending by from_unix_nano.
+	Versions      []*Version `protobuf:"bytes,2,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Table) Reset() {
+	*x = Table{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Table) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Table) ProtoMessage() {}
+
+func (x *Table) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Table.ProtoReflect.Descriptor instead.
+func (*Table) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Table) GetLast() *StatementRef {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Table) GetVersions() []*Version {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+// Canary is a notified body's test with secret vectors.
+type Canary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// last is the newest statement on it.
+	Last *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	// notified_body made the commitment, and alone reveals it.
+	NotifiedBody string `protobuf:"bytes,2,opt,name=notified_body,json=notifiedBody,proto3" json:"notified_body,omitempty"`
+	// commitment is the digest of the expectation.
+	Commitment []byte `protobuf:"bytes,3,opt,name=commitment,proto3" json:"commitment,omitempty"`
+	// commitment_index is where the commitment lies in the log: before every sample that it is about.
+	CommitmentIndex uint64 `protobuf:"varint,4,opt,name=commitment_index,json=commitmentIndex,proto3" json:"commitment_index,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Canary) GetLast() *StatementRef {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Canary) GetNotifiedBody() string {
+	if x != nil {
+		return x.NotifiedBody
+	}
+	return ""
+}
+
+func (x *Canary) GetCommitment() []byte {
+	if x != nil {
+		return x.Commitment
+	}
+	return nil
+}
+
+func (x *Canary) GetCommitmentIndex() uint64 {
+	if x != nil {
+		return x.CommitmentIndex
+	}
+	return 0
+}
+
+// ErasedEvidence is a piece of evidence that must no longer be kept.
+type ErasedEvidence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// last is the newest statement on it.
+	Last          *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ErasedEvidence) Reset() {
+	*x = ErasedEvidence{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ErasedEvidence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ErasedEvidence) ProtoMessage() {}
+
+func (x *ErasedEvidence) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ErasedEvidence.ProtoReflect.Descriptor instead.
+func (*ErasedEvidence) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ErasedEvidence) GetLast() *StatementRef {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // MeterChain is where a meter's counters stand; apart from Meter because every measurement writes it.
 type MeterChain struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -707,7 +1045,7 @@ type MeterChain struct {
 
 func (x *MeterChain) Reset() {
 	*x = MeterChain{}
-	mi := &file_lacre_state_v1_state_proto_msgTypes[8]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +1057,7 @@ func (x *MeterChain) String() string {
 func (*MeterChain) ProtoMessage() {}
 
 func (x *MeterChain) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_state_v1_state_proto_msgTypes[8]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +1070,7 @@ func (x *MeterChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterChain.ProtoReflect.Descriptor instead.
 func (*MeterChain) Descriptor() ([]byte, []int) {
-	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{8}
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MeterChain) GetNewestCounter() uint64 {
@@ -774,7 +1112,7 @@ type CounterPage struct {
 
 func (x *CounterPage) Reset() {
 	*x = CounterPage{}
-	mi := &file_lacre_state_v1_state_proto_msgTypes[9]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +1124,7 @@ func (x *CounterPage) String() string {
 func (*CounterPage) ProtoMessage() {}
 
 func (x *CounterPage) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_state_v1_state_proto_msgTypes[9]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +1137,7 @@ func (x *CounterPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterPage.ProtoReflect.Descriptor instead.
 func (*CounterPage) Descriptor() ([]byte, []int) {
-	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{9}
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CounterPage) GetIndexPlusOne() []uint64 {
@@ -833,14 +1171,16 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\x12registration_index\x18\a \x01(\x04R\x11registrationIndex\"T\n" +
 	"\x04Span\x12$\n" +
 	"\x0efrom_unix_nano\x18\x01 \x01(\x03R\ffromUnixNano\x12&\n" +
-	"\x0funtil_unix_nano\x18\x02 \x01(\x03R\runtilUnixNano\"\x81\x02\n" +
+	"\x0funtil_unix_nano\x18\x02 \x01(\x03R\runtilUnixNano\"\xd6\x02\n" +
 	"\tAlgorithm\x120\n" +
 	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12\x1a\n" +
 	"\bapproval\x18\x02 \x01(\fR\bapproval\x12)\n" +
 	"\x10approval_payload\x18\x03 \x01(\fR\x0fapprovalPayload\x12%\n" +
 	"\x0eapproval_index\x18\x04 \x01(\x04R\rapprovalIndex\x126\n" +
 	"\vsuspensions\x18\x05 \x03(\v2\x14.lacre.state.v1.SpanR\vsuspensions\x12\x1c\n" +
-	"\twithdrawn\x18\x06 \x01(\bR\twithdrawn\"W\n" +
+	"\twithdrawn\x18\x06 \x01(\bR\twithdrawn\x125\n" +
+	"\x17superseded_at_unix_nano\x18\a \x01(\x03R\x14supersededAtUnixNano\x12\x1c\n" +
+	"\tsuccessor\x18\b \x01(\fR\tsuccessor\"W\n" +
 	"\bMeterKey\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12#\n" +
 	"\rfirst_counter\x18\x02 \x01(\x04R\ffirstCounter\x12\x14\n" +
@@ -851,7 +1191,12 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\bexpected\x18\x03 \x01(\fR\bexpected\x12\x1a\n" +
 	"\bprevious\x18\x04 \x01(\fR\bprevious\x12/\n" +
 	"\x14not_before_unix_nano\x18\x05 \x01(\x03R\x11notBeforeUnixNano\x12-\n" +
-	"\x13not_after_unix_nano\x18\x06 \x01(\x03R\x10notAfterUnixNano\"\xd3\x03\n" +
+	"\x13not_after_unix_nano\x18\x06 \x01(\x03R\x10notAfterUnixNano\"}\n" +
+	"\aVersion\x12$\n" +
+	"\x0efrom_unix_nano\x18\x01 \x01(\x03R\ffromUnixNano\x12\x1c\n" +
+	"\tstatement\x18\x02 \x01(\fR\tstatement\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\x8c\x04\n" +
 	"\x05Meter\x120\n" +
 	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12\"\n" +
 	"\fregistration\x18\x02 \x01(\fR\fregistration\x121\n" +
@@ -863,7 +1208,28 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\vsuspensions\x18\b \x03(\v2\x14.lacre.state.v1.SpanR\vsuspensions\x12\x16\n" +
 	"\x06barred\x18\t \x01(\bR\x06barred\x12=\n" +
 	"\x1bdecommissioned_at_unix_nano\x18\n" +
-	" \x01(\x03R\x18decommissionedAtUnixNano\"\xd0\x01\n" +
+	" \x01(\x03R\x18decommissionedAtUnixNano\x127\n" +
+	"\n" +
+	"parameters\x18\v \x03(\v2\x17.lacre.state.v1.VersionR\n" +
+	"parameters\"k\n" +
+	"\n" +
+	"MeterPulse\x12 \n" +
+	"\fat_unix_nano\x18\x01 \x01(\x03R\n" +
+	"atUnixNano\x12%\n" +
+	"\x0enewest_counter\x18\x02 \x01(\x04R\rnewestCounter\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\"n\n" +
+	"\x05Table\x120\n" +
+	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x123\n" +
+	"\bversions\x18\x02 \x03(\v2\x17.lacre.state.v1.VersionR\bversions\"\xaa\x01\n" +
+	"\x06Canary\x120\n" +
+	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12#\n" +
+	"\rnotified_body\x18\x02 \x01(\tR\fnotifiedBody\x12\x1e\n" +
+	"\n" +
+	"commitment\x18\x03 \x01(\fR\n" +
+	"commitment\x12)\n" +
+	"\x10commitment_index\x18\x04 \x01(\x04R\x0fcommitmentIndex\"B\n" +
+	"\x0eErasedEvidence\x120\n" +
+	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\"\xd0\x01\n" +
 	"\n" +
 	"MeterChain\x12%\n" +
 	"\x0enewest_counter\x18\x01 \x01(\x04R\rnewestCounter\x12#\n" +
@@ -885,34 +1251,44 @@ func file_lacre_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_lacre_state_v1_state_proto_rawDescData
 }
 
-var file_lacre_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_lacre_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_lacre_state_v1_state_proto_goTypes = []any{
-	(*StatementRef)(nil), // 0: lacre.state.v1.StatementRef
-	(*Config)(nil),       // 1: lacre.state.v1.Config
-	(*Node)(nil),         // 2: lacre.state.v1.Node
-	(*Span)(nil),         // 3: lacre.state.v1.Span
-	(*Algorithm)(nil),    // 4: lacre.state.v1.Algorithm
-	(*MeterKey)(nil),     // 5: lacre.state.v1.MeterKey
-	(*MissingRange)(nil), // 6: lacre.state.v1.MissingRange
-	(*Meter)(nil),        // 7: lacre.state.v1.Meter
-	(*MeterChain)(nil),   // 8: lacre.state.v1.MeterChain
-	(*CounterPage)(nil),  // 9: lacre.state.v1.CounterPage
+	(*StatementRef)(nil),   // 0: lacre.state.v1.StatementRef
+	(*Config)(nil),         // 1: lacre.state.v1.Config
+	(*Node)(nil),           // 2: lacre.state.v1.Node
+	(*Span)(nil),           // 3: lacre.state.v1.Span
+	(*Algorithm)(nil),      // 4: lacre.state.v1.Algorithm
+	(*MeterKey)(nil),       // 5: lacre.state.v1.MeterKey
+	(*MissingRange)(nil),   // 6: lacre.state.v1.MissingRange
+	(*Version)(nil),        // 7: lacre.state.v1.Version
+	(*Meter)(nil),          // 8: lacre.state.v1.Meter
+	(*MeterPulse)(nil),     // 9: lacre.state.v1.MeterPulse
+	(*Table)(nil),          // 10: lacre.state.v1.Table
+	(*Canary)(nil),         // 11: lacre.state.v1.Canary
+	(*ErasedEvidence)(nil), // 12: lacre.state.v1.ErasedEvidence
+	(*MeterChain)(nil),     // 13: lacre.state.v1.MeterChain
+	(*CounterPage)(nil),    // 14: lacre.state.v1.CounterPage
 }
 var file_lacre_state_v1_state_proto_depIdxs = []int32{
-	0, // 0: lacre.state.v1.Config.last:type_name -> lacre.state.v1.StatementRef
-	0, // 1: lacre.state.v1.Node.last:type_name -> lacre.state.v1.StatementRef
-	0, // 2: lacre.state.v1.Algorithm.last:type_name -> lacre.state.v1.StatementRef
-	3, // 3: lacre.state.v1.Algorithm.suspensions:type_name -> lacre.state.v1.Span
-	0, // 4: lacre.state.v1.Meter.last:type_name -> lacre.state.v1.StatementRef
-	5, // 5: lacre.state.v1.Meter.keys:type_name -> lacre.state.v1.MeterKey
-	3, // 6: lacre.state.v1.Meter.verifications:type_name -> lacre.state.v1.Span
-	3, // 7: lacre.state.v1.Meter.suspensions:type_name -> lacre.state.v1.Span
-	6, // 8: lacre.state.v1.MeterChain.missing:type_name -> lacre.state.v1.MissingRange
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: lacre.state.v1.Config.last:type_name -> lacre.state.v1.StatementRef
+	0,  // 1: lacre.state.v1.Node.last:type_name -> lacre.state.v1.StatementRef
+	0,  // 2: lacre.state.v1.Algorithm.last:type_name -> lacre.state.v1.StatementRef
+	3,  // 3: lacre.state.v1.Algorithm.suspensions:type_name -> lacre.state.v1.Span
+	0,  // 4: lacre.state.v1.Meter.last:type_name -> lacre.state.v1.StatementRef
+	5,  // 5: lacre.state.v1.Meter.keys:type_name -> lacre.state.v1.MeterKey
+	3,  // 6: lacre.state.v1.Meter.verifications:type_name -> lacre.state.v1.Span
+	3,  // 7: lacre.state.v1.Meter.suspensions:type_name -> lacre.state.v1.Span
+	7,  // 8: lacre.state.v1.Meter.parameters:type_name -> lacre.state.v1.Version
+	0,  // 9: lacre.state.v1.Table.last:type_name -> lacre.state.v1.StatementRef
+	7,  // 10: lacre.state.v1.Table.versions:type_name -> lacre.state.v1.Version
+	0,  // 11: lacre.state.v1.Canary.last:type_name -> lacre.state.v1.StatementRef
+	0,  // 12: lacre.state.v1.ErasedEvidence.last:type_name -> lacre.state.v1.StatementRef
+	6,  // 13: lacre.state.v1.MeterChain.missing:type_name -> lacre.state.v1.MissingRange
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_lacre_state_v1_state_proto_init() }
@@ -926,7 +1302,7 @@ func file_lacre_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_state_v1_state_proto_rawDesc), len(file_lacre_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
