@@ -234,7 +234,7 @@ func TestEachFaultHasItsName(t *testing.T) {
 		{name: "no first counter", alone: true, change: func(f *firmware) { f.s.FirstCounter = 0 }, want: []string{CheckFirst, CheckCounter}},
 		{name: "a sample is missing", change: func(f *firmware) { f.s.Samples = f.s.Samples[:4] }, want: []string{CheckAgainstAll}},
 		{name: "no header", change: func(f *firmware) { f.s.Samples[4].Header = nil }, want: []string{CheckHeaderSize}},
-		{name: "a header too long", change: func(f *firmware) { f.s.Samples[4].Header = make(Hex, 1025) }, want: []string{CheckHeaderSize}},
+		{name: "a header too long", change: func(f *firmware) { f.s.Samples[4].Header = make(Hex, sample.MaxHeaderBytes+1) }, want: []string{CheckHeaderSize}},
 		{name: "a padded varint", change: func(f *firmware) {
 			h := f.s.Samples[4].Header
 			at := bytes.Index(h, []byte{0x18, 45}) // counter
