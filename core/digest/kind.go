@@ -21,6 +21,7 @@ const (
 	PublicKey                      // a tagged public key (package signature)
 	SignatureCheck                 // key of the cache of signature checks
 	Entry                          // an entry of the ordering log
+	Canary                         // what a notified body commits to
 
 	kindEnd
 )
@@ -39,6 +40,7 @@ var names = [kindEnd]string{
 	PublicKey:      "publickey",
 	SignatureCheck: "signaturecheck",
 	Entry:          "entry",
+	Canary:         "canary",
 }
 
 // The last byte of a prefix says how the bytes after it are laid out.

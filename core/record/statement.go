@@ -24,6 +24,8 @@ const (
 	TypeMeterRegistration = "application/vnd.lacre.meter-registration.v1+protobuf"
 	TypeMeterStatus       = "application/vnd.lacre.meter-status.v1+protobuf"
 	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
+	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
+	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
 )
 
 // SubjectNetwork is the subject of statements on the network (rule S4).
@@ -37,6 +39,9 @@ func SubjectAlgorithm(module digest.Digest) string { return "algorithm/" + modul
 
 // SubjectMeter is the subject of statements on a meter.
 func SubjectMeter(id string) string { return "meter/" + id }
+
+// SubjectCanary is the subject of statements on a notified body's test.
+func SubjectCanary(id string) string { return "canary/" + id }
 
 // StatementDigest is a statement's identity: the digest of its PAE, not of its signatures.
 func StatementDigest(payloadType string, payload []byte) digest.Digest {
@@ -77,6 +82,10 @@ func TypeOf(m proto.Message) string {
 		return TypeMeterRegistration
 	case *recordv1.MeterStatus:
 		return TypeMeterStatus
+	case *recordv1.CanaryCommitment:
+		return TypeCanaryCommitment
+	case *recordv1.CanaryReveal:
+		return TypeCanaryReveal
 	case *recordv1.MeterKeyRollover:
 		return TypeMeterKeyRollover
 	}

@@ -115,11 +115,14 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 	case kind == "meter" && record.CheckID(id) == nil:
 		v, err := r.meter(id)
 		return v.GetLast(), err
+	case kind == "canary" && record.CheckID(id) == nil:
+		v, err := message[statev1.Canary](r, CanaryKey(id))
+		return v.GetLast(), err
 	case kind == "algorithm":
 		if module, err := digest.Parse(id); err == nil {
 			v, err := message[statev1.Algorithm](r, AlgorithmKey(module))
 			return v.GetLast(), err
 		}
 	}
-	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX or meter/ID", subject)
+	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID or canary/ID", subject)
 }

@@ -23,6 +23,7 @@ const (
 	PrefixTLS       = "x/"      // SPKI digest, 32 bytes: the subject whose TLS key it is
 	PrefixEquivocal = "e/"      // meter id, 0, counter in 8 bytes: the event's index, 8 bytes
 	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
+	PrefixCanary    = "c/"      // id: lacre.state.v1.Canary
 )
 
 // CountersPerPage is how many counters share a CounterPage.
@@ -38,6 +39,9 @@ func AlgorithmKey(module digest.Digest) string {
 
 // MeterKey is the state key of a meter's standing.
 func MeterKey(id string) string { return PrefixMeter + id }
+
+// CanaryKey is the state key of a notified body's test.
+func CanaryKey(id string) string { return PrefixCanary + id }
 
 // ChainKey is the state key of a meter's counters.
 func ChainKey(id string) string { return PrefixChain + id }

@@ -94,6 +94,14 @@ var protobufStatements = map[string]func() (headed, statementBody){
 		m := new(recordv1.MeterStatus)
 		return m, meterStatus{m}
 	},
+	record.TypeCanaryCommitment: func() (headed, statementBody) {
+		m := new(recordv1.CanaryCommitment)
+		return m, canaryCommitment{m}
+	},
+	record.TypeCanaryReveal: func() (headed, statementBody) {
+		m := new(recordv1.CanaryReveal)
+		return m, canaryReveal{m}
+	},
 	record.TypeMeterKeyRollover: func() (headed, statementBody) {
 		m := new(recordv1.MeterKeyRollover)
 		return m, meterKeyRollover{m}
