@@ -4,14 +4,15 @@ package speed
 // in Q16 samples per spacing, and sets m.unlikeness and m.tilt. It searches every
 // lag that the registered range of speeds allows, knowing of the edges only the
 // direction: coarsely, then in halved steps, then with a parabola through three
-// lags. Their distance, a sixteenth of the delay, is small against a pulse's
-// edges and large against noise, and a multiple of the stride, so that the three
-// sums see the same noise. Lags are in samples between the first and the last
-// channel. It returns 0 when there is no peak, or one below 15/16.
-func (m *measurement) correlate(direction, delay, shortest, longest int64) int64 {
+// lags. Their distance, a sixteenth of the delay but at most a tenth of a loop's
+// effective length (loop, in samples), is small against a pulse's edges and large
+// against noise, and a multiple of the stride, so that the three sums see the same
+// noise. Lags are in samples between the first and the last channel. It returns 0
+// when there is no peak, or one below 15/16.
+func (m *measurement) correlate(direction, delay, loop, shortest, longest int64) int64 {
 	a := &m.channel[0]
 	extent := a.last - a.first
-	stride := max(1, delay>>16/32, extent/1024)
+	stride := max(1, min(delay>>16/32, loop/20), extent/1024)
 	coarse := max(1, extent/24)
 	lag, best := int64(0), int64(0)
 	step := max(1, (a.off-a.on)/16, m.n/2048)

@@ -28,8 +28,12 @@ func (m *measurement) survey() uint32 {
 		c.quiet = max(c.peak/16, 6*c.noise)
 		lean := abs(sum-2*half) * 512 / lead // second half of the lead-in less the first
 		saturated = saturated || c.high == 32767 || c.low == -32768
-		dip, drift := c.base-c.low*256, abs(out-sum)*256/lead
-		hollow = hollow || dip > c.peak/32+6*c.noise || drift > c.peak/32+c.noise || lean > max(c.peak/128, c.noise*3/2)
+		drift := (out - sum) * 256 / lead
+		if abs(drift) > c.noise { // below, correcting it would add more noise than it takes away
+			c.drift = drift
+		}
+		dip := c.base - c.low*256
+		hollow = hollow || dip > c.peak/32+6*c.noise || abs(drift) > c.peak/32+c.noise || lean > max(c.peak/128, c.noise*3/2)
 		strongest = max(strongest, c.peak)
 		ratio := max(0, c.peak) * 100 / c.noise
 		worst, best = min(worst, ratio), max(best, ratio)
@@ -85,13 +89,20 @@ func (m *measurement) edges() uint32 {
 	rise, fall := m.parameter[ParameterRisePermille], m.parameter[ParameterFallPermille]
 	for i := range m.channels {
 		c := &m.channel[i]
-		c.rise = c.refine(m.n, c.on, m.half, c.base+c.peak*rise/1000, 1)
-		c.fall = c.refine(m.n, c.off, m.half, c.base+c.peak*fall/1000, -1)
+		c.rise = c.refine(m.n, c.on, m.half, c.baseline(m.n, c.on)+c.peak*rise/1000, 1)
+		c.fall = c.refine(m.n, c.off, m.half, c.baseline(m.n, c.off)+c.peak*fall/1000, -1)
 		if c.rise.at < 0 || c.fall.at <= c.rise.at {
 			return MissingEdge
 		}
 	}
 	return Valid
+}
+
+// baseline returns the baseline at a sample, Q8 counts: the line through lead-in
+// and lead-out, where they differ by more than noise.
+func (c *channel) baseline(n, i int64) int64 {
+	lead := leadIn(n)
+	return c.base + c.drift*(i-lead/2)/(n-lead)
 }
 
 // cross runs the hysteresis over single samples.
@@ -156,26 +167,11 @@ func (c *channel) refine(n, near, half, level, sign int64) edge {
 		if before < 0 && after >= 0 {
 			steep := after - before
 			ratio := min(c.noise*4096/steep, 1<<22)
-			return edge{at: (i-1)*65536 - before*65536/steep, steep: steep, variance: ratio * ratio * width}
+			return edge{at: (i-1)*65536 - before*65536/steep, variance: ratio * ratio * width}
 		}
 		before = after
 	}
 	return edge{at: -1}
-}
-
-// level returns the moving sum over 2*half+1 samples above the baseline at a time
-// (Q16 samples), in Q8 counts, or 0 where the recording does not reach.
-func (c *channel) level(n, at, half int64) int64 {
-	i := at >> 16
-	if i < half || i+half+1 >= n {
-		return 0
-	}
-	sum := int64(0)
-	for j := i - half; j <= i+half; j++ {
-		sum += c.at(j)
-	}
-	next := c.at(i+half+1) - c.at(i-half)
-	return sum*256 + next*(at&65535)>>8 - c.base*(2*half+1)
 }
 
 func abs(x int64) int64 {

@@ -1,5 +1,9 @@
 package speed
 
+// mostCrosstalk is the share of a neighbour's signal, ppm, up to which a value is
+// stated.
+const mostCrosstalk = 10_000
+
 // fuse turns the edges into speeds, adds the correlation's, and states the value
 // with its uncertainty or refuses. Delays are in Q16 samples per spacing.
 func (m *measurement) fuse() uint32 {
@@ -36,7 +40,7 @@ func (m *measurement) fuse() uint32 {
 	if m.unlike {
 		return LaneChange
 	}
-	shape := m.correlate(direction, both, scale/fastest*end>>16, scale/slowest*end>>16)
+	shape := m.correlate(direction, both, loop, scale/fastest*end>>16, scale/slowest*end>>16)
 	if shape < both/2 || shape > both*2 {
 		return SpeedsDisagree
 	}
@@ -57,20 +61,10 @@ func (m *measurement) fuse() uint32 {
 	if m.unlikeness > explained || m.tilt > 12+40_000/snr {
 		return LaneChange
 	}
-	// Crosstalk lifts a channel while its neighbour sees the vehicle. The lift
-	// shows at the foot of a pulse, before the rise on one channel, after the fall
-	// on the other; by how much would it move the edges? In Q16 samples.
-	const most = 1 << 32
-	foot := func(sample, delay int64) int64 {
-		expected := head.level(m.n, sample<<16, m.half) * tail.peak / head.peak
-		return tail.level(m.n, sample<<16+direction*delay*end, m.half) - expected
-	}
-	front := -foot(head.first, leading) * 65536 / tail.rise.steep
-	rear := foot(head.last, trailing) * 65536 / tail.fall.steep
-	moved := max(-most, min(most, front+rear)) / 2 / end * direction
-	// It and the shape must agree with the edges to 1.5 % and a tenth of a sample.
-	byShape, byFoot, tolerance := (shape-both)>>8, moved>>8, (delay*3/200+6554)>>8
-	if byShape*byShape+8*byFoot*byFoot > tolerance*tolerance {
+	// What edges and shape agree on is still wrong by 2 % where 1 % of a channel's
+	// signal is in its neighbour's.
+	crosstalk := m.crosstalk(direction, delay)
+	if crosstalk > mostCrosstalk || abs(shape-both) > delay*3/200+6554 {
 		return SpeedsDisagree
 	}
 	for i := range end {
@@ -84,7 +78,7 @@ func (m *measurement) fuse() uint32 {
 		return OutOfRange
 	}
 	v[ValueSpeed] = speed
-	m.uncertainty(delay, max(leading, trailing, shape)-min(leading, trailing, shape))
+	m.uncertainty(delay, crosstalk, max(leading, trailing, shape)-min(leading, trailing, shape))
 	return Valid
 }
 
@@ -99,8 +93,9 @@ func (m *measurement) microseconds(samples int64) int64 {
 //   - noise at the edges: each of the four enters with a quarter;
 //   - disagreement of front, rear and shape: a quarter of their range;
 //   - interpolation between samples: 0.03 sample;
-//   - the model (crosstalk up to 0.3 %, unequal loops): 0.3 %.
-func (m *measurement) uncertainty(delay, spread int64) {
+//   - the model (crosstalk, unequal loops): what was found of crosstalk, as the
+//     speed is wrong by twice that over the spacings; at least 0.3 %.
+func (m *measurement) uncertainty(delay, crosstalk, spread int64) {
 	p, v, end := &m.parameter, &m.value, m.channels-1
 	head, tail := &m.channel[0], &m.channel[end]
 	ppm := func(x int64) int64 { return min(x*1_000_000/delay, 1_000_000) }
@@ -108,7 +103,7 @@ func (m *measurement) uncertainty(delay, spread int64) {
 	noise := ppm(root(head.rise.variance+head.fall.variance+tail.rise.variance+tail.fall.variance) * 4 / end)
 	disagreement := ppm(spread / 4)
 	interpolation := ppm(1966 / end)
-	const model = 3000
+	model := max(3000, crosstalk/end)
 	relative := 2 * root(spacing*spacing+noise*noise+disagreement*disagreement+interpolation*interpolation+model*model)
 	v[ValueSpeedUncertainty] = v[ValueSpeed]*relative/1_000_000 + 1
 	travelled := v[ValueSpeed] * ((v[ValueOnTimeFirst] + v[ValueOnTimeLast]) / 2) / 3_600_000 // mm

@@ -5,7 +5,8 @@
 // Source: docs/metrology.md, "The signal and the algorithm" (quiet lead-in,
 // hysteresis threshold relative to each channel's own peak, interpolated edges,
 // correlation with a sub-sample peak, fusion or refusal); combination of
-// uncertainties after JCGM 100:2008 (GUM), 5.1.2 and 6.2.1.
+// uncertainties after JCGM 100:2008 (GUM), 5.1.2 and 6.2.1. The search for
+// crosstalk is derived in crosstalk.go.
 //
 // Invariants:
 //   - Integers only, rounding toward zero, no overflow for any input: the result
@@ -13,9 +14,10 @@
 //     levels are in counts, Q8, above the channel's own baseline.
 //   - The front gives a speed, the rear gives one, and the shape gives one. They
 //     become one value only if front and rear agree within the maximum permissible
-//     error (3 km/h, 3 % above 100 km/h) and 8 %, and if their mean agrees with the
-//     shape and with the pulses' feet to 1.5 % and a tenth of a sample; otherwise
-//     the module refuses. It rather refuses a right value than states a wrong one.
+//     error (3 km/h, 3 % above 100 km/h) and 8 %, if their mean agrees with the
+//     shape to 1.5 % and a tenth of a sample, and if at most 1 % of crosstalk is
+//     found between neighbours; otherwise the module refuses. It rather refuses a
+//     right value than states a wrong one.
 //   - Every output has all values; after a refusal those not determined are 0.
 //   - Anything malformed is the code MALFORMED_INPUT, never a panic.
 //
@@ -23,10 +25,10 @@
 // a vehicle gives a positive signal.
 //
 // Known hole: what shifts front, rear and shape alike does not show in the
-// signals: a wrong registered spacing or sample rate, crosstalk of one or two
-// percent, another vehicle's weak signal merged with the first. The uncertainty
-// budget covers 0.3 % of crosstalk; beyond that, verification of the installed
-// instrument and the picture of the pass have to close it.
+// signals: a wrong registered spacing or sample rate, another vehicle's weak
+// signal merged with the first, a coupling between channels that is not a share of
+// the neighbour's signal. Verification of the installed instrument and the picture
+// of the pass have to close it.
 package speed
 
 import "encoding/binary"
@@ -44,6 +46,7 @@ const (
 type channel struct {
 	samples   []byte // 16-bit little endian
 	base      int64  // baseline, Q8 counts
+	drift     int64  // of the baseline from lead-in to lead-out, Q8 counts, or 0
 	noise     int64  // standard deviation of the lead-in, Q8 counts, at least that of rounding
 	peak      int64  // Q8 counts above base
 	quiet     int64  // level that only a vehicle exceeds, Q8 counts above base
@@ -60,7 +63,6 @@ type channel struct {
 // edge is where a moving mean crosses a level.
 type edge struct {
 	at       int64 // Q16 samples, or -1: nowhere
-	steep    int64 // rise per sample of the moving sum, Q8 counts, > 0
 	variance int64 // of at, from noise, (samples/4096)^2
 }
 

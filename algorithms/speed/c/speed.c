@@ -1,19 +1,21 @@
-// Speed of a vehicle over N >= 2 loops: the legally relevant software. Its Go twin (../measure.go, edges.go, fuse.go,
-// correlate.go) explains every step and gives the same bytes: quiet lead-in, hysteresis, interpolated edges, correlation,
-// fusion or refusal; uncertainty after JCGM 100:2008 (GUM), 5.1.2 and 6.2.1. Levels are Q8 counts, times Q16 samples.
-#define MODULE "speed 1.0.0"
+// Speed of a vehicle over N >= 2 loops: the legally relevant software. Its Go twin (../measure.go, edges, correlate, fuse,
+// crosstalk) explains every step and gives the same bytes: quiet lead-in, hysteresis, interpolated edges, correlation,
+// crosstalk, fusion or refusal; uncertainty after JCGM 100:2008, 5.1.2 and 6.2.1. Levels are Q8 counts, times Q16 samples.
+#define MODULE "speed 1.1.0"
 enum { CHANNELS = 16, PARAMETERS = 8, VALUES = 14, SAMPLES = 262144 };
 enum { SPACING, SPACING_U, LOOP, RISE, FALL, MIN_SNR, MIN_SPEED, MAX_SPEED }; // parameters
 enum { SPEED, SPEED_U, LEADING, TRAILING, BY_SHAPE, ON_FIRST, ON_LAST, LENGTH, LENGTH_U, DIRECTION, SNR, CORRELATION,
        PEAK_FIRST, PEAK_LAST }; // values
 enum { VALID, MALFORMED_INPUT, SATURATION, CLIPPING, MISSING_EDGE, TWO_VEHICLES, LANE_CHANGE, REVERSAL, LOW_SNR,
        DEAD_CHANNEL, OUT_OF_RANGE, SPEEDS_DISAGREE, NO_VEHICLE }; // codes
+enum { GAINS, SHIFT, STRETCH, NEIGHBOUR, REST, ROWS = 1023 + 2 * 24 + 1 }; // columns of the fit that finds crosstalk
 #include "lacre.h"
-typedef struct { i64 at, steep, variance; } edge; // where a moving mean crosses a level
+typedef struct { i64 at, variance; } edge; // where a moving mean crosses a level
 typedef struct { const short *x; edge rise, fall; // first, last: samples that are not quiet
-                 i64 base, noise, peak, quiet, low, high, on, off, first, last; } channel;
+                 i64 base, drift, noise, peak, quiet, low, high, on, off, first, last; } channel;
 static channel list[CHANNELS], *head = list, *tail; // tail: the last channel
 static i64 n, end, rate, half, strongest, unlikeness, tilt, squares[2]; // end: channels - 1; means over 2*half+1 samples
+static i64 seen[ROWS + 2 * 24], column[REST + 1][ROWS], rows;
 #define v io.out.value
 #define p io.in.parameter
 static i32 malformed(u32 length) { // the bounds keep all arithmetic within 64 bits
@@ -30,18 +32,16 @@ static i32 survey(void) { // baselines, noise and extremes; refuses what holds n
     const short *x = c->x = io.in.sample + (c - head) * n;
     i64 sum = 0, square = 0, begin = 0, out = 0;
     for (i32 i = 0; i < lead; i++) { sum += x[i]; square += x[i] * x[i]; out += x[n - 1 - i]; }
-    for (i32 i = 0; i < lead / 2; i++) begin += x[i];
-    i32 low = x[0], high = x[0];
+    i32 low = x[0], high = x[0]; for (i32 i = 0; i < lead / 2; i++) begin += x[i];
     for (i32 i = 0; i < n; i++) { low = x[i] < low ? x[i] : low; high = x[i] > high ? x[i] : high; }
     c->low = low; c->high = high; c->base = sum * 256 / lead; c->peak = c->high * 256 - c->base;
     c->noise = max(74, root((lead * square - sum * sum) / (lead - 1) * 65536 / lead)); // 74: rounding, 256/sqrt(12)
-    c->quiet = max(c->peak / 16, 6 * c->noise);
-    i64 lean = magnitude(sum - 2 * begin) * 512 / lead, drift = magnitude(out - sum) * 256 / lead;
-    saturated |= high == 32767 || low == -32768;
-    hollow |= c->base - c->low * 256 > c->peak / 32 + 6 * c->noise || drift > c->peak / 32 + c->noise ||
+    c->quiet = max(c->peak / 16, 6 * c->noise); strongest = max(strongest, c->peak);
+    i64 lean = magnitude(sum - 2 * begin) * 512 / lead, drift = (out - sum) * 256 / lead;
+    c->drift = magnitude(drift) > c->noise ? drift : 0; saturated |= high == 32767 || low == -32768;
+    hollow |= c->base - c->low * 256 > c->peak / 32 + 6 * c->noise || magnitude(drift) > c->peak / 32 + c->noise ||
       lean > max(c->peak / 128, c->noise * 3 / 2);
     i64 snr = max(0, c->peak) * 100 / c->noise; worst = min(worst, snr); best = max(best, snr);
-    strongest = max(strongest, c->peak);
   }
   v[SNR] = worst; v[PEAK_FIRST] = head->peak / 256; v[PEAK_LAST] = tail->peak / 256;
   if (saturated || hollow) return saturated ? SATURATION : MISSING_EDGE;
@@ -49,14 +49,13 @@ static i32 survey(void) { // baselines, noise and extremes; refuses what holds n
   for (channel *c = head; c <= tail; c++) if (c->peak < strongest / 8) return DEAD_CHANNEL;
   return worst < p[MIN_SNR] ? LOW_SNR : VALID;
 }
-
+static i64 baseline(channel *c, i64 i) { return c->base + c->drift * (i - lead_in() / 2) / (n - lead_in()); }
 static i32 cross(channel *c) { // the hysteresis, on single samples
   i32 rise = (c->base + c->peak * p[RISE] / 1000) >> 8, fall = (c->base + c->peak * p[FALL] / 1000) >> 8;
   i32 quiet = (c->base + c->quiet) >> 8, top = c->high - 2, first = -1, last = 0, on = 0, off = 0;
   i32 inside = 0, pulses = 0, run = 0, flat = 0;
   for (i32 i = 0; i < n; i++) {
-    i32 x = c->x[i];
-    if (x > quiet) { last = i; if (first < 0) first = i; }
+    i32 x = c->x[i]; if (x > quiet) { last = i; if (first < 0) first = i; }
     if (!inside && x > rise) { inside = 1; if (pulses++ == 0) on = i; }
     if (inside && x <= fall) { inside = 0; off = i; }
     run = x < top ? 0 : run + 1; flat = run > flat ? run : flat;
@@ -66,43 +65,33 @@ static i32 cross(channel *c) { // the hysteresis, on single samples
   if (inside || first < lead_in() || last >= n - 8) return MISSING_EDGE;
   return pulses > 1 ? TWO_VEHICLES : VALID;
 }
-static i64 moving_sum(channel *c, i64 at) {
-  i64 sum = 0; for (i64 i = at - half; i <= at + half && i < n; i++) sum += c->x[i];
-  return sum;
-}
 static i32 refine(channel *c, edge *e, i64 near, i64 level, i64 sign) { // crossing of the moving mean near a raw one
-  i64 width = 2 * half + 1, from = max(half, near - 4 * half - 8), to = min(n - 1 - half, near + 4 * half + 8);
-  i64 sum = moving_sum(c, from), before = sign * (sum * 256 - level * width);
+  i64 width = 2 * half + 1, from = max(half, near - 4 * half - 8), to = min(n - 1 - half, near + 4 * half + 8), sum = 0;
+  for (i64 i = from - half; i <= from + half && i < n; i++) sum += c->x[i];
+  i64 before = sign * (sum * 256 - level * width);
   for (i64 i = from + 1; i <= to; i++) {
     sum += c->x[i + half] - c->x[i - half - 1];
     i64 after = sign * (sum * 256 - level * width), steep = after - before;
     if (before < 0 && after >= 0) {
       i64 ratio = min(c->noise * 4096 / steep, 1 << 22);
-      e->at = (i - 1) * 65536 - before * 65536 / steep; e->steep = steep; e->variance = ratio * ratio * width;
-      return 1;
+      e->at = (i - 1) * 65536 - before * 65536 / steep; e->variance = ratio * ratio * width; return 1;
     }
     before = after;
   }
   return 0;
 }
-
 static i32 edges(void) {
   i64 quiet = 63; // permille of every peak that only a vehicle exceeds, at least
   for (channel *c = head; c <= tail; c++) quiet = max(quiet, c->quiet * 1000 / c->peak + 1);
   if (quiet > p[FALL]) return LOW_SNR;
-  for (channel *c = head; c <= tail; c++) {
-    c->quiet = c->peak * quiet / 1000;
-    i32 code = cross(c); if (code) return code;
-  }
+  for (channel *c = head; c <= tail; c++) { c->quiet = c->peak * quiet / 1000; i32 code = cross(c); if (code) return code; }
   half = magnitude(tail->on - head->on) / end / 16;
-  for (channel *c = head; c <= tail; c++) {
-    if (!refine(c, &c->rise, c->on, c->base + c->peak * p[RISE] / 1000, 1) ||
-        !refine(c, &c->fall, c->off, c->base + c->peak * p[FALL] / 1000, -1) ||
+  for (channel *c = head; c <= tail; c++)
+    if (!refine(c, &c->rise, c->on, baseline(c, c->on) + c->peak * p[RISE] / 1000, 1) ||
+        !refine(c, &c->fall, c->off, baseline(c, c->off) + c->peak * p[FALL] / 1000, -1) ||
         c->fall.at <= c->rise.at) return MISSING_EDGE;
-  }
   return VALID;
 }
-
 static i64 product(i64 lag, i64 stride, i64 from, i64 to) { // sum of head[i] * tail[i+lag]; also their squares
   i64 both = 0, first = 0, second = 0, i = from, head_base = head->base >> 8, tail_base = tail->base >> 8;
   if (i + lag < 0) i += (stride - 1 - i - lag) / stride * stride;
@@ -117,13 +106,12 @@ static i64 gain(i64 sign, i64 lag, i64 stride, i64 from, i64 to) { // of the tai
   i64 far = product(sign * ((lag >> 16) + 1), stride, from, to) * 65536 / max(1, squares[0]);
   return near + ((far - near) * (lag & 65535) >> 16);
 }
-
-static i64 correlate(i64 sign, i64 delay, i64 shortest, i64 longest) { // delay of best likeness, or 0
+static i64 correlate(i64 sign, i64 delay, i64 loop, i64 shortest, i64 longest) { // delay of best likeness, or 0
   i64 first = head->first, last = head->last, middle = (first + last) / 2, extent = last - first, lag = 0, best = 0;
-  i64 stride = max(max(1, (delay >> 16) / 32), extent / 1024), step = max(max(1, (head->off - head->on) / 16), n / 2048);
+  i64 stride = max(max(1, min((delay >> 16) / 32, loop / 20)), extent / 1024);
+  i64 step = max(max(1, (head->off - head->on) / 16), n / 2048);
   for (i64 l = shortest; l <= min(longest, n); l += step) {
-    i64 both = product(sign * l, max(1, extent / 24), first, last);
-    if (both > best) { lag = l; best = both; }
+    i64 both = product(sign * l, max(1, extent / 24), first, last); if (both > best) { lag = l; best = both; }
   }
   for (i32 i = 0; i < 64; i++) { // walks to the top, halving the step
     i64 before = product(sign * (lag - step), stride, first, last);
@@ -141,25 +129,41 @@ static i64 correlate(i64 sign, i64 delay, i64 shortest, i64 longest) { // delay 
   }
   return 0;
 }
-static i64 level(channel *c, i64 at) { // the moving sum above the baseline at a time, 0 off the recording
-  i64 i = at >> 16; if (i < half || i + half + 1 >= n) return 0;
-  return moving_sum(c, i) * 256 + ((c->x[i + half + 1] - c->x[i - half]) * (at & 65535) >> 8) - c->base * (2 * half + 1);
+static i64 mean(channel *c, i64 i, i64 width) { // of samples from i on, above the baseline
+  i64 sum = 0; i = max(0, min(i, n - width)); for (i64 k = i; k < i + width; k++) sum += c->x[k];
+  return sum * 256 / width - baseline(c, i);
 }
-static i64 foot(i64 sample, i64 shift) { // how far the tail is above what the head lets expect
-  return level(tail, (sample << 16) + shift) - level(head, sample << 16) * tail->peak / head->peak;
+static i64 dot(i64 *a, i64 *b) { i64 sum = 0; for (i64 j = 0; j < rows; j++) sum += a[j] * b[j]; return sum; }
+static i64 crosstalk(i64 sign, i64 delay) { // share of a neighbour's signal and its deviation, ppm, by least squares
+  i64 extent = head->last - head->first, width = max((delay >> 16) / 24, extent / 1024) + 1, share = 0, norm = 1;
+  i64 apart = max(1, ((delay >> 16) + width / 2) / width), near = max(1, apart / 8), *at = seen + apart;
+  i64 from = head->first - apart * width, lag = sign * ((delay * end + 32768) >> 16); rows = extent / width + 2 * apart + 1;
+  for (i64 j = -apart; j < rows + apart; j++) at[j] = mean(head, from + j * width, width);
+  for (i64 j = 0; j < rows; j++) {
+    i64 slope = at[j + near] - at[j - near];
+    column[GAINS][j] = at[j]; column[SHIFT][j] = slope; column[STRETCH][j] = slope * (2 * j - rows) / rows;
+    column[NEIGHBOUR][j] = at[j + apart] - at[j - apart]; column[REST][j] = mean(tail, from + j * width + lag, width);
+  }
+  for (i32 a = 0; a < REST; a++) { // modified Gram-Schmidt
+    norm = (dot(column[a], column[a]) >> 16) + 1;
+    for (i32 b = a + 1; b <= REST; b++) {
+      share = dot(column[a], column[b]) / norm;
+      for (i64 j = 0; j < rows; j++) column[b][j] -= share * column[a][j] >> 16;
+    }
+  }
+  return (magnitude(share) + root(dot(column[REST], column[REST]) / rows) * 256 / root(norm)) * 15625 / 1024;
 }
 static i64 ppm(i64 a, i64 delay) { return min(a * 1000000 / delay, 1000000); }
 static i64 microseconds(i64 samples) { return samples * 1953125 / 128 / rate; }
-static void uncertainty(i64 delay, i64 spread) { // expanded, k = 2; fuse.go explains the budget
+static void uncertainty(i64 delay, i64 leak, i64 spread) { // expanded, k = 2; fuse.go explains the budget
   i64 variance = head->rise.variance + head->fall.variance + tail->rise.variance + tail->fall.variance;
-  i64 spacing = p[SPACING_U] * 500000 / p[SPACING], noise = ppm(root(variance) * 4 / end, delay), model = 3000;
-  i64 disagree = ppm(spread / 4, delay), between = ppm(1966 / end, delay), loop = p[LOOP] / 1000;
-  i64 relative = 2 * root(spacing * spacing + noise * noise + disagree * disagree + between * between + model * model);
+  i64 spacing = p[SPACING_U] * 500000 / p[SPACING], noise = ppm(root(variance) * 4 / end, delay);
+  i64 differ = ppm(spread / 4, delay), between = ppm(1966 / end, delay), loop = p[LOOP] / 1000, model = max(3000, leak / end);
+  i64 relative = 2 * root(spacing * spacing + noise * noise + differ * differ + between * between + model * model);
   i64 travelled = v[SPEED] * ((v[ON_FIRST] + v[ON_LAST]) / 2) / 3600000, share = travelled * relative / 1000000;
   v[SPEED_U] = v[SPEED] * relative / 1000000 + 1; v[LENGTH] = travelled - loop;
   v[LENGTH_U] = root(share * share + loop * loop * 4 / 9);
 }
-
 static i32 fuse(void) { // three speeds become one, or a refusal
   i64 leading = (tail->rise.at - head->rise.at) / end, trailing = (tail->fall.at - head->fall.at) / end, sign = 1;
   v[ON_FIRST] = microseconds(head->fall.at - head->rise.at); v[ON_LAST] = microseconds(tail->fall.at - tail->rise.at);
@@ -172,7 +176,7 @@ static i32 fuse(void) { // three speeds become one, or a refusal
   i64 loop = (both * (p[LOOP] / 100) / (p[SPACING] / 100) >> 16) + 1; // effective length, in samples
   for (channel *c = head; c <= tail; c++) if (max(c->on - c->first, c->last - c->off) > 2 * loop + 2) return TWO_VEHICLES;
   for (channel *c = head; c <= tail; c++) if (c->peak < strongest * 5 / 8) return LANE_CHANGE;
-  i64 shape = correlate(sign, both, scale / fastest * end >> 16, scale / slowest * end >> 16);
+  i64 shape = correlate(sign, both, loop, scale / fastest * end >> 16, scale / slowest * end >> 16);
   if (outside(shape, both / 2, both * 2)) return SPEEDS_DISAGREE;
   v[BY_SHAPE] = scale / shape; v[CORRELATION] = 1000 - unlikeness / 1000;
   i64 delay = (both + shape) / 2, speed = max(1, scale / delay), apart = magnitude(leading - trailing);
@@ -182,19 +186,15 @@ static i32 fuse(void) { // three speeds become one, or a refusal
   i64 explained = 100 + 40000 / (whole * whole) + 30000000000 / (v[SNR] * v[SNR]) + // ppm, by interpolation, noise,
                   stretch * stretch / loop * 1500000 / (head->fall.at - head->rise.at); // and acceleration
   if (unlikeness > explained || tilt > 12 + 40000 / v[SNR]) return LANE_CHANGE;
-  i64 front = -foot(head->first, sign * leading * end) * 65536 / tail->rise.steep; // crosstalk lifts the feet; by how
-  i64 rear = foot(head->last, sign * trailing * end) * 65536 / tail->fall.steep;   // much would that move the edges?
-  i64 moved = (max(-(1LL << 32), min(1LL << 32, front + rear)) / 2 / end * sign) >> 8;
-  i64 differs = (shape - both) >> 8, tolerance = (delay * 3 / 200 + 6554) >> 8; // 1.5 % and a tenth of a sample
-  if (differs * differs + 8 * moved * moved > tolerance * tolerance) return SPEEDS_DISAGREE;
+  i64 leak = crosstalk(sign, delay); // at most 1 %; edges and shape agree to 1.5 % and a tenth of a sample
+  if (leak > 10000 || magnitude(shape - both) > delay * 3 / 200 + 6554) return SPEEDS_DISAGREE;
   for (channel *c = head; c < tail; c++)
     if (magnitude(sign * (c[1].rise.at - c->rise.at) - leading) > permissible ||
         magnitude(sign * (c[1].fall.at - c->fall.at) - trailing) > permissible) return SPEEDS_DISAGREE;
   if (outside(speed, slowest, fastest)) return OUT_OF_RANGE;
-  v[SPEED] = speed; uncertainty(delay, max(max(leading, trailing), shape) - min(min(leading, trailing), shape));
+  v[SPEED] = speed; uncertainty(delay, leak, max(max(leading, trailing), shape) - min(min(leading, trailing), shape));
   return VALID;
 }
 static i32 run(u32 length) {
-  i32 code = malformed(length) ? MALFORMED_INPUT : survey();
-  code = code ? code : edges(); return code ? code : fuse();
+  i32 code = malformed(length) ? MALFORMED_INPUT : survey(); code = code ? code : edges(); return code ? code : fuse();
 }
