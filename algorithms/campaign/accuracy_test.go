@@ -1,6 +1,7 @@
 package campaign
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/algorithms/sim"
@@ -49,6 +50,28 @@ func holdsAccuracy(t *testing.T, families []sim.Family) {
 	}
 }
 
+// TestNoCrosstalkIsAcceptedAboveTheLimit looks where crosstalk shows least: loops
+// that overlap, 1 m apart. From 2.4 % on, two and a half times what the module
+// tolerates, it must be seen in every pass, whatever the speed's error.
+func TestNoCrosstalkIsAcceptedAboveTheLimit(t *testing.T) {
+	for _, channels := range []int{2, 3} {
+		r := run(t, Config{
+			Seed: TestSeed, Families: sim.Families, CheckOneIn: 1,
+			Grids: []Grid{{
+				Name: fmt.Sprintf("overlapping-%dch", channels), Channels: channels, RatesHz: []float64{2000, 10_000}, SpacingsM: []float64{1},
+				SpeedsKmh: []float64{20, 60, 100, 150, 200}, Passes: 4, Faults: []sim.Fault{sim.Crosstalk}, Severities: append(weakest(), severities()...),
+			}},
+		})
+		for _, row := range r.Grids[0].Faults {
+			f := row.Bounded
+			t.Logf("%d channels, severity %.2f: accepted %d of %d, largest error %.0f %% of the MPE", channels, *row.Severity, f.Accepted, f.Passes, f.LargestErrorPercent)
+			if f.AboveMPE() != 0 || *row.Severity >= 0.06 && f.Accepted != 0 || *row.Severity == 0 && f.Accepted == 0 {
+				t.Errorf("%d channels, severity %.2f: %d accepted of %d, %d above the MPE: %s", channels, *row.Severity, f.Accepted, f.Passes, f.AboveMPE(), f.LargestErrorPass)
+			}
+		}
+	}
+}
+
 // TestNoFaultyPassIsAcceptedAboveTheLimit runs every fault at every severity.
 func TestNoFaultyPassIsAcceptedAboveTheLimit(t *testing.T) {
 	c := TypeTest(1)
@@ -60,9 +83,9 @@ func TestNoFaultyPassIsAcceptedAboveTheLimit(t *testing.T) {
 	}
 	for _, row := range g.Faults {
 		f := row.Bounded
-		t.Logf("%-13s %.1f accepted %d of %d, largest error %.0f %% of the MPE, refused %v", row.Fault, *row.Severity, f.Accepted, f.Passes, f.LargestErrorPercent, f.Refused)
+		t.Logf("%-13s %.2f accepted %d of %d, largest error %.0f %% of the MPE, refused %v", row.Fault, *row.Severity, f.Accepted, f.Passes, f.LargestErrorPercent, f.Refused)
 		if f.AboveMPE() != 0 {
-			t.Errorf("%s %.1f: %d accepted above the MPE: %s", row.Fault, *row.Severity, f.AboveMPE(), f.LargestErrorPass)
+			t.Errorf("%s %.2f: %d accepted above the MPE: %s", row.Fault, *row.Severity, f.AboveMPE(), f.LargestErrorPass)
 		}
 	}
 }

@@ -112,6 +112,15 @@ func severities() []float64 {
 	return s
 }
 
+// weakest are 0.01, 0.02, ..., 0.09: below the first step of severities.
+func weakest() []float64 {
+	s := steps(1, 9, 1)
+	for i := range s {
+		s[i] /= 100
+	}
+	return s
+}
+
 // TypeTest is the short campaign: 1 and 2 kHz, two channels 2 m apart, 29 speeds
 // from 10 to 150 km/h, passes at each; and every fault at every severity and
 // eight speeds, two of each.
@@ -130,7 +139,9 @@ func TypeTest(passes int) Config {
 
 // Full is the whole campaign: the grid of 200 Hz to 10 kHz, spacings of 1 to 5 m
 // and 49 speeds from 10 to 250 km/h with two channels, 500 passes in each cell;
-// a coarser one with three channels; accelerations up to 4 m/s^2; all faults.
+// a coarser one with three channels; accelerations up to 4 m/s^2; all faults; and
+// crosstalk of 0.4 to 3.9 %, between what good passes have (sim.Good) and the
+// weakest of the faults, in finer steps.
 func Full() Config {
 	rates, spacings := []float64{200, 500, 1000, 2000, 5000, 10_000}, steps(1, 5, 1)
 	some := []float64{10, 20, 40, 60, 80, 100, 130, 160, 200, 250}
@@ -150,6 +161,14 @@ func Full() Config {
 			{
 				Name: "faults-3ch", Channels: 3, RatesHz: []float64{1000, 5000}, SpacingsM: []float64{1, 3}, SpeedsKmh: some, Passes: 2,
 				Faults: sim.Faults, Severities: severities(),
+			},
+			{
+				Name: "crosstalk-2ch", Channels: 2, RatesHz: rates, SpacingsM: spacings, SpeedsKmh: some, Passes: 3,
+				Faults: []sim.Fault{sim.Crosstalk}, Severities: weakest(),
+			},
+			{
+				Name: "crosstalk-3ch", Channels: 3, RatesHz: []float64{1000, 5000}, SpacingsM: []float64{1, 3}, SpeedsKmh: some, Passes: 3,
+				Faults: []sim.Fault{sim.Crosstalk}, Severities: weakest(),
 			},
 		},
 	}

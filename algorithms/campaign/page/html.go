@@ -170,7 +170,7 @@ func (d *document) accelerating(g campaign.GridReport, c campaign.Grid) {
 
 func (d *document) faulty(g campaign.GridReport, c campaign.Grid) {
 	d.heading(g, "Faults", c)
-	d.figure(faultPlot(g, c), "What became of faulty passes against the fault’s severity, 0 invisible to 1 gross; percent of passes, all rates, spacings and speeds.")
+	d.figure(faultPlot(g, c), "What became of faulty passes against the fault’s severity, on a scale of 0, invisible, to 1, gross; percent of passes, all rates, spacings and speeds.")
 	var rows [][]string
 	for _, row := range g.Faults {
 		f := together(row)

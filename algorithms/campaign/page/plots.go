@@ -330,6 +330,7 @@ func faultPlot(g campaign.GridReport, c campaign.Grid) string {
 	const left, top, width, height, gap, columns = 40.0, 74.0, 262.0, 120.0, 18.0, 4
 	names := codes(g.Bounded.Refused, g.Beyond.Refused)
 	rows := (len(c.Faults) + columns - 1) / columns
+	most := slices.Max(c.Severities) // the grid has some (campaign.Grid.check)
 	s := newSVG(left+columns*(width+gap), top+float64(rows)*(height+44)+10, "What became of passes with faults, by severity; the table of faults has the figures")
 	var entries []entry
 	for _, name := range names {
@@ -341,9 +342,9 @@ func faultPlot(g campaign.GridReport, c campaign.Grid) string {
 	s.legend(left, 52, entries[min(12, len(entries)):])
 	for k, fault := range c.Faults {
 		x, y := left+float64(k%columns)*(width+gap), top+float64(k/columns)*(height+44)
-		p := panel{s, axis{from: -0.06, to: 1.06, at: x, end: x + width}, axis{from: 0, to: 100, at: y + height + 14, end: y + 14}}
-		p.frame([]float64{0, 0.5, 1}, []float64{0, 50, 100}, true, k%columns == 0)
-		bar := width / 1.12 * 0.85 * gapOf(c.Severities)
+		p := panel{s, axis{from: -0.06 * most, to: 1.06 * most, at: x, end: x + width}, axis{from: 0, to: 100, at: y + height + 14, end: y + 14}}
+		p.frame([]float64{0, most / 2, most}, []float64{0, 50, 100}, true, k%columns == 0)
+		bar := width / 1.12 * 0.85 * gapOf(c.Severities) / most
 		for _, row := range g.Faults {
 			if row.Fault == fault.String() {
 				p.stack(p.x.px(*row.Severity)-bar/2, bar, names, together(row), true)
