@@ -26,6 +26,7 @@ const (
 	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
 	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
 	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
+	TypeEvidenceErasure   = "application/vnd.lacre.evidence-erasure.v1+protobuf"
 )
 
 // SubjectNetwork is the subject of statements on the network (rule S4).
@@ -42,6 +43,9 @@ func SubjectMeter(id string) string { return "meter/" + id }
 
 // SubjectCanary is the subject of statements on a notified body's test.
 func SubjectCanary(id string) string { return "canary/" + id }
+
+// SubjectEvidence is the subject of statements and events on a piece of evidence.
+func SubjectEvidence(piece digest.Digest) string { return "evidence/" + piece.String() }
 
 // StatementDigest is a statement's identity: the digest of its PAE, not of its signatures.
 func StatementDigest(payloadType string, payload []byte) digest.Digest {
@@ -88,6 +92,8 @@ func TypeOf(m proto.Message) string {
 		return TypeCanaryReveal
 	case *recordv1.MeterKeyRollover:
 		return TypeMeterKeyRollover
+	case *recordv1.EvidenceErasure:
+		return TypeEvidenceErasure
 	}
 	panic("record: " + string(m.ProtoReflect().Descriptor().FullName()) + " is no statement")
 }

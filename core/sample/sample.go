@@ -142,16 +142,16 @@ func (h *Header) check() error {
 		if e.Size == 0 || e.Size > MaxEvidenceBytes {
 			return reason.New(reason.Malformed, "evidence %s of %d bytes, want 1 to %d", e.Digest.Short(), e.Size, MaxEvidenceBytes)
 		}
-		if !isMediaType(e.MediaType) {
+		if !IsMediaType(e.MediaType) {
 			return reason.New(reason.Malformed, "evidence %s has the media type %.80q, want a lower-case type/subtype of at most %d bytes", e.Digest.Short(), e.MediaType, MaxMediaType)
 		}
 	}
 	return nil
 }
 
-// isMediaType accepts type/subtype without parameters, lower case: of each side 1
+// IsMediaType accepts type/subtype without parameters, lower case: of each side 1
 // or more of a-z, 0-9, '.', '+' and '-' (a part of RFC 6838, 4.2).
-func isMediaType(text string) bool {
+func IsMediaType(text string) bool {
 	kind, subtype, found := strings.Cut(text, "/")
 	word := func(s string) bool {
 		return s != "" && !strings.ContainsFunc(s, func(c rune) bool {

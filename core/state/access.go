@@ -123,6 +123,11 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 			v, err := message[statev1.Algorithm](r, AlgorithmKey(module))
 			return v.GetLast(), err
 		}
+	case kind == "evidence":
+		if piece, err := digest.Parse(id); err == nil {
+			v, err := r.erased(piece)
+			return v.GetLast(), err
+		}
 	}
-	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID or canary/ID", subject)
+	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID, evidence/HEX or canary/ID", subject)
 }

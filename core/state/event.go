@@ -1,6 +1,8 @@
 package state
 
 import (
+	"strings"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -55,6 +57,12 @@ func parseEvent(m *recordv1.SecurityEvent) (*event, error) {
 	if e.report.GetKind() == recordv1.EventKind_EVENT_KIND_METER_EQUIVOCATION {
 		if err := e.parseEquivocation(); err != nil {
 			return nil, err
+		}
+	}
+	if e.report.GetKind() == recordv1.EventKind_EVENT_KIND_EVIDENCE_READ {
+		id, found := strings.CutPrefix(e.report.GetSubject(), "evidence/")
+		if _, err := digest.Parse(id); !found || err != nil {
+			return nil, reason.New(reason.Malformed, "the subject of a reading is %.80q, want evidence/HEX", e.report.GetSubject())
 		}
 	}
 	e.digest = digest.Of(digest.Record, m.GetReport())

@@ -22,6 +22,7 @@ const (
 	PrefixSignedBy  = "y/"      // digest of a public key, 32 bytes: the subject whose key it is
 	PrefixTLS       = "x/"      // SPKI digest, 32 bytes: the subject whose TLS key it is
 	PrefixEquivocal = "e/"      // meter id, 0, counter in 8 bytes: the event's index, 8 bytes
+	PrefixEvidence  = "v/"      // hexadecimal digest: lacre.state.v1.ErasedEvidence
 	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
 	PrefixCanary    = "c/"      // id: lacre.state.v1.Canary
 )
@@ -35,6 +36,11 @@ func NodeKey(id string) string { return PrefixNode + id }
 // AlgorithmKey is the state key of an approved module.
 func AlgorithmKey(module digest.Digest) string {
 	return PrefixAlgorithm + hex.EncodeToString(module[:])
+}
+
+// EvidenceKey is the state key of a piece of evidence that was erased.
+func EvidenceKey(piece digest.Digest) string {
+	return PrefixEvidence + hex.EncodeToString(piece[:])
 }
 
 // MeterKey is the state key of a meter's standing.

@@ -3,8 +3,10 @@ package state
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/evidence"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -66,13 +68,22 @@ func (c networkConfig) checkOrganisations() error {
 		return reason.New(reason.InvalidStatement, "%d organisations, want 1 to %d", n, MaxOrganisations)
 	}
 	var ids ascending
-	var keys distinct
+	var keys, evidenceKeys distinct
 	for _, o := range c.GetOrganisations() {
 		if err := errors.Join(ids.take(o.GetId()), keys.take(o.GetRootKey())); err != nil {
 			return reason.New(reason.InvalidStatement, "organisations: %v", err)
 		}
 		if err := checkKey("root key of "+o.GetId(), o.GetRootKey(), signature.Ed25519, signature.P256); err != nil {
 			return err
+		}
+		if len(o.GetEvidenceKey()) == 0 {
+			continue
+		}
+		if err := evidence.CheckKey(o.GetEvidenceKey()); err != nil {
+			return fmt.Errorf("organisation %s: %w", o.GetId(), err)
+		}
+		if err := evidenceKeys.take(o.GetEvidenceKey()); err != nil {
+			return reason.New(reason.InvalidStatement, "evidence keys: %v", err)
 		}
 	}
 	return nil

@@ -61,6 +61,9 @@ func (n nodeRegistration) apply(b *Block, st *statement, ref *statev1.StatementR
 			return reason.New(reason.InvalidStatement, "node %s keeps its organisation, role and key; only its TLS key may change", n.GetNodeId())
 		}
 	}
+	if n.GetRole() == recordv1.Role_ROLE_AUTHORITY && !b.config.ReadsEvidence(n.GetOrganisation()) {
+		return reason.New(reason.InvalidStatement, "node %s would read evidence, and %s has no evidence key in force", n.GetNodeId(), n.GetOrganisation())
+	}
 	keyOwner, tlsOwner := signedByKey(n.GetKey()), tlsKey(n.GetTlsSpki())
 	if err := b.takeKey(keyOwner, "the key of node "+n.GetNodeId(), st.subject); err != nil {
 		return err

@@ -66,6 +66,7 @@ func claims(name string, want reason.Reason, change func(b *statetest.Batch)) re
 var stranger = digest.Plain([]byte("another network"))
 
 var refusals = []refusal{
+	statements("evidence erased twice", reason.EvidenceErased, erased),
 	statements("not protobuf", reason.NotCanonical, func(*statetest.Network, *statetest.Meter) []byte { return []byte("no record") }),
 	statements("trailing default field", reason.NotCanonical, func(n *statetest.Network, m *statetest.Meter) []byte {
 		return append(status(n, m, recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, 0), 0)
@@ -298,6 +299,14 @@ func equivocation(n *statetest.Network, m *statetest.Meter, change func(*recordv
 	a := m.Peek()
 	b := m.Peek(func(h *sample.Header) { h.StatusFlags = 1 })
 	return report(n, m, m.Counter, change, a, b)
+}
+
+// erased is an order to erase what was erased already.
+func erased(n *statetest.Network, _ *statetest.Meter) []byte {
+	piece := digest.Of(digest.Evidence, []byte("plate"))
+	n.GiveEvidenceKey("org-00")
+	n.Accept(n.Erasure(piece, "org-00"))
+	return n.Erasure(piece, "org-00")
 }
 
 func TestEveryRefusal(t *testing.T) {

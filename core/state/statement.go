@@ -106,6 +106,10 @@ var protobufStatements = map[string]func() (headed, statementBody){
 		m := new(recordv1.MeterKeyRollover)
 		return m, meterKeyRollover{m}
 	},
+	record.TypeEvidenceErasure: func() (headed, statementBody) {
+		m := new(recordv1.EvidenceErasure)
+		return m, evidenceErasure{m}
+	},
 }
 
 func parseStatement(m *recordv1.Envelope) (*statement, error) {

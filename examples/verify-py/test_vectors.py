@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import crypto
+import evidence
 import meter
 import raw
 import statements
@@ -75,6 +76,18 @@ class Vectors(unittest.TestCase):
         self.assertEqual(key.sign(v["signed"]), v["signature"])
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.assertTrue(crypto.verify(bytes([crypto.ZIP215]) + public, v["signed"], v["signature"]))
+
+    def test_evidence(self):
+        for v in load("evidence.json"):
+            sealed, private = base64.b64decode(v["sealed"]), base64.b64decode(v["privateKey"])
+            context = bytes.fromhex(v["networkId"]), v["meterId"], v["mediaType"]
+            self.assertEqual(crypto.digest("evidence", sealed).hex(), v["digest"])
+            self.assertEqual(len(sealed), v["size"])
+            self.assertEqual(evidence.open_sealed(sealed, private, *context), base64.b64decode(v["content"]))
+            with self.assertRaises(Refused):
+                evidence.open_sealed(sealed[:-1], private, *context)
+            with self.assertRaises(Refused):
+                evidence.open_sealed(sealed, private, context[0], "another-meter", context[2])
 
     def test_claim(self):
         v = load("claim.json")

@@ -20,6 +20,7 @@ import (
 type initialise struct {
 	organisation                          string
 	replicas, endorsers, gateways, fronts []string
+	evidenceKey                           string
 	network, networkID                    string
 	admin                                 []string
 }
@@ -66,6 +67,7 @@ Nothing is ever overwritten, and nothing is sent anywhere.`,
 	f.StringArrayVar(&i.endorsers, "endorser", nil, "an endorser that it runs: [ID=]HOST[:PORT] (repeat)")
 	f.StringArrayVar(&i.gateways, "gateway", nil, "a gateway that it runs: [ID=]HOST[:PORT] (repeat)")
 	f.StringArrayVar(&i.fronts, "approval", nil, "an approval service that it runs: [ID=]HOST[:PORT] (repeat)")
+	f.StringVar(&i.evidenceKey, "evidence-key", "", "X25519 public key in hexadecimal (\"lacre evidence key\") to which meters seal what this organisation may read")
 	f.StringVar(&i.network, "network", "", "directory that \"lacre network assemble\" wrote")
 	f.StringVar(&i.networkID, "network-id", "", "with --network: the id that it must have, as \"lacre network sign\" printed it")
 	f.StringArrayVar(&i.admin, "admin", nil, "with --network: ID=HOST:PORT, where a node's admin port listens, or ID= for none (default: loopback, the gRPC port + 2)")
@@ -103,7 +105,7 @@ func (a *app) runInitialise(i *initialise, dir string) error {
 }
 
 func (a *app) runJoin(i *initialise, dir string) error {
-	if len(i.replicas)+len(i.endorsers)+len(i.gateways)+len(i.fronts) > 0 {
+	if len(i.replicas)+len(i.endorsers)+len(i.gateways)+len(i.fronts) > 0 || i.evidenceKey != "" {
 		return usage("which nodes there are was said with --organisation, and everybody signed it")
 	}
 	operator := make(founding.Admin)
@@ -155,7 +157,7 @@ var programs = map[recordv1.Role]string{
 
 // plan reads what is to be run.
 func (i *initialise) plan() (founding.Plan, error) {
-	p := founding.Plan{Organisation: i.organisation}
+	p := founding.Plan{Organisation: i.organisation, EvidenceKey: founding.EvidenceKey(i.evidenceKey)}
 	var failures []error
 	for _, kind := range []struct {
 		name, service string

@@ -212,7 +212,7 @@ func (d *Draft) config() *recordv1.NetworkConfig {
 		config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{Id: b.ID, Keys: [][]byte{b.Key.Bytes()}, Threshold: 1})
 	}
 	for _, m := range d.Members {
-		config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: m.Organisation, RootKey: m.RootKey.Bytes()})
+		config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: m.Organisation, RootKey: m.RootKey.Bytes(), EvidenceKey: m.EvidenceKey.Bytes()})
 		for _, n := range m.Nodes {
 			if recordv1.Role(n.Role) == recordv1.Role_ROLE_REPLICA {
 				config.Replicas = append(config.Replicas, &recordv1.Replica{NodeId: n.ID, Organisation: m.Organisation, CosignerKey: n.CosignerKey.Bytes(), LogKey: n.LogKey.Bytes()})
@@ -299,6 +299,9 @@ func (d *Draft) Text() string {
 	}
 	for _, m := range d.Members {
 		fmt.Fprintf(&b, "\norganisation %s\n  root key %s %x\n", m.Organisation, m.RootKey.Kind(), m.RootKey.Raw())
+		if m.EvidenceKey != "" {
+			fmt.Fprintf(&b, "  reads evidence sealed to X25519 %s\n", m.EvidenceKey)
+		}
 		for _, node := range m.Nodes {
 			role, err := node.Role.MarshalText()
 			if err != nil {

@@ -21,6 +21,7 @@ import (
 // Plan is what an organisation wants to run.
 type Plan struct {
 	Organisation string
+	EvidenceKey  EvidenceKey // "" unless it is to read evidence
 	Nodes        []PlannedNode
 }
 
@@ -76,7 +77,7 @@ func Initialise(dir string, plan Plan, now time.Time) (*Member, error) {
 		return nil, err
 	}
 	k.signers = []ed25519.PrivateKey{root} // the CA's key is nothing that the network knows
-	m := &Member{Organisation: plan.Organisation, RootKey: publicOf(root), CACertificate: authority.DER()}
+	m := &Member{Organisation: plan.Organisation, RootKey: publicOf(root), EvidenceKey: plan.EvidenceKey, CACertificate: authority.DER()}
 	files := []file{{caPath(dir, plan.Organisation), authority.PEM(), 0o644}}
 	for _, n := range nodes {
 		node := MemberNode{ID: n.ID, Role: RoleName(n.Role), Address: n.Address, RaftAddress: n.RaftAddress}

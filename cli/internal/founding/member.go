@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/evidence"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -27,7 +28,8 @@ const MemberType = "application/vnd.lacre.member.v1+json"
 type Member struct {
 	Organisation  string       `json:"organisation"`
 	RootKey       PublicKey    `json:"root_key"`
-	CACertificate []byte       `json:"ca_certificate"` // DER; for other people's TLS tools, grants nothing (rule N1)
+	EvidenceKey   EvidenceKey  `json:"evidence_key,omitzero"` // to which meters seal evidence, if the organisation may read it
+	CACertificate []byte       `json:"ca_certificate"`        // DER; for other people's TLS tools, grants nothing (rule N1)
 	Nodes         []MemberNode `json:"nodes"`          // ascending by id
 }
 
@@ -72,6 +74,28 @@ func (k PublicKey) MarshalText() ([]byte, error) { return []byte(hex.EncodeToStr
 func (k *PublicKey) UnmarshalText(text []byte) (err error) {
 	*k, err = ParsePublicKey(string(text))
 	return err
+}
+
+// EvidenceKey is the X25519 public key of whoever reads evidence: 64 hexadecimal
+// digits, as `lacre evidence key` prints it. It signs nothing, so unlike the other
+// keys of a member file it comes without a proof that somebody holds it.
+type EvidenceKey string
+
+// Bytes is the key as a configuration lists it; nil for none.
+func (k EvidenceKey) Bytes() []byte {
+	b, err := hex.DecodeString(string(k))
+	if err != nil || len(b) == 0 {
+		return nil
+	}
+	return b
+}
+
+func (k EvidenceKey) check() error {
+	b, err := hex.DecodeString(string(k))
+	if err != nil || hex.EncodeToString(b) != string(k) {
+		return fmt.Errorf("evidence key %.80q is not lower-case hexadecimal", string(k))
+	}
+	return evidence.CheckKey(b)
 }
 
 // RoleName is a role in JSON: replica, endorser, gateway or approval.
@@ -132,6 +156,9 @@ func (m *Member) check() error {
 	}
 	_, err := x509.ParseCertificate(m.CACertificate)
 	fail(err)
+	if m.EvidenceKey != "" {
+		fail(m.EvidenceKey.check())
+	}
 	if len(m.Nodes) == 0 {
 		fail(errors.New("it runs no node"))
 	}

@@ -85,6 +85,7 @@ func difference(drafted, own *Member) []string {
 		}
 	}
 	differ("root key", drafted.RootKey, own.RootKey)
+	differ("evidence key", drafted.EvidenceKey, own.EvidenceKey)
 	if !bytes.Equal(drafted.CACertificate, own.CACertificate) {
 		found = append(found, "CA certificate")
 	}

@@ -324,6 +324,9 @@ func (s *Script) administrative(m *Meter) []byte {
 		registration.Header = h
 		return n.Sign(registration, Root(node.Organisation))
 	default:
+		if choice > 200 {
+			return n.Erasure(digest.Of(digest.Evidence, []byte{choice % 4}), OrganisationID(int(choice/4)%2))
+		}
 		joining := NewReplica("replica-04", OrganisationID(3))
 		return n.Sign(n.Registration(joining.Node, 1, digest.Zero), Root(joining.Organisation))
 	}
