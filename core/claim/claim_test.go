@@ -127,14 +127,14 @@ func TestInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registration := &recordv1.MeterRegistration{Channels: 2, SampleRateMillihertz: 1000, Parameters: []int64{7, -8}}
+	parameters := &Parameters{Channels: 2, SampleRateMillihertz: 1000, Values: []int64{7, -8}}
 	s := func(change func(*sample.Header)) *sample.Sample {
 		h := sample.Header{MeterID: "m", Channels: 2, SamplesPerChannel: 3, SampleRateMillihertz: 1000,
 			Encoding: recordv1.Encoding_ENCODING_INT16, RawDigest: sample.DigestRaw(raw)}
 		change(&h)
 		return &sample.Sample{Header: h}
 	}
-	got, err := Input(registration, s(func(*sample.Header) {}), raw)
+	got, err := Input(parameters, s(func(*sample.Header) {}), raw)
 	want, _ := abi.EncodeInput(abi.Input{SampleRateMillihertz: 1000, Parameters: []int64{7, -8}, Samples: channels})
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("input %x (%v), want %x", got, err, want)
@@ -148,7 +148,7 @@ func TestInput(t *testing.T) {
 		"other rate":       {func(h *sample.Header) { h.SampleRateMillihertz++ }, reason.WrongSampleRate},
 		"other length":     {func(h *sample.Header) { h.SamplesPerChannel++ }, reason.Malformed},
 	} {
-		if _, err := Input(registration, s(c.change), raw); reason.Of(err) != c.want {
+		if _, err := Input(parameters, s(c.change), raw); reason.Of(err) != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}

@@ -6,31 +6,30 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/vector"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
 // Input builds the exact input bytes of the module for a sample: its decoded
-// raw vector under the legally relevant parameters of the meter's registration,
-// never of the sample. Endorsers, receipts and auditors all call this one.
+// raw vector under the meter's parameters in force at the capture, never under
+// what the sample says. Endorsers, receipts and auditors all call this one.
 // Errors are *reason.Error: DigestMismatch, WrongChannelCount, WrongSampleRate
 // or Malformed.
-func Input(registration *recordv1.MeterRegistration, s *sample.Sample, rawVector []byte) ([]byte, error) {
+func Input(p *Parameters, s *sample.Sample, rawVector []byte) ([]byte, error) {
 	if got := sample.DigestRaw(rawVector); got != s.RawDigest {
 		return nil, reason.New(reason.DigestMismatch, "raw vector has digest %s, the header names %s", got.Short(), s.RawDigest.Short())
 	}
-	if s.Channels != registration.GetChannels() {
-		return nil, reason.New(reason.WrongChannelCount, "sample has %d channels, meter %s is registered with %d", s.Channels, s.MeterID, registration.GetChannels())
+	if s.Channels != p.Channels {
+		return nil, reason.New(reason.WrongChannelCount, "sample has %d channels, meter %s is registered with %d", s.Channels, s.MeterID, p.Channels)
 	}
-	if s.SampleRateMillihertz != registration.GetSampleRateMillihertz() {
-		return nil, reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s is registered with %d mHz", s.SampleRateMillihertz, s.MeterID, registration.GetSampleRateMillihertz())
+	if s.SampleRateMillihertz != p.SampleRateMillihertz {
+		return nil, reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s is registered with %d mHz", s.SampleRateMillihertz, s.MeterID, p.SampleRateMillihertz)
 	}
 	channels, err := vector.Decode(s.Encoding, s.Channels, s.SamplesPerChannel, rawVector)
 	if err != nil {
 		return nil, err
 	}
 	input, err := abi.EncodeInput(abi.Input{
-		SampleRateMillihertz: registration.GetSampleRateMillihertz(),
-		Parameters:           registration.GetParameters(),
+		SampleRateMillihertz: p.SampleRateMillihertz,
+		Parameters:           p.Values,
 		Samples:              channels,
 	})
 	if err != nil {

@@ -23,11 +23,11 @@ const (
 	UnknownMeter        Reason = "UNKNOWN_METER"          // no such registration
 	MeterNotInService   Reason = "METER_NOT_IN_SERVICE"   // suspended, decommissioned or barred
 	OutOfVerification   Reason = "OUT_OF_VERIFICATION"    // captured outside every verification
-	WrongAlgorithm      Reason = "WRONG_ALGORITHM"        // not the algorithm of the meter's registration
+	WrongAlgorithm      Reason = "WRONG_ALGORITHM"        // not the algorithm that the meter was under at the capture
 	UnknownAlgorithm    Reason = "UNKNOWN_ALGORITHM"      // no approval names it
 	AlgorithmNotInForce Reason = "ALGORITHM_NOT_IN_FORCE" // outside validity, suspended or withdrawn
 	WrongChannelCount   Reason = "WRONG_CHANNEL_COUNT"    // differs from the registration
-	WrongSampleRate     Reason = "WRONG_SAMPLE_RATE"      // differs from the registration
+	WrongSampleRate     Reason = "WRONG_SAMPLE_RATE"      // differs from the parameters in force
 	DigestMismatch      Reason = "DIGEST_MISMATCH"        // bytes do not have the digest that was signed
 	FutureDated         Reason = "FUTURE_DATED"           // captured after the block's time plus the bound (rule S2)
 	BackDated           Reason = "BACK_DATED"             // captured before the block that the sample names (rule S2)
@@ -39,7 +39,7 @@ const (
 	TooManyGaps         Reason = "TOO_MANY_GAPS"          // the meter leaves more gaps than the limit; send the missing ones first
 	WrongDisposition    Reason = "WRONG_DISPOSITION"      // marked late and is not, or the reverse
 	StaleConfig         Reason = "STALE_CONFIG"           // names another configuration than the one in force
-	StaleRegistration   Reason = "STALE_REGISTRATION"     // names another registration than the one in force
+	StaleRegistration   Reason = "STALE_REGISTRATION"     // names another registration or version of parameters than the one in force at the capture
 	StaleApproval       Reason = "STALE_APPROVAL"         // names another approval than the one in force
 	PolicyNotMet        Reason = "POLICY_NOT_MET"         // not enough distinct organisations endorsed
 	BadEndorsement      Reason = "BAD_ENDORSEMENT"        // claim, index, root or endorser do not fit
@@ -47,23 +47,26 @@ const (
 	NotAuthorised       Reason = "NOT_AUTHORISED"         // signed, but not by whom it takes
 	AlreadyReported     Reason = "ALREADY_REPORTED"       // the event is on the ledger (rule S3)
 	BadEvidence         Reason = "BAD_EVIDENCE"           // the evidence does not prove the event
+	Overlapping         Reason = "OVERLAPPING"            // a validity or effective time that reaches back over what was given or used already
+	AlreadyRegistered   Reason = "ALREADY_REGISTERED"     // the meter has its registration, which nothing overwrites
+	KeyInUse            Reason = "KEY_IN_USE"             // the key was or is another's, or the meter's own before
 	InvalidStatement    Reason = "INVALID_STATEMENT"      // well formed and signed, but says what cannot be
 	WrongPlace          Reason = "WRONG_PLACE"            // a record where it may not stand in a submission or block
-	EvidenceErased      Reason = "EVIDENCE_ERASED"        // its erasure is on the ledger
 )
 
 // The reasons that come from a service and not from a record.
 const (
 	EvidenceUnreadable Reason = "EVIDENCE_UNREADABLE" // not the sealed form, or not sealed to a key in force
-	PermissionDenied   Reason = "PERMISSION_DENIED"   // the caller's role may not call this
-	Overloaded         Reason = "OVERLOADED"          // a bounded queue is full; retry after the delay
-	NotLeader          Reason = "NOT_LEADER"          // no leader is known, or it changed
-	NotReady           Reason = "NOT_READY"           // the node does not follow the certified height yet
-	NotFound           Reason = "NOT_FOUND"           // no such thing on the ledger
-	NotCertified       Reason = "NOT_CERTIFIED"       // applied, but not certified in time; ask again
-	NotInstalled       Reason = "NOT_INSTALLED"       // approved, but this endorser does not hold the module
-	ProfileViolation   Reason = "PROFILE_VIOLATION"   // the module breaks the sandbox profile
-	DataLoss           Reason = "DATA_LOSS"           // stored bytes do not match their digests; the node stopped serving
+	PermissionDenied Reason = "PERMISSION_DENIED" // the caller's role may not call this
+	Overloaded       Reason = "OVERLOADED"        // a bounded queue is full; retry after the delay
+	NotLeader        Reason = "NOT_LEADER"        // no leader is known, or it changed
+	NotReady         Reason = "NOT_READY"         // the node does not follow the certified height yet
+	NotFound         Reason = "NOT_FOUND"         // no such thing on the ledger
+	NotCertified     Reason = "NOT_CERTIFIED"     // applied, but not certified in time; ask again
+	NotInstalled     Reason = "NOT_INSTALLED"     // approved, but this endorser does not hold the module
+	NotContracted    Reason = "NOT_CONTRACTED"    // a withheld module, and this endorser's organisation is not in its policy
+	ProfileViolation Reason = "PROFILE_VIOLATION" // the module breaks the sandbox profile
+	DataLoss         Reason = "DATA_LOSS"         // stored bytes do not match their digests; the node stopped serving
 )
 
 // Error is a refusal: its reason and both sides of what did not match.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/approval"
+	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -19,6 +20,7 @@ type Contents struct {
 	Receipt      *Receipt
 	Config       *recordv1.NetworkConfig
 	Registration *recordv1.MeterRegistration
+	Parameters   *claim.Parameters // in force at the capture
 	Approval     *approval.Approval
 	Endorsers    []*recordv1.NodeRegistration // in the order of the endorsements
 	RawVector    []byte

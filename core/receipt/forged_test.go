@@ -109,7 +109,9 @@ func (v *verdicts) forgedAt(ask func(stage int, f *forgery)) *recordv1.Bundle {
 		NetworkID: f.header.NetworkID, Sample: s.Digest, Algorithm: v.Algorithm, Registration: identity(v, leaves["registration"]),
 		ProfileVersion: f.approval.ProfileVersion, FuelLimit: f.approval.FuelLimit, Result: statetest.Result(0, 1, 2),
 	}
-	if input, err := claim.Input(f.registration, s, f.raw); err == nil {
+	parameters, err := claim.FirstParameters(f.registration, f.claim.Registration)
+	v.check(err)
+	if input, err := claim.Input(parameters, s, f.raw); err == nil {
 		f.claim.Input = claim.InputDigest(input)
 	}
 	at(atClaim)

@@ -135,21 +135,23 @@ func (c *checker) registration() (string, error) {
 	if err := checkHeader(reg.GetHeader(), s.NetworkID, record.SubjectMeter(s.MeterID)); err != nil {
 		return "", err
 	}
-	algorithm, err := digest.FromBytes(reg.GetAlgorithm())
+	parameters, err := claim.FirstParameters(reg, e.Digest())
 	switch {
+	case err != nil:
+		return "", err
 	case reg.GetMeterId() != s.MeterID:
 		return "", fmt.Errorf("registration of meter %q, the sample is of %q", reg.GetMeterId(), s.MeterID)
-	case err != nil || algorithm != c.receipt.Claim.Algorithm:
-		return "", fmt.Errorf("registration names module %x, the claim %s", reg.GetAlgorithm(), c.receipt.Claim.Algorithm)
-	case reg.GetChannels() != s.Channels || reg.GetSampleRateMillihertz() != s.SampleRateMillihertz:
+	case parameters.Algorithm != c.receipt.Claim.Algorithm:
+		return "", fmt.Errorf("registration names module %s, the claim %s", parameters.Algorithm, c.receipt.Claim.Algorithm)
+	case parameters.Channels != s.Channels || parameters.SampleRateMillihertz != s.SampleRateMillihertz:
 		return "", fmt.Errorf("registration has %d channels at %d mHz, the sample %d at %d mHz",
-			reg.GetChannels(), reg.GetSampleRateMillihertz(), s.Channels, s.SampleRateMillihertz)
+			parameters.Channels, parameters.SampleRateMillihertz, s.Channels, s.SampleRateMillihertz)
 	}
 	signer, err := c.notifiedBody(e, "")
 	if err != nil {
 		return "", err
 	}
-	c.contents.Registration = reg
+	c.contents.Registration, c.contents.Parameters = reg, parameters
 	return fmt.Sprintf("digest %s as the claim names; meter %s, at index %d, %s",
 		c.receipt.Claim.Registration.Short(), s.MeterID, c.bundle.GetRegistration().GetIndex(), signer), nil
 }
@@ -289,12 +291,12 @@ func (c *checker) reExecution() (string, error) {
 	switch {
 	case c.contents.RawVector == nil:
 		return "", lack("no raw vector was verified")
-	case c.contents.Registration == nil:
+	case c.contents.Parameters == nil:
 		return "", lack("no registration was verified, which has the parameters")
 	case cl.ProfileVersion != claim.ProfileVersion:
 		return "", lack("the claim is of sandbox profile %d, this program knows %d", cl.ProfileVersion, claim.ProfileVersion)
 	}
-	input, err := claim.Input(c.contents.Registration, c.receipt.Sample, c.contents.RawVector)
+	input, err := claim.Input(c.contents.Parameters, c.receipt.Sample, c.contents.RawVector)
 	if err != nil {
 		return "", err
 	}

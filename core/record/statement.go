@@ -23,6 +23,7 @@ const (
 	TypeAlgorithmStatus   = "application/vnd.lacre.algorithm-status.v1+protobuf"
 	TypeMeterRegistration = "application/vnd.lacre.meter-registration.v1+protobuf"
 	TypeMeterStatus       = "application/vnd.lacre.meter-status.v1+protobuf"
+	TypeMeterParameters   = "application/vnd.lacre.meter-parameters.v1+protobuf"
 	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
 	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
 	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
@@ -84,6 +85,8 @@ func TypeOf(m proto.Message) string {
 		return TypeAlgorithmStatus
 	case *recordv1.MeterRegistration:
 		return TypeMeterRegistration
+	case *recordv1.MeterParameters:
+		return TypeMeterParameters
 	case *recordv1.MeterStatus:
 		return TypeMeterStatus
 	case *recordv1.CanaryCommitment:

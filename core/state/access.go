@@ -60,6 +60,14 @@ func TLSSubject(view View, spki []byte) (string, error) {
 	return string(subject), err
 }
 
+// firstCounter is the counter of a meter's very first sample.
+func firstCounter(meter *statev1.Meter) uint64 {
+	if len(meter.GetKeys()) == 0 {
+		return 0 // no transition writes a meter without a key
+	}
+	return meter.GetKeys()[0].GetFirstCounter()
+}
+
 // MeterKeyAt is the key that signs a counter of a meter; false below the first.
 func MeterKeyAt(meter *statev1.Meter, counter uint64) (signature.Key, bool) {
 	keys := meter.GetKeys()

@@ -45,7 +45,7 @@ func (b *Block) earlierSample(s *sample.Sample) (used, err error) {
 // advanceChain is the meter's chain with the sample in its place, or why it has
 // none (rule S3).
 func (b *Block) advanceChain(meter *registered, s *sample.Sample) (*statev1.MeterChain, error) {
-	first := meter.registration.GetFirstCounter()
+	first := firstCounter(meter.state)
 	if (s.Counter == first) != s.Previous.IsZero() {
 		return nil, reason.New(reason.Malformed, "counter %d with previous sample %s; only the meter's first, %d, has none", s.Counter, s.Previous.Short(), first)
 	}

@@ -152,11 +152,14 @@ func (b *Block) judgeEvent(e *event) error {
 	}
 	for i := range e.evidence {
 		s := e.evidence[i].sample
-		meter, err := b.knownMeter(s.MeterID)
+		meter, err := b.meter(s.MeterID)
 		if err != nil {
 			return err
 		}
-		key, ok := MeterKeyAt(meter.state, s.Counter)
+		if meter == nil {
+			return unknownMeter(s.MeterID)
+		}
+		key, ok := MeterKeyAt(meter, s.Counter)
 		if !ok || !b.verifier.Verify(key.Kind(), key, s.Signed(), e.evidence[i].signature) {
 			return reason.New(reason.BadEvidence, "evidence on counter %d does not verify under the key of meter %s", s.Counter, s.MeterID)
 		}

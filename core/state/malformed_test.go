@@ -97,7 +97,7 @@ func TestB1_MalformedStatements(t *testing.T) {
 		"rollover: no counter":         {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key}, statetest.Body(), m.Key), reason.InvalidStatement},
 		"rollover: not from the first": {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 1}, statetest.Body(), m.Key), reason.InvalidStatement},
 		"rollover: a node's TLS key": {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2,
-			TlsSpki: statetest.SPKI("replica-00").Bytes()}, statetest.Body(), m.Key), reason.InvalidStatement},
+			TlsSpki: statetest.SPKI("replica-00").Bytes()}, statetest.Body(), m.Key), reason.KeyInUse},
 		"rollover: good":               {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2}, statetest.Body(), m.Key), ""},
 		"rollover: by the new key":     {n.Sign(&recordv1.MeterKeyRollover{Header: header(), MeterId: m.ID, Key: key, FirstCounter: 2}, statetest.Body(), statetest.Key("next")), reason.NotAuthorised},
 		"rollover: unknown meter":      {n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/none"), MeterId: "none", Key: key, FirstCounter: 2}, statetest.Body(), m.Key), reason.UnknownMeter},

@@ -116,7 +116,7 @@ func (b *Block) judgeMeasurement(m *measurement, v *verdict, raw RawVector) (*st
 	if s.NetworkID != b.config.NetworkID {
 		return nil, reason.New(reason.WrongNetwork, "sample is for network %s, this is %s", s.NetworkID.Short(), b.config.NetworkID.Short())
 	}
-	meter, err := b.knownMeter(s.MeterID)
+	meter, err := b.knownMeter(s)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (b *Block) judgeMeasurement(m *measurement, v *verdict, raw RawVector) (*st
 	}
 	key, ok := MeterKeyAt(meter.state, s.Counter)
 	if !ok || s.Counter > maxCounter {
-		return nil, reason.New(reason.CounterOutOfRange, "counter %d, meter %s counts from %d", s.Counter, s.MeterID, meter.registration.GetFirstCounter())
+		return nil, reason.New(reason.CounterOutOfRange, "counter %d, meter %s counts from %d", s.Counter, s.MeterID, firstCounter(meter.state))
 	}
 	if !b.verifier.Verify(key.Kind(), key, m.signed, m.record.GetSignature()) {
 		return nil, reason.New(reason.BadSignature, "counter %d of meter %s does not verify under its %v", s.Counter, s.MeterID, key)
@@ -160,31 +160,31 @@ func (b *Block) judgeMeasurement(m *measurement, v *verdict, raw RawVector) (*st
 	return chain, b.checkDisposition(m)
 }
 
-// registered is a meter with its registration decoded.
+// registered is a meter with its parameters in force at a capture.
 type registered struct {
-	state        *statev1.Meter
-	registration *recordv1.MeterRegistration
+	state      *statev1.Meter
+	parameters *claim.Parameters
 }
 
-func (b *Block) knownMeter(id string) (*registered, error) {
-	state, err := b.meter(id)
+func (b *Block) knownMeter(s *sample.Sample) (*registered, error) {
+	state, err := b.meter(s.MeterID)
 	if err != nil {
 		return nil, err
 	}
 	if state == nil {
-		return nil, reason.New(reason.UnknownMeter, "meter %s is not registered", id)
+		return nil, unknownMeter(s.MeterID)
 	}
-	registration, err := b.registration(id, state)
+	parameters, err := b.parametersAt(state, s.CapturedAtUnixNano)
 	if err != nil {
 		return nil, err
 	}
-	return &registered{state: state, registration: registration}, nil
+	return &registered{state: state, parameters: parameters}, nil
 }
 
 // checkNamed compares all that measurement, claim and set name with what is in
 // force and with each other (rule S1).
 func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error {
-	s, c, terms := m.sample, m.claim, v.algorithm.terms
+	s, c, p, terms := m.sample, m.claim, meter.parameters, v.algorithm.terms
 	unfit := func(format string, args ...any) error { return reason.New(reason.BadEndorsement, format, args...) }
 	index := m.record.GetClaimIndex() // 32 bits without a sign, so no int
 	switch {
@@ -194,14 +194,14 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 		return reason.New(reason.WrongNetwork, "claim is for network %s, this is %s", c.NetworkID.Short(), b.config.NetworkID.Short())
 	case m.config != b.config.Digest:
 		return reason.New(reason.StaleConfig, "measurement names configuration %s, %s is in force", m.config.Short(), b.config.Digest.Short())
-	case !bytes.Equal(meter.registration.GetAlgorithm(), v.set.algorithm[:]):
-		return reason.New(reason.WrongAlgorithm, "endorsed with module %s, meter %s is registered with %s", v.set.algorithm.Short(), s.MeterID, shortOf(meter.registration.GetAlgorithm()))
+	case c.Registration != p.Statement: // before what depends on it: who endorsed under another version must know that it was the version
+		return reason.New(reason.StaleRegistration, "claim names registration %s, at the capture %s is in force (version %d of the parameters of meter %s)", c.Registration.Short(), p.Statement.Short(), p.Version, s.MeterID)
+	case p.Algorithm != v.set.algorithm:
+		return reason.New(reason.WrongAlgorithm, "endorsed with module %s, meter %s was under %s at the capture", v.set.algorithm.Short(), s.MeterID, p.Algorithm.Short())
 	case c.Algorithm != v.set.algorithm:
 		return reason.New(reason.WrongAlgorithm, "claim is of module %s, its set of %s", c.Algorithm.Short(), v.set.algorithm.Short())
 	case !bytes.Equal(m.approval[:], v.algorithm.state.GetApproval()):
 		return reason.New(reason.StaleApproval, "measurement names approval %s, %s is in force", m.approval.Short(), shortOf(v.algorithm.state.GetApproval()))
-	case !bytes.Equal(c.Registration[:], meter.state.GetRegistration()):
-		return reason.New(reason.StaleRegistration, "claim names registration %s, %s is in force", c.Registration.Short(), shortOf(meter.state.GetRegistration()))
 	case c.Sample != s.Digest:
 		return unfit("claim is on sample %s, the header is %s", c.Sample.Short(), s.Digest.Short())
 	case c.ProfileVersion != terms.ProfileVersion:
@@ -212,10 +212,10 @@ func (b *Block) checkNamed(m *measurement, v *verdict, meter *registered) error 
 		return unfit("claim %d of a set of %d", index, len(v.set.claims))
 	case v.set.claims[index] != m.claimHash:
 		return unfit("claim %d of the set is %s, this one is %s", index, v.set.claims[index].Short(), m.claimHash.Short())
-	case s.Channels != meter.registration.GetChannels():
-		return reason.New(reason.WrongChannelCount, "sample has %d channels, meter %s is registered with %d", s.Channels, s.MeterID, meter.registration.GetChannels())
-	case s.SampleRateMillihertz != meter.registration.GetSampleRateMillihertz():
-		return reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s is registered with %d", s.SampleRateMillihertz, s.MeterID, meter.registration.GetSampleRateMillihertz())
+	case s.Channels != p.Channels:
+		return reason.New(reason.WrongChannelCount, "sample has %d channels, meter %s is registered with %d", s.Channels, s.MeterID, p.Channels)
+	case s.SampleRateMillihertz != p.SampleRateMillihertz:
+		return reason.New(reason.WrongSampleRate, "sample has %d mHz, meter %s was under %d at the capture", s.SampleRateMillihertz, s.MeterID, p.SampleRateMillihertz)
 	}
 	return terms.Schema.CheckResult(m.result)
 }

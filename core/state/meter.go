@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -17,8 +16,6 @@ import (
 const (
 	maxMeterText = 128     // bytes of a model, certificate, seal or site
 	maxCounter   = 1 << 62 // so that no arithmetic on counters overflows
-	maxLatitude  = 90 * 10_000_000
-	maxLongitude = 180 * 10_000_000
 )
 
 // meterRegistration puts a meter into service. It is the first statement on the
@@ -32,38 +29,36 @@ func (m meterRegistration) check(st *statement) error {
 	if err := st.wantSubject(record.SubjectMeter(m.GetMeterId())); err != nil {
 		return err
 	}
-	if _, err := record.Digest32("algorithm", m.GetAlgorithm()); err != nil {
-		return err
-	}
 	if len(m.GetTlsSpki()) > 0 {
 		if err := checkSPKI(m.GetTlsSpki()); err != nil {
 			return err
 		}
 	}
 	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
-	site := m.GetSite()
 	switch {
 	case st.sequence != 1:
-		return invalid("meter %s would be registered by statement %d; a registration is the first and never overwrites", m.GetMeterId(), st.sequence)
+		return reason.New(reason.AlreadyRegistered, "meter %s would be registered by statement %d; a registration is the first and never overwrites", m.GetMeterId(), st.sequence)
 	case m.GetChannels() < 2 || m.GetChannels() > sample.MaxChannels:
 		return invalid("%d channels, want 2 to %d", m.GetChannels(), sample.MaxChannels)
-	case m.GetSampleRateMillihertz() == 0:
-		return invalid("sample rate is 0")
 	case m.GetFirstCounter() == 0 || m.GetFirstCounter() > maxCounter:
 		return invalid("first counter %d, want 1 to %d", m.GetFirstCounter(), uint64(maxCounter))
-	case site.GetLatitudeE7() < -maxLatitude || site.GetLatitudeE7() > maxLatitude ||
-		site.GetLongitudeE7() < -maxLongitude || site.GetLongitudeE7() > maxLongitude:
-		return invalid("site at %d, %d (1e-7 degrees) is not on Earth", site.GetLatitudeE7(), site.GetLongitudeE7())
 	}
-	for _, text := range []string{m.GetModel(), m.GetTypeApproval(), m.GetSeal(), site.GetName()} {
-		if err := checkText("model, type approval, seal or site", text, maxMeterText); err != nil {
+	for _, text := range []string{m.GetModel(), m.GetTypeApproval()} {
+		if err := checkText("model or type approval", text, maxMeterText); err != nil {
 			return err
 		}
+	}
+	if err := checkVersioned(m); err != nil {
+		return err
 	}
 	if err := checkVerification(m.GetVerification()); err != nil {
 		return err
 	}
 	return checkMeterKey(m.GetMeterId(), m.GetKey())
+}
+
+func unknownMeter(id string) error {
+	return reason.New(reason.UnknownMeter, "meter %s is not registered", id)
 }
 
 func checkMeterKey(id string, key []byte) error {
@@ -86,18 +81,8 @@ func (m meterRegistration) authority(_ *reader, config *Config) ([]signers, erro
 }
 
 func (m meterRegistration) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
-	module := digest.Digest(m.GetAlgorithm())
-	algorithm, err := b.algorithm(module)
-	switch {
-	case err != nil:
+	if err := b.fitsApproval(m); err != nil {
 		return err
-	case algorithm == nil:
-		return reason.New(reason.UnknownAlgorithm, "no approval names module %s", module.Short())
-	case algorithm.state.GetWithdrawn():
-		return reason.New(reason.AlgorithmNotInForce, "the approval of module %s was withdrawn", module.Short())
-	case len(m.GetParameters()) != len(algorithm.terms.Schema.Parameters):
-		return reason.New(reason.InvalidStatement, "meter %s has %d parameters, the schema of module %s has %d",
-			m.GetMeterId(), len(m.GetParameters()), module.Short(), len(algorithm.terms.Schema.Parameters))
 	}
 	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
 		return err
@@ -173,7 +158,7 @@ func (m meterStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) er
 		return err
 	}
 	if old == nil {
-		return reason.New(reason.UnknownMeter, "meter %s is not registered", m.GetMeterId())
+		return unknownMeter(m.GetMeterId())
 	}
 	value := proto.CloneOf(old)
 	value.Last = ref
@@ -232,7 +217,7 @@ func (m meterKeyRollover) authority(r *reader, config *Config) ([]signers, error
 	}
 	keys := meter.GetKeys()
 	if len(keys) == 0 {
-		return nil, reason.New(reason.UnknownMeter, "meter %s is not registered", m.GetMeterId())
+		return nil, unknownMeter(m.GetMeterId())
 	}
 	old := storedKey(keys[len(keys)-1].GetKey())
 	return []signers{
@@ -273,7 +258,7 @@ func (m meterKeyRollover) apply(b *Block, st *statement, ref *statev1.StatementR
 	}
 	for _, k := range old.GetKeys() {
 		if bytes.Equal(k.GetKey(), m.GetKey()) {
-			return invalid("meter %s had this key before", m.GetMeterId())
+			return reason.New(reason.KeyInUse, "meter %s had this key before", m.GetMeterId())
 		}
 	}
 	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {

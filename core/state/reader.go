@@ -5,10 +5,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/wire"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
-	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
 
 // reader is a view with decoded values and, in a block, its writes so far. A
@@ -19,8 +18,8 @@ type reader struct {
 	dirty []string // keys written, each once, in order of first writing
 	// approved are parsed approvals, each valid while the state value is the same.
 	approved map[digest.Digest]*approved
-	// registrations are decoded once: a meter's never changes.
-	registrations map[string]*recordv1.MeterRegistration
+	// parameters are decoded once, by their statement's digest: none ever changes.
+	parameters map[string]*claim.Parameters
 }
 
 // cell is one state value, decoded or raw; present is false for a key that has
@@ -33,7 +32,7 @@ type cell struct {
 }
 
 func newReader(view View) *reader {
-	return &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved), registrations: make(map[string]*recordv1.MeterRegistration)}
+	return &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved), parameters: make(map[string]*claim.Parameters)}
 }
 
 func (c *cell) encode() ([]byte, error) {
@@ -110,17 +109,4 @@ func (r *reader) index(key string) (index uint64, ok bool, err error) {
 	}
 	index, err = decodeIndex(key, value)
 	return index, err == nil, err
-}
-
-// registration decodes a meter's registration.
-func (r *reader) registration(id string, meter *statev1.Meter) (*recordv1.MeterRegistration, error) {
-	if m := r.registrations[id]; m != nil {
-		return m, nil
-	}
-	m := new(recordv1.MeterRegistration)
-	if err := proto.Unmarshal(meter.GetRegistrationPayload(), m); err != nil {
-		return nil, corrupt("registration of meter %s: %w", id, err)
-	}
-	r.registrations[id] = m
-	return m, nil
 }

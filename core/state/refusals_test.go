@@ -146,6 +146,16 @@ var refusals = []refusal{
 		n.Accept(algorithmStatus(n, recordv1.AlgorithmAction_ALGORITHM_ACTION_WITHDRAW, 0))
 		return m.Capture()
 	}),
+	statements("a meter again", reason.AlreadyRegistered, func(n *statetest.Network, m *statetest.Meter) []byte {
+		return n.Sign(n.MeterRegistration(m.ID, statetest.Key("new")), statetest.Body())
+	}),
+	statements("a meter with another's key", reason.KeyInUse, func(n *statetest.Network, m *statetest.Meter) []byte {
+		return n.Sign(n.MeterRegistration("meter-2", m.Key), statetest.Body())
+	}),
+	statements("parameters for what was measured", reason.Overlapping, func(n *statetest.Network, m *statetest.Meter) []byte {
+		n.AcceptCaptures(m.Capture())
+		return n.Sign(n.Parameters(m.ID, n.NowUnix*second), statetest.Body())
+	}),
 	headers("three channels", reason.WrongChannelCount, func(h *sample.Header) { h.Channels = 3 }),
 	headers("another rate", reason.WrongSampleRate, func(h *sample.Header) { h.SampleRateMillihertz++ }),
 	batches("another raw vector", reason.DigestMismatch, func(n *statetest.Network, m *statetest.Meter) *statetest.Batch {

@@ -230,7 +230,7 @@ func TestS3_RolloverDividesCounters(t *testing.T) {
 	ahead.AcceptCaptures(late)
 	refuseStatement(t, ahead, roll(2, key), reason.InvalidStatement) // signed already
 	refuseStatement(t, ahead, roll(3, key), "")
-	refuseStatement(t, n, roll(3, statetest.Tagged(2, old)), reason.InvalidStatement)
+	refuseStatement(t, n, roll(3, statetest.Tagged(2, old)), reason.KeyInUse)
 	alone := n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID, Key: key, FirstCounter: 3}, statetest.Body())
 	refuseStatement(t, n, alone, reason.NotAuthorised)
 	n.Accept(roll(3, key))

@@ -18,7 +18,7 @@ func suspend(spans []*statev1.Span, from int64) ([]*statev1.Span, error) {
 			return nil, reason.New(reason.InvalidStatement, "suspended since %d ns already", last.GetFromUnixNano())
 		}
 		if from < last.GetUntilUnixNano() {
-			return nil, reason.New(reason.InvalidStatement, "suspended from %d ns, but an earlier suspension ended only at %d", from, last.GetUntilUnixNano())
+			return nil, overlapping("suspended from %d ns, but an earlier suspension ended only at %d", from, last.GetUntilUnixNano())
 		}
 	}
 	return addSpan(spans, &statev1.Span{FromUnixNano: from})
@@ -43,7 +43,7 @@ func replaceFrom(spans []*statev1.Span, next *statev1.Span) ([]*statev1.Span, er
 	if n := len(spans); n > 0 {
 		last := spans[n-1]
 		if next.GetFromUnixNano() <= last.GetFromUnixNano() {
-			return nil, reason.New(reason.InvalidStatement, "valid from %d ns, the one in force is from %d; want a later one", next.GetFromUnixNano(), last.GetFromUnixNano())
+			return nil, overlapping("valid from %d ns, the one in force is from %d; want a later one", next.GetFromUnixNano(), last.GetFromUnixNano())
 		}
 		if next.GetFromUnixNano() < last.GetUntilUnixNano() {
 			spans = slices.Clone(spans)
@@ -51,6 +51,11 @@ func replaceFrom(spans []*statev1.Span, next *statev1.Span) ([]*statev1.Span, er
 		}
 	}
 	return addSpan(spans, next)
+}
+
+// overlapping refuses a time that reaches back over what was given or used already.
+func overlapping(format string, args ...any) error {
+	return reason.New(reason.Overlapping, format, args...)
 }
 
 func addSpan(spans []*statev1.Span, s *statev1.Span) ([]*statev1.Span, error) {

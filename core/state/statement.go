@@ -90,6 +90,10 @@ var protobufStatements = map[string]func() (headed, statementBody){
 		m := new(recordv1.MeterRegistration)
 		return m, meterRegistration{m}
 	},
+	record.TypeMeterParameters: func() (headed, statementBody) {
+		m := new(recordv1.MeterParameters)
+		return m, meterParameters{m}
+	},
 	record.TypeMeterStatus: func() (headed, statementBody) {
 		m := new(recordv1.MeterStatus)
 		return m, meterStatus{m}
@@ -387,7 +391,7 @@ func (r *reader) takeKey(stateKey, what, subject string) error {
 		return err
 	}
 	if owner != nil && string(owner) != subject {
-		return reason.New(reason.InvalidStatement, "%s is that of %s already", what, owner)
+		return reason.New(reason.KeyInUse, "%s is that of %s already", what, owner)
 	}
 	return nil
 }

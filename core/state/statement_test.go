@@ -136,8 +136,8 @@ func TestS4_Nodes(t *testing.T) {
 	}{
 		"no role":               {func(r *recordv1.NodeRegistration) { r.Role = 0 }, reason.Malformed},
 		"no TLS key":            {func(r *recordv1.NodeRegistration) { r.TlsSpki = nil }, reason.Malformed},
-		"another's TLS key":     {func(r *recordv1.NodeRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.InvalidStatement},
-		"another's key":         {func(r *recordv1.NodeRegistration) { r.Key = statetest.Tagged(2, n.Endorsers[0].Key) }, reason.InvalidStatement},
+		"another's TLS key":     {func(r *recordv1.NodeRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.KeyInUse},
+		"another's key":         {func(r *recordv1.NodeRegistration) { r.Key = statetest.Tagged(2, n.Endorsers[0].Key) }, reason.KeyInUse},
 		"another subject":       {func(r *recordv1.NodeRegistration) { r.NodeId = "node-8" }, reason.Malformed},
 		"unknown organisation":  {func(r *recordv1.NodeRegistration) { r.Organisation = "nobody" }, reason.NotAuthorised},
 		"organisation's bad id": {func(r *recordv1.NodeRegistration) { r.Organisation = "" }, reason.NotAuthorised},
@@ -229,7 +229,7 @@ func TestS4_Approvals(t *testing.T) {
 	refuseStatement(t, n, algorithmStatus(n, resume, 99), reason.InvalidStatement)
 	n.Approve() // a renewal while suspended leaves it suspended
 	n.Accept(algorithmStatus(n, resume, 200))
-	refuseStatement(t, n, algorithmStatus(n, suspend, 199), reason.InvalidStatement)
+	refuseStatement(t, n, algorithmStatus(n, suspend, 199), reason.Overlapping)
 	refuseStatement(t, n, algorithmStatus(n, suspend, 200), "")
 	n.Accept(algorithmStatus(n, withdraw, 0))
 	refuseStatement(t, n, algorithmStatus(n, suspend, 300), reason.InvalidStatement)
@@ -269,8 +269,8 @@ func TestS4_Meters(t *testing.T) {
 		"not on Earth":     {func(r *recordv1.MeterRegistration) { r.Site.LatitudeE7 = 900_000_001 }, reason.InvalidStatement},
 		"long model":       {func(r *recordv1.MeterRegistration) { r.Model = strings.Repeat("x", 129) }, reason.TooLarge},
 		"short TLS key":    {func(r *recordv1.MeterRegistration) { r.TlsSpki = []byte{1} }, reason.Malformed},
-		"a node's TLS key": {func(r *recordv1.MeterRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.InvalidStatement},
-		"another's key":    {func(r *recordv1.MeterRegistration) { r.Key = statetest.Tagged(2, m.Key) }, reason.InvalidStatement},
+		"a node's TLS key": {func(r *recordv1.MeterRegistration) { r.TlsSpki = statetest.SPKI("replica-00").Bytes() }, reason.KeyInUse},
+		"another's key":    {func(r *recordv1.MeterRegistration) { r.Key = statetest.Tagged(2, m.Key) }, reason.KeyInUse},
 		"bad id":           {func(r *recordv1.MeterRegistration) { r.MeterId = "meter/2" }, reason.Malformed},
 		"no key":           {func(r *recordv1.MeterRegistration) { r.Key = nil }, reason.Malformed},
 	} {
@@ -280,7 +280,7 @@ func TestS4_Meters(t *testing.T) {
 	}
 	// Never overwritten, whatever the sequence says.
 	again := n.MeterRegistration(m.ID, statetest.Key("new"))
-	refuseStatement(t, n, n.Sign(again, statetest.Body()), reason.InvalidStatement)
+	refuseStatement(t, n, n.Sign(again, statetest.Body()), reason.AlreadyRegistered)
 	again.Header.Sequence, again.Header.Predecessor = 1, nil
 	refuseStatement(t, n, n.Sign(again, statetest.Body()), reason.OutOfSequence)
 
@@ -299,8 +299,8 @@ func TestS4_Meters(t *testing.T) {
 	refuseStatement(t, n, status(n, m, suspend, 0), reason.InvalidStatement)
 	refuseStatement(t, n, status(n, m, broken, 1), reason.InvalidStatement)
 	refuseStatement(t, n, status(n, m, verified, 0), reason.InvalidStatement)
-	refuseStatement(t, n, verify(1, 2), reason.InvalidStatement) // before the one in force
-	refuseStatement(t, n, verify((statetest.GenesisUnix-86_400)*second, 1<<62), reason.InvalidStatement)
+	refuseStatement(t, n, verify(1, 2), reason.Overlapping) // before the one in force
+	refuseStatement(t, n, verify((statetest.GenesisUnix-86_400)*second, 1<<62), reason.Overlapping)
 	refuseStatement(t, n, verify(2, 1), reason.InvalidStatement)
 	at := statetest.GenesisUnix * second
 	n.Accept(verify(at+100, at+200))

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
-	"github.com/lacre-metrology/lacre/core/wire"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
 // measurement is a Measurement leaf of the block under audit.
@@ -63,9 +62,6 @@ func (a *auditor) measurements(b *Block) []*measurement {
 	return list
 }
 
-// registration is a meter's registration, decoded once.
-type registration struct{ message *recordv1.MeterRegistration }
-
 // account counts a replayed block's measurements and queues those that are to
 // be re-executed.
 func (a *auditor) account(ctx context.Context, v view, b *Block, measured []*measurement, intact map[int]state.RawVector, reExecute bool) error {
@@ -93,32 +89,33 @@ func (a *auditor) account(ctx context.Context, v view, b *Block, measured []*mea
 		if _, ok := intact[m.leaf]; !ok || !reExecute || a.runners == nil || !a.chosen(m.index) {
 			continue
 		}
-		reg, err := a.registration(v, m)
+		parameters, err := a.parametersOf(v, m)
 		if err != nil {
 			return fmt.Errorf("audit: block %d: %w", b.Height, err)
 		}
-		if err := a.runners.submit(ctx, job{measurement: m, registration: reg, raw: b.raw(m.leaf)}); err != nil {
+		if err := a.runners.submit(ctx, job{measurement: m, parameters: parameters, raw: b.raw(m.leaf)}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// registration is the one that the claim names; the replay compared the two.
-func (a *auditor) registration(v view, m *measurement) (*recordv1.MeterRegistration, error) {
-	if known := a.registrations[m.Claim.Registration]; known != nil {
-		return known.message, nil
+// parametersOf are those that the claim names; the replay compared them with
+// those in force at the capture.
+func (a *auditor) parametersOf(v view, m *measurement) (*claim.Parameters, error) {
+	if known := a.parameters[m.Claim.Registration]; known != nil {
+		return known, nil
 	}
 	meter, err := state.GetMeter(v, m.Sample.MeterID)
 	if err != nil {
 		return nil, err
 	}
-	reg := &registration{message: new(recordv1.MeterRegistration)}
-	if err := wire.Decode(meter.GetRegistrationPayload(), reg.message); err != nil {
-		return nil, fmt.Errorf("registration of %s: %w", m.Sample.MeterID, err)
+	parameters, err := state.ParametersAt(meter, m.Sample.CapturedAtUnixNano)
+	if err != nil {
+		return nil, err
 	}
-	a.registrations[m.Claim.Registration] = reg
-	return reg.message, nil
+	a.parameters[parameters.Statement] = parameters
+	return parameters, nil
 }
 
 // findings collects from the replay and from the workers.

@@ -11,15 +11,14 @@ import (
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/sandbox"
 )
 
 // job is one measurement to run again.
 type job struct {
 	*measurement
-	registration *recordv1.MeterRegistration
-	raw          []byte // as the meter signed it
+	parameters *claim.Parameters // in force at the capture
+	raw        []byte            // as the meter signed it
 }
 
 // runners re-execute on a bounded queue.
@@ -105,13 +104,13 @@ func (r *runners) run(ctx context.Context, j job) error {
 		f.Endorsers, f.Claimed, f.Found = j.endorsers, claimed, found
 		r.find(f)
 	}
-	input, err := claim.Input(j.registration, j.Sample, j.raw)
+	input, err := claim.Input(j.parameters, j.Sample, j.raw)
 	if err != nil {
-		wrong(WrongInput, j.Claim.Input.String(), "none", "sample and registration give no input: "+err.Error())
+		wrong(WrongInput, j.Claim.Input.String(), "none", "sample and parameters give no input: "+err.Error())
 		return nil //nolint:nilerr // it is the claim's fault, and it is reported as a finding.
 	}
 	if got := claim.InputDigest(input); got != j.Claim.Input {
-		wrong(WrongInput, j.Claim.Input.String(), got.String(), "raw vector and registration give another input of the module")
+		wrong(WrongInput, j.Claim.Input.String(), got.String(), "raw vector and parameters give another input of the module")
 		return nil
 	}
 	program, err := r.program(ctx, j)

@@ -102,7 +102,7 @@ func TestBadInput(t *testing.T) {
 			b.do(func(n *statetest.Network) { n.NowUnix += 366 * 86_400 }) // back in Cleanup
 			return request(peek())
 		}, reason.OutOfVerification, true},
-		{"wrong algorithm", byEndorsers(reason.WrongAlgorithm, changed()), reason.WrongAlgorithm, true},
+		{"wrong algorithm", byEndorsers(reason.WrongAlgorithm, changed()), reason.WrongAlgorithm, false},
 		{"wrong channel count, say the endorsers", byEndorsers(reason.WrongChannelCount, changed()), reason.WrongChannelCount, true},
 		{"wrong channel count, says the ledger", changed(func(h *sample.Header) { h.Channels = 3 }), reason.WrongChannelCount, true},
 		{"wrong sample rate", changed(func(h *sample.Header) { h.SampleRateMillihertz++ }), reason.WrongSampleRate, true},

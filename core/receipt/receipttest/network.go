@@ -36,20 +36,15 @@ type Algorithm struct {
 type Network struct {
 	*statetest.Network
 	algorithm Algorithm
-	meters    map[string]*meter
+	meters    map[string]*statetest.Meter
 	raw       map[uint64][]byte // raw vectors by the index of the measurement
-}
-
-type meter struct {
-	*statetest.Meter
-	registration *recordv1.MeterRegistration
 }
 
 // Found makes a network of four organisations and approves the algorithm: two
 // of them must endorse.
 func Found(t testing.TB, algorithm Algorithm) *Network {
 	t.Helper()
-	n := &Network{Network: statetest.New(t, statetest.Options{}), algorithm: algorithm, meters: map[string]*meter{}, raw: map[uint64][]byte{}}
+	n := &Network{Network: statetest.New(t, statetest.Options{}), algorithm: algorithm, meters: map[string]*statetest.Meter{}, raw: map[uint64][]byte{}}
 	n.Module, n.Algorithm = algorithm.Module, digest.Plain(algorithm.Module)
 	n.Approve()
 	return n
@@ -81,9 +76,9 @@ func (n *Network) RegisterWith(id string, key crypto.Signer) {
 	n.Accept(leaf)
 	value, err := state.GetMeter(n.Store, id)
 	n.must(err)
-	n.meters[id] = &meter{registration: reg, Meter: &statetest.Meter{
+	n.meters[id] = &statetest.Meter{
 		Network: n.Network, ID: id, Key: key, Counter: reg.FirstCounter, Registration: digest.Digest(value.GetRegistration()),
-	}}
+	}
 }
 
 // RollOver gives a meter a new key from its next counter.
@@ -165,12 +160,16 @@ func (n *Network) capture(c Capture) (*statetest.Capture, *claim.Claim) {
 		}
 	})
 	taken.Raw = raw
-	input, err := claim.Input(m.registration, taken.Sample, raw)
+	value, err := state.GetMeter(n.Store, c.Meter)
+	n.must(err)
+	parameters, err := state.ParametersAt(value, taken.Sample.CapturedAtUnixNano)
+	n.must(err)
+	input, err := claim.Input(parameters, taken.Sample, raw)
 	n.must(err)
 	fuelLimit := n.Terms().FuelLimit
 	result, fuelUsed := n.algorithm.Run(input, fuelLimit)
 	cl := &claim.Claim{
-		NetworkID: n.ID, Sample: taken.Sample.Digest, Algorithm: n.Algorithm, Registration: m.Registration,
+		NetworkID: n.ID, Sample: taken.Sample.Digest, Algorithm: parameters.Algorithm, Registration: parameters.Statement,
 		ProfileVersion: claim.ProfileVersion, FuelLimit: fuelLimit, FuelUsed: fuelUsed,
 		Input: claim.InputDigest(input), Result: result,
 	}

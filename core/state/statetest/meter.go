@@ -9,6 +9,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
@@ -132,7 +133,7 @@ func (n *Network) Batch(captures ...*Capture) *Batch {
 	config := n.Store.Head().Config
 	for i, c := range captures {
 		b.Claims = append(b.Claims, &claim.Claim{
-			NetworkID: n.ID, Sample: c.Sample.Digest, Algorithm: n.Algorithm, Registration: c.Meter.Registration,
+			NetworkID: n.ID, Sample: c.Sample.Digest, Algorithm: n.Algorithm, Registration: n.registrationAt(c),
 			ProfileVersion: claim.ProfileVersion, FuelLimit: 1_000_000, FuelUsed: 1234,
 			Input: digest.Of(digest.ClaimInput, c.Raw), Result: Result(abi.CodeValid, 83_512, 4_200, 1),
 		})
@@ -144,6 +145,32 @@ func (n *Network) Batch(captures ...*Capture) *Batch {
 		b.Raw = append(b.Raw, c.Raw)
 	}
 	return b
+}
+
+// registrationAt is the statement whence the parameters of a capture come.
+func (n *Network) registrationAt(c *Capture) digest.Digest {
+	value, err := state.GetMeter(n.Store, c.Sample.MeterID)
+	n.must(err)
+	if value == nil {
+		return c.Meter.Registration // a stranger's, for the ledger to refuse
+	}
+	p, err := state.ParametersAt(value, c.Sample.CapturedAtUnixNano)
+	n.must(err)
+	return p.Statement
+}
+
+// Parameters is the next version of a meter's parameters, from a capture time
+// on; all else as the registration has it.
+func (n *Network) Parameters(id string, fromUnixNano int64) *recordv1.MeterParameters {
+	n.TB.Helper()
+	value, err := state.GetMeter(n.Store, id)
+	n.must(err)
+	r := n.MeterRegistration(id, Key("meter/"+id))
+	return &recordv1.MeterParameters{
+		Header: n.Header(record.SubjectMeter(id)), MeterId: id, Version: uint32(len(value.GetParameters()) + 2), EffectiveAtUnixNano: fromUnixNano,
+		Algorithm: r.Algorithm, SampleRateMillihertz: r.SampleRateMillihertz, Parameters: r.Parameters,
+		Site: r.Site, Seal: "seal again", NationalTable: r.NationalTable, Reason: "laid anew",
+	}
 }
 
 // Endorse fixes the claims and signs them.

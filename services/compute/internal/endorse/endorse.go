@@ -5,8 +5,8 @@
 // section VI-C (endorsers) and VI-E.
 //
 // Invariants:
-//   - Parameters come from the meter's certified registration, never from the
-//     sample; the module is the one that the approval names, by digest.
+//   - Parameters are those in force at the capture by the meter's certified
+//     registration and what followed it, never the sample's; the module is the one that the approval names, by digest.
 //   - Counters and times are the ledger's business; nothing here remembers a
 //     sample.
 //   - A claim is made only of a result that the sandbox produced; when the
@@ -32,7 +32,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/sandbox"
 )
 
@@ -59,13 +58,12 @@ type Run struct {
 
 // job is one sample on its way to a claim.
 type job struct {
-	sample       *sample.Sample
-	registration *recordv1.MeterRegistration
-	statement    digest.Digest // the registration's
-	key          signature.Key
-	raw          []byte
-	claim        []byte
-	err          error
+	sample     *sample.Sample
+	parameters *claim.Parameters // in force at the capture
+	key        signature.Key
+	raw        []byte
+	claim      []byte
+	err        error
 }
 
 // Endorse computes one batch against a snapshot of certified state. Outcomes
@@ -175,20 +173,19 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 	if meter == nil {
 		return reason.New(reason.UnknownMeter, "meter %q is not registered", parsed.MeterID)
 	}
-	registration := new(recordv1.MeterRegistration)
-	if err := record.Decode(meter.GetRegistrationPayload(), record.MaxBytes, registration); err != nil {
-		return fmt.Errorf("state of meter %s: %w", parsed.MeterID, err)
+	parameters, err := state.ParametersAt(meter, parsed.CapturedAtUnixNano)
+	if err != nil {
+		return err
 	}
-	if want, err := digest.FromBytes(registration.GetAlgorithm()); err != nil || want != algorithm {
-		return reason.New(reason.WrongAlgorithm, "meter %s is registered for algorithm %s, the batch is for %s", parsed.MeterID, want.Short(), algorithm.Short())
+	if parameters.Algorithm != algorithm {
+		return reason.New(reason.WrongAlgorithm, "meter %s was under algorithm %s at the capture, the batch is for %s", parsed.MeterID, parameters.Algorithm.Short(), algorithm.Short())
 	}
 	key, ok := state.MeterKeyAt(meter, parsed.Counter)
 	if !ok {
 		return reason.New(reason.CounterOutOfRange, "counter %d of meter %s is below its first", parsed.Counter, parsed.MeterID)
 	}
-	j.sample, j.registration, j.key, j.raw = parsed, registration, key, s.GetRawVector()
-	j.statement, err = digest.FromBytes(meter.GetRegistration())
-	return err
+	j.sample, j.parameters, j.key, j.raw = parsed, parameters, key, s.GetRawVector()
+	return nil
 }
 
 // compute runs the module on one sample. The claim names the module that ran.
@@ -196,7 +193,7 @@ func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, terms 
 	if j.err != nil {
 		return j.err
 	}
-	input, err := claim.Input(j.registration, j.sample, j.raw)
+	input, err := claim.Input(j.parameters, j.sample, j.raw)
 	if err != nil {
 		return err
 	}
@@ -219,7 +216,7 @@ func (e *Endorser) compute(ctx context.Context, program *sandbox.Program, terms 
 		e.Ran(Run{Code: output.Code, FuelUsed: result.FuelUsed})
 	}
 	j.claim, err = (&claim.Claim{
-		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.statement,
+		NetworkID: e.NetworkID, Sample: j.sample.Digest, Algorithm: algorithm, Registration: j.parameters.Statement,
 		ProfileVersion: claim.ProfileVersion, FuelLimit: terms.FuelLimit, FuelUsed: result.FuelUsed,
 		Input: claim.InputDigest(input), Result: result.Output,
 	}).Encode()

@@ -222,11 +222,11 @@ func (g *Gateway) admit(source Source, s *Sample) (digest.Digest, error) {
 	if got := sample.DigestRaw(s.Raw); got != h.RawDigest {
 		return digest.Zero, reason.New(reason.DigestMismatch, "raw vector has digest %s, the header names %s", got.Short(), h.RawDigest.Short())
 	}
-	registration := new(recordv1.MeterRegistration)
-	if err := record.Decode(meter.GetRegistrationPayload(), record.MaxBytes, registration); err != nil {
+	parameters, err := state.ParametersAt(meter, h.CapturedAtUnixNano)
+	if err != nil {
 		return digest.Zero, err
 	}
-	return digest.FromBytes(registration.GetAlgorithm())
+	return parameters.Algorithm, nil
 }
 
 // Head is the newest certified block that the gateway knows.
