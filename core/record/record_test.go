@@ -100,8 +100,8 @@ func TestTypeOfEveryStatement(t *testing.T) {
 	seen := map[string]bool{record.TypeApproval: true}
 	for _, m := range []proto.Message{
 		&recordv1.NetworkConfig{}, &recordv1.NodeRegistration{}, &recordv1.NodeRevocation{}, &recordv1.AlgorithmStatus{},
-		&recordv1.MeterRegistration{}, &recordv1.MeterStatus{}, &recordv1.MeterKeyRollover{},
-		&recordv1.CanaryCommitment{}, &recordv1.CanaryReveal{}, &recordv1.EvidenceErasure{},
+		&recordv1.MeterRegistration{}, &recordv1.MeterParameters{}, &recordv1.MeterStatus{}, &recordv1.MeterKeyRollover{},
+		&recordv1.NationalTable{}, &recordv1.CanaryCommitment{}, &recordv1.CanaryReveal{}, &recordv1.EvidenceErasure{},
 	} {
 		if name := record.TypeOf(m); seen[name] {
 			t.Errorf("%T has the type %s of another", m, name)

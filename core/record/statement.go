@@ -25,6 +25,7 @@ const (
 	TypeMeterStatus       = "application/vnd.lacre.meter-status.v1+protobuf"
 	TypeMeterParameters   = "application/vnd.lacre.meter-parameters.v1+protobuf"
 	TypeMeterKeyRollover  = "application/vnd.lacre.meter-key-rollover.v1+protobuf"
+	TypeNationalTable     = "application/vnd.lacre.national-table.v1+protobuf"
 	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
 	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
 	TypeEvidenceErasure   = "application/vnd.lacre.evidence-erasure.v1+protobuf"
@@ -41,6 +42,9 @@ func SubjectAlgorithm(module digest.Digest) string { return "algorithm/" + modul
 
 // SubjectMeter is the subject of statements on a meter.
 func SubjectMeter(id string) string { return "meter/" + id }
+
+// SubjectTable is the subject of statements on a national table.
+func SubjectTable(id string) string { return "table/" + id }
 
 // SubjectCanary is the subject of statements on a notified body's test.
 func SubjectCanary(id string) string { return "canary/" + id }
@@ -89,6 +93,8 @@ func TypeOf(m proto.Message) string {
 		return TypeMeterParameters
 	case *recordv1.MeterStatus:
 		return TypeMeterStatus
+	case *recordv1.NationalTable:
+		return TypeNationalTable
 	case *recordv1.CanaryCommitment:
 		return TypeCanaryCommitment
 	case *recordv1.CanaryReveal:

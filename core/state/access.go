@@ -123,6 +123,9 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 	case kind == "meter" && record.CheckID(id) == nil:
 		v, err := r.meter(id)
 		return v.GetLast(), err
+	case kind == "table" && record.CheckID(id) == nil:
+		v, err := message[statev1.Table](r, TableKey(id))
+		return v.GetLast(), err
 	case kind == "canary" && record.CheckID(id) == nil:
 		v, err := message[statev1.Canary](r, CanaryKey(id))
 		return v.GetLast(), err
@@ -137,5 +140,5 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 			return v.GetLast(), err
 		}
 	}
-	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID, evidence/HEX or canary/ID", subject)
+	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID, table/ID, evidence/HEX or canary/ID", subject)
 }

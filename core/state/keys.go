@@ -24,6 +24,7 @@ const (
 	PrefixEquivocal = "e/"      // meter id, 0, counter in 8 bytes: the event's index, 8 bytes
 	PrefixEvidence  = "v/"      // hexadecimal digest: lacre.state.v1.ErasedEvidence
 	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
+	PrefixTable     = "t/"      // id: lacre.state.v1.Table
 	PrefixCanary    = "c/"      // id: lacre.state.v1.Canary
 )
 
@@ -45,6 +46,9 @@ func EvidenceKey(piece digest.Digest) string {
 
 // MeterKey is the state key of a meter's standing.
 func MeterKey(id string) string { return PrefixMeter + id }
+
+// TableKey is the state key of a national table.
+func TableKey(id string) string { return PrefixTable + id }
 
 // CanaryKey is the state key of a notified body's test.
 func CanaryKey(id string) string { return PrefixCanary + id }

@@ -105,6 +105,11 @@ var refusals = []refusal{
 		return m.Capture()
 	}),
 	claims("forged endorsement", reason.BadSignature, func(b *statetest.Batch) { b.Endorse().Set.Endorsements[1].Signature[3] ^= 4 }),
+	statements("table over captures that were taken", reason.Overlapping, func(n *statetest.Network, _ *statetest.Meter) []byte {
+		v := n.Table("br")
+		v.ValidFromUnixNano = n.NowUnix * second
+		return n.Sign(v, statetest.Body())
+	}),
 	statements("forged statement", reason.BadSignature, func(n *statetest.Network, m *statetest.Meter) []byte {
 		leaf := status(n, m, recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, 0)
 		leaf[len(leaf)-1] ^= 1

@@ -98,6 +98,10 @@ var protobufStatements = map[string]func() (headed, statementBody){
 		m := new(recordv1.MeterStatus)
 		return m, meterStatus{m}
 	},
+	record.TypeNationalTable: func() (headed, statementBody) {
+		m := new(recordv1.NationalTable)
+		return m, nationalTable{m}
+	},
 	record.TypeCanaryCommitment: func() (headed, statementBody) {
 		m := new(recordv1.CanaryCommitment)
 		return m, canaryCommitment{m}

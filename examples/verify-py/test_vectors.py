@@ -17,6 +17,7 @@ import evidence
 import meter
 import raw
 import statements
+import table
 import tlog
 import verify
 import wire
@@ -51,6 +52,13 @@ class Vectors(unittest.TestCase):
             self.assertEqual(key[0], kinds[v["kind"]])
             self.assertEqual(crypto.key_id(key), v["key_id"])
             self.assertEqual(crypto.verify(key, v["message"].encode(), signature), v["valid"], (v["kind"], v["note"]))
+
+    def test_considered(self):
+        for v in load("considered.json"):
+            bands = [{name: band.get(name, 0) for name in ("up_to", "absolute", "relative_ppm")} for band in v["bands"]]
+            rounding = {"ROUNDING_DOWN": table.DOWN, "ROUNDING_HALF_UP": table.HALF_UP, "ROUNDING_UP": table.UP}[v["rounding"]]
+            got = table.considered(bands, rounding, v["step"], v["measured"])
+            self.assertEqual(got, (v["errorMillionths"], v["considered"]), v)
 
     def test_envelope(self):
         v, file = load("envelope.json"), read("envelope.dsse.json")
