@@ -52,21 +52,22 @@ const (
 	KeyInUse            Reason = "KEY_IN_USE"             // the key was or is another's, or the meter's own before
 	InvalidStatement    Reason = "INVALID_STATEMENT"      // well formed and signed, but says what cannot be
 	WrongPlace          Reason = "WRONG_PLACE"            // a record where it may not stand in a submission or block
+	EvidenceErased      Reason = "EVIDENCE_ERASED"        // its erasure is on the ledger
 )
 
 // The reasons that come from a service and not from a record.
 const (
 	EvidenceUnreadable Reason = "EVIDENCE_UNREADABLE" // not the sealed form, or not sealed to a key in force
-	PermissionDenied Reason = "PERMISSION_DENIED" // the caller's role may not call this
-	Overloaded       Reason = "OVERLOADED"        // a bounded queue is full; retry after the delay
-	NotLeader        Reason = "NOT_LEADER"        // no leader is known, or it changed
-	NotReady         Reason = "NOT_READY"         // the node does not follow the certified height yet
-	NotFound         Reason = "NOT_FOUND"         // no such thing on the ledger
-	NotCertified     Reason = "NOT_CERTIFIED"     // applied, but not certified in time; ask again
-	NotInstalled     Reason = "NOT_INSTALLED"     // approved, but this endorser does not hold the module
-	NotContracted    Reason = "NOT_CONTRACTED"    // a withheld module, and this endorser's organisation is not in its policy
-	ProfileViolation Reason = "PROFILE_VIOLATION" // the module breaks the sandbox profile
-	DataLoss         Reason = "DATA_LOSS"         // stored bytes do not match their digests; the node stopped serving
+	PermissionDenied   Reason = "PERMISSION_DENIED"   // the caller's role may not call this
+	Overloaded         Reason = "OVERLOADED"          // a bounded queue is full; retry after the delay
+	NotLeader          Reason = "NOT_LEADER"          // no leader is known, or it changed
+	NotReady           Reason = "NOT_READY"           // the node does not follow the certified height yet
+	NotFound           Reason = "NOT_FOUND"           // no such thing on the ledger
+	NotCertified       Reason = "NOT_CERTIFIED"       // applied, but not certified in time; ask again
+	NotInstalled       Reason = "NOT_INSTALLED"       // approved, but this endorser does not hold the module
+	NotContracted      Reason = "NOT_CONTRACTED"      // a withheld module, and this endorser's organisation is not in its policy
+	ProfileViolation   Reason = "PROFILE_VIOLATION"   // the module breaks the sandbox profile
+	DataLoss           Reason = "DATA_LOSS"           // stored bytes do not match their digests; the node stopped serving
 )
 
 // Error is a refusal: its reason and both sides of what did not match.

@@ -60,6 +60,8 @@ var Reasons = []Entry{
 	{reason.KeyInUse, codes.AlreadyExists, true, "The key is or was that of another node or meter, or of the same meter before: one key under two names would count twice.", "Make a new key."},
 	{reason.InvalidStatement, codes.InvalidArgument, true, "The statement is well formed and signed, but says what cannot be.", "Read the detail, draft it again."},
 	{reason.WrongPlace, codes.InvalidArgument, true, "A record stands where it may not in a submission or block.", "Submit one statement, one event, or one endorsement set followed by its measurements."},
+	{reason.EvidenceErased, codes.FailedPrecondition, true, "The erasure of this piece of evidence is on the ledger.", "Nothing to do: it is neither kept nor given out, and every proof of the measurement stands."},
+	{reason.EvidenceUnreadable, codes.InvalidArgument, true, "The bytes are not evidence sealed to an authority's key in force, or do not open under the key given.", "Seal to the evidence key that the network's configuration names; open with the same network, meter, media type and key."},
 	{reason.PermissionDenied, codes.PermissionDenied, false, "The caller's key is not registered in a role that may call this method (rule N1).", "Register the node, or use its own key; the detail names both roles."},
 	{reason.Overloaded, codes.ResourceExhausted, false, "A bounded queue is full.", "Try again after the delay that comes with the answer."},
 	{reason.NotLeader, codes.Unavailable, false, "This replica does not lead, and could not pass the request on.", "Try the leader that the answer names, or any other replica."},

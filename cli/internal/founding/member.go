@@ -30,7 +30,7 @@ type Member struct {
 	RootKey       PublicKey    `json:"root_key"`
 	EvidenceKey   EvidenceKey  `json:"evidence_key,omitzero"` // to which meters seal evidence, if the organisation may read it
 	CACertificate []byte       `json:"ca_certificate"`        // DER; for other people's TLS tools, grants nothing (rule N1)
-	Nodes         []MemberNode `json:"nodes"`          // ascending by id
+	Nodes         []MemberNode `json:"nodes"`                 // ascending by id
 }
 
 // MemberNode is one node of a member. All its keys are Ed25519.
