@@ -47,6 +47,8 @@ const (
 	NotAuthorised       Reason = "NOT_AUTHORISED"         // signed, but not by whom it takes
 	AlreadyReported     Reason = "ALREADY_REPORTED"       // the event is on the ledger (rule S3)
 	BadEvidence         Reason = "BAD_EVIDENCE"           // the evidence does not prove the event
+	Expired             Reason = "EXPIRED"                // a statement whose validity ended before its block
+	UnknownOrganisation Reason = "UNKNOWN_ORGANISATION"   // an endorsement policy names no organisation of the network
 	Overlapping         Reason = "OVERLAPPING"            // a validity or effective time that reaches back over what was given or used already
 	AlreadyRegistered   Reason = "ALREADY_REGISTERED"     // the meter has its registration, which nothing overwrites
 	KeyInUse            Reason = "KEY_IN_USE"             // the key was or is another's, or the meter's own before

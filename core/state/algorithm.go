@@ -41,8 +41,11 @@ func (a algorithmApproval) authority(_ *reader, config *Config) ([]signers, erro
 func (a algorithmApproval) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
 	for _, id := range a.Policy.Organisations() {
 		if b.config.Organisation(id) == nil {
-			return reason.New(reason.InvalidStatement, "the endorsement policy names %s, no organisation of the network", id)
+			return reason.New(reason.UnknownOrganisation, "the endorsement policy names %s, no organisation of the network", id)
 		}
+	}
+	if _, until := validity(a.Approval); until < b.blockTimeUnixNano {
+		return reason.New(reason.Expired, "the approval ends at %d ns, block time is %d", until, b.blockTimeUnixNano)
 	}
 	old, err := b.algorithm(a.Module)
 	if err != nil {
@@ -59,6 +62,7 @@ func (a algorithmApproval) apply(b *Block, st *statement, ref *statev1.Statement
 			return reason.New(reason.InvalidStatement, "module %s keeps manufacturer, name, version, profile, fuel limit, schema and beginning of validity", a.Module.Short())
 		}
 		value.Suspensions = old.state.GetSuspensions()
+		value.SupersededAtUnixNano, value.Successor = old.state.GetSupersededAtUnixNano(), old.state.GetSuccessor()
 	}
 	b.putMessage(AlgorithmKey(a.Module), value)
 	return nil
@@ -70,7 +74,7 @@ func sameModule(a, b *approval.Approval) bool {
 		a.NotBeforeUnix == b.NotBeforeUnix
 }
 
-// algorithmStatus suspends, resumes or withdraws an approval.
+// algorithmStatus suspends, resumes, withdraws or supersedes an approval.
 type algorithmStatus struct{ *recordv1.AlgorithmStatus }
 
 func (a algorithmStatus) check(st *statement) error {
@@ -90,10 +94,28 @@ func (a algorithmStatus) check(st *statement) error {
 		if a.GetEffectiveAtUnixNano() != 0 {
 			return reason.New(reason.InvalidStatement, "a withdrawal counts from its block, it has no effective time")
 		}
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE:
+		if err := a.checkSuccessor(module); err != nil {
+			return err
+		}
 	default:
 		return reason.New(reason.Malformed, "algorithm status without an action")
 	}
+	if n := len(a.GetSuccessor()); n > 0 && a.GetAction() != recordv1.AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE {
+		return reason.New(reason.Malformed, "a successor of %d bytes in a statement that names none; only a supersession does", n)
+	}
 	return checkText("reason", a.GetReason(), MaxReason)
+}
+
+func (a algorithmStatus) checkSuccessor(module digest.Digest) error {
+	successor, err := record.Digest32("successor", a.GetSuccessor())
+	switch {
+	case err != nil:
+		return err
+	case successor == module:
+		return reason.New(reason.InvalidStatement, "module %s cannot take its own place; name another module", module.Short())
+	}
+	return checkEffective(a.GetEffectiveAtUnixNano())
 }
 
 func (a algorithmStatus) authority(_ *reader, config *Config) ([]signers, error) {
@@ -137,6 +159,8 @@ func (a algorithmStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef
 		value.Suspensions, err = suspend(value.GetSuspensions(), a.GetEffectiveAtUnixNano())
 	case recordv1.AlgorithmAction_ALGORITHM_ACTION_RESUME:
 		value.Suspensions, err = resume(value.GetSuspensions(), a.GetEffectiveAtUnixNano())
+	case recordv1.AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE:
+		err = b.supersede(value, digest.Digest(a.GetSuccessor()), a.GetEffectiveAtUnixNano())
 	default:
 		value.Withdrawn = true
 	}
@@ -144,6 +168,27 @@ func (a algorithmStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef
 		return err
 	}
 	b.putMessage(AlgorithmKey(module), value)
+	return nil
+}
+
+// supersede names the module that takes the place of another from a capture
+// time on. It does so once: a successor's own successor is named on it.
+func (b *Block) supersede(value *statev1.Algorithm, successor digest.Digest, fromUnixNano int64) error {
+	if at := value.GetSupersededAtUnixNano(); at != 0 {
+		return reason.New(reason.InvalidStatement, "superseded from %d ns by module %s already", at, shortOf(value.GetSuccessor()))
+	}
+	next, err := b.algorithm(successor)
+	switch {
+	case err != nil:
+		return err
+	case next == nil:
+		return reason.New(reason.UnknownAlgorithm, "the successor %s was never approved; have it approved first", successor.Short())
+	case next.state.GetWithdrawn():
+		return reason.New(reason.AlgorithmNotInForce, "the approval of the successor %s was withdrawn", successor.Short())
+	case next.state.GetSupersededAtUnixNano() != 0: // so that no ring of successors is left without a module
+		return reason.New(reason.AlgorithmNotInForce, "the successor %s is itself superseded by module %s; name that one", successor.Short(), shortOf(next.state.GetSuccessor()))
+	}
+	value.SupersededAtUnixNano, value.Successor = fromUnixNano, successor.Bytes()
 	return nil
 }
 
@@ -169,22 +214,4 @@ func (r *reader) algorithm(module digest.Digest) (*approved, error) {
 	a := &approved{state: value, terms: terms}
 	r.approved[module] = a
 	return a, nil
-}
-
-// inForce judges an approval for a capture: validity and suspension at capture
-// time, withdrawal now (rule S2).
-func (a *approved) inForce(capturedAtUnixNano int64) error {
-	refuse := func(format string, args ...any) error {
-		return reason.New(reason.AlgorithmNotInForce, format, args...)
-	}
-	from, until := a.terms.NotBeforeUnix*1_000_000_000, a.terms.NotAfterUnix*1_000_000_000
-	switch {
-	case a.state.GetWithdrawn():
-		return refuse("the approval of module %s was withdrawn", a.terms.Module.Short())
-	case capturedAtUnixNano < from || capturedAtUnixNano >= until:
-		return refuse("captured at %d ns, the approval is valid from %d until %d", capturedAtUnixNano, from, until)
-	case Covers(a.state.GetSuspensions(), capturedAtUnixNano):
-		return refuse("captured at %d ns, while the approval of module %s was suspended", capturedAtUnixNano, a.terms.Module.Short())
-	}
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/policy"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -160,6 +161,20 @@ var refusals = []refusal{
 	statements("parameters for what was measured", reason.Overlapping, func(n *statetest.Network, m *statetest.Meter) []byte {
 		n.AcceptCaptures(m.Capture())
 		return n.Sign(n.Parameters(m.ID, n.NowUnix*second), statetest.Body())
+	}),
+	captures("superseded approval", reason.AlgorithmNotInForce, func(n *statetest.Network, m *statetest.Meter) *statetest.Capture {
+		n.Accept(supersede(n, n.ApproveAnother("successor"), n.NowUnix*second))
+		return m.Capture()
+	}),
+	statements("an approval that ended", reason.Expired, func(n *statetest.Network, _ *statetest.Meter) []byte {
+		a := n.Terms()
+		a.NotAfterUnix = n.NowUnix - 1
+		return n.SignApproval(a, statetest.Body(), statetest.Maker())
+	}),
+	statements("a policy with a stranger", reason.UnknownOrganisation, func(n *statetest.Network, _ *statetest.Meter) []byte {
+		a := n.Terms()
+		a.Policy = policy.OutOf(1, policy.Organisation("org-00"), policy.Organisation("nobody"))
+		return n.SignApproval(a, statetest.Body(), statetest.Maker())
 	}),
 	headers("three channels", reason.WrongChannelCount, func(h *sample.Header) { h.Channels = 3 }),
 	headers("another rate", reason.WrongSampleRate, func(h *sample.Header) { h.SampleRateMillihertz++ }),

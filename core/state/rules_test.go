@@ -80,6 +80,7 @@ func TestS2_JudgedAtCapture(t *testing.T) {
 			}
 		}
 	}
+	superseded := func(n *statetest.Network) { n.Accept(supersede(n, n.ApproveAnother("successor"), at(50))) }
 	for _, c := range []struct {
 		name    string
 		prepare func(n *statetest.Network)
@@ -95,6 +96,8 @@ func TestS2_JudgedAtCapture(t *testing.T) {
 		{"algorithm: before", algorithm(50, 0), 49, ""},
 		{"algorithm: suspended", algorithm(50, 0), 50, reason.AlgorithmNotInForce},
 		{"algorithm: resumed", algorithm(50, 70), 70, ""},
+		{"algorithm: before its successor", superseded, 49, ""},
+		{"algorithm: superseded", superseded, 50, reason.AlgorithmNotInForce},
 		{"before decommissioning", func(n *statetest.Network) {
 			n.Accept(status(n, meter, recordv1.MeterAction_METER_ACTION_DECOMMISSION, at(50)))
 		}, 49, ""},

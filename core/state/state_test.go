@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -209,5 +210,12 @@ func status(n *statetest.Network, m *statetest.Meter, action recordv1.MeterActio
 func algorithmStatus(n *statetest.Network, action recordv1.AlgorithmAction, at int64) []byte {
 	return n.Sign(&recordv1.AlgorithmStatus{
 		Header: n.Header("algorithm/" + n.Algorithm.String()), Algorithm: n.Algorithm.Bytes(), Action: action, EffectiveAtUnixNano: at,
+	}, statetest.Body())
+}
+
+func supersede(n *statetest.Network, successor digest.Digest, at int64) []byte {
+	return n.Sign(&recordv1.AlgorithmStatus{
+		Header: n.Header("algorithm/" + n.Algorithm.String()), Algorithm: n.Algorithm.Bytes(),
+		Action: recordv1.AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE, EffectiveAtUnixNano: at, Successor: successor.Bytes(),
 	}, statetest.Body())
 }

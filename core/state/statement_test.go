@@ -185,7 +185,7 @@ func TestS4_Approvals(t *testing.T) {
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.NotifiedBody = "other" }), reason.NotAuthorised)
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.NetworkID = stranger }), reason.WrongNetwork)
 	refuseStatement(t, n, sign(func(a *approval.Approval) { a.ProfileVersion = 2 }), reason.InvalidStatement)
-	refuseStatement(t, n, sign(func(a *approval.Approval) { a.Policy = policy.Organisation("nobody") }), reason.InvalidStatement)
+	refuseStatement(t, n, sign(func(a *approval.Approval) { a.Policy = policy.Organisation("nobody") }), reason.UnknownOrganisation)
 	payload, err := n.Terms().Encode()
 	if err != nil {
 		t.Fatal(err)

@@ -55,6 +55,8 @@ var Reasons = []Entry{
 	{reason.NotAuthorised, codes.PermissionDenied, true, "The statement is signed, but not by those whose signature it takes.", "Collect the missing signatures."},
 	{reason.AlreadyReported, codes.AlreadyExists, true, "The event is on the ledger already (rule S3).", "Nothing to do."},
 	{reason.BadEvidence, codes.InvalidArgument, true, "The evidence does not prove the event.", "Report only what the attached headers and signatures show."},
+	{reason.Expired, codes.InvalidArgument, true, "The validity that the statement gives ended before its block.", "Draft it again with a validity that lasts."},
+	{reason.UnknownOrganisation, codes.InvalidArgument, true, "The endorsement policy names an organisation that the network does not have.", "Draft it again with organisations of the configuration in force."},
 	{reason.Overlapping, codes.FailedPrecondition, true, "A validity, suspension or version begins before the one in force began or ended, or before a capture that the ledger has already.", "Draft it again with a later time; the detail names the one that stands in the way."},
 	{reason.AlreadyRegistered, codes.AlreadyExists, true, "The meter is registered; a registration is never overwritten.", "Choose another id, or change the meter by a statement on it."},
 	{reason.KeyInUse, codes.AlreadyExists, true, "The key is or was that of another node or meter, or of the same meter before: one key under two names would count twice.", "Make a new key."},

@@ -117,6 +117,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		// Whoever contracted the endorser hands in modules; what is run is decided
 		// by the approval on the ledger, not by who brought it.
 		computev1.ComputeService_InstallAlgorithm_FullMethodName: {identity.RoleGateway, identity.RoleApproval},
+		computev1.ComputeService_GetAlgorithm_FullMethodName:     {identity.RolePublic}, // the approval's disclosure decides
 		computev1.ComputeService_ListAlgorithms_FullMethodName:   {identity.RolePublic},
 	}
 	config := c.Server

@@ -344,11 +344,11 @@ func TestRefusedInstallationIsRecorded(t *testing.T) {
 	if err := b.install(make([]byte, 65<<10)); reason.Of(err) != reason.TooLarge {
 		t.Errorf("an oversized module: %v", err)
 	}
-	events := b.ledger.AwaitEvents(b.ctx, t, 2)
-	if len(events) != 2 {
+	events := b.ledger.AwaitEvents(b.ctx, t, 3)
+	if len(events) != 3 {
 		t.Errorf("%d events: %v", len(events), events)
 	}
-	for i, module := range [][]byte{tampered, rubbish} {
+	for i, module := range [][]byte{tampered, rubbish, make([]byte, 65<<10)} {
 		e := events[i]
 		if e.GetKind() != recordv1.EventKind_EVENT_KIND_REFUSED_INSTALLATION || e.GetReporter() != b.node.ID ||
 			e.GetSubject() != record.SubjectAlgorithm(digest.Plain(module)) || !strings.Contains(e.GetDetail(), "gateway-00") {

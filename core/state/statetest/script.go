@@ -305,6 +305,14 @@ func (s *Script) administrative(m *Meter) []byte {
 		a.NotAfterUnix += int64(choice)
 		return n.SignApproval(a, Body(), Maker())
 	case 1:
+		if choice > 200 { // rarer: the module's successor, approved first
+			if choice > 228 {
+				return n.supersede()
+			}
+			other := *n
+			other.Algorithm = successor
+			return other.SignApproval(other.Terms(), Body(), Maker())
+		}
 		action := recordv1.AlgorithmAction(1 + (choice/6)%2) // suspend, resume
 		return n.Sign(&recordv1.AlgorithmStatus{
 			Header: n.Header(record.SubjectAlgorithm(n.Algorithm)), Algorithm: n.Algorithm.Bytes(),
@@ -339,6 +347,16 @@ func (s *Script) administrative(m *Meter) []byte {
 		joining := NewReplica("replica-04", OrganisationID(3))
 		return n.Sign(n.Registration(joining.Node, 1, digest.Zero), Root(joining.Organisation))
 	}
+}
+
+// successor is the module that the script's takes its place by.
+var successor = digest.Plain([]byte("statetest successor"))
+
+func (n *Network) supersede() []byte {
+	return n.Sign(&recordv1.AlgorithmStatus{
+		Header: n.Header(record.SubjectAlgorithm(n.Algorithm)), Algorithm: n.Algorithm.Bytes(), Successor: successor.Bytes(),
+		Action: recordv1.AlgorithmAction_ALGORITHM_ACTION_SUPERSEDE, EffectiveAtUnixNano: n.NowUnix * Second,
+	}, Body())
 }
 
 // configuration changes a limit or a replica, by a majority or by too few.

@@ -10,6 +10,7 @@
 package approvalv1
 
 import (
+	v1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -28,7 +29,9 @@ const (
 type SubmitStatementRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// envelope is a DSSE envelope in its JSON form.
-	Envelope      []byte `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	Envelope []byte `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	// dry_run judges the statement against this node's certified state and submits nothing.
+	DryRun        bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -70,14 +73,21 @@ func (x *SubmitStatementRequest) GetEnvelope() []byte {
 	return nil
 }
 
+func (x *SubmitStatementRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 // SubmitStatementResponse says where the statement lies.
 type SubmitStatementResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// statement is its digest.
 	Statement []byte `protobuf:"bytes,1,opt,name=statement,proto3" json:"statement,omitempty"`
-	// index is its place in the log.
+	// index is its place in the log; of a dry run the earliest that it could have.
 	Index uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// certified_height is the block's, or a later one's.
+	// certified_height is the block's, or a later one's; of a dry run the height that it was judged at.
 	CertifiedHeight uint64 `protobuf:"varint,3,opt,name=certified_height,json=certifiedHeight,proto3" json:"certified_height,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -311,7 +321,13 @@ type Approval struct {
 	// suspended is true while a suspension is open.
 	Suspended bool `protobuf:"varint,4,opt,name=suspended,proto3" json:"suspended,omitempty"`
 	// withdrawn is true for ever after a withdrawal.
-	Withdrawn     bool `protobuf:"varint,5,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	Withdrawn bool `protobuf:"varint,5,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`
+	// suspensions are in order; the last may be open. They are judged at capture time.
+	Suspensions []*v1.Span `protobuf:"bytes,6,rep,name=suspensions,proto3" json:"suspensions,omitempty"`
+	// superseded_at_unix_nano is the first capture time that the approval no longer covers; 0 without a successor.
+	SupersededAtUnixNano int64 `protobuf:"varint,7,opt,name=superseded_at_unix_nano,json=supersededAtUnixNano,proto3" json:"superseded_at_unix_nano,omitempty"`
+	// successor is the SHA-256 of the module that takes its place; empty without one.
+	Successor     []byte `protobuf:"bytes,8,opt,name=successor,proto3" json:"successor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -379,6 +395,27 @@ func (x *Approval) GetWithdrawn() bool {
 		return x.Withdrawn
 	}
 	return false
+}
+
+func (x *Approval) GetSuspensions() []*v1.Span {
+	if x != nil {
+		return x.Suspensions
+	}
+	return nil
+}
+
+func (x *Approval) GetSupersededAtUnixNano() int64 {
+	if x != nil {
+		return x.SupersededAtUnixNano
+	}
+	return 0
+}
+
+func (x *Approval) GetSuccessor() []byte {
+	if x != nil {
+		return x.Successor
+	}
+	return nil
 }
 
 // ListApprovalsResponse is a page.
@@ -632,9 +669,10 @@ var File_lacre_approval_v1_approval_proto protoreflect.FileDescriptor
 
 const file_lacre_approval_v1_approval_proto_rawDesc = "" +
 	"\n" +
-	" lacre/approval/v1/approval.proto\x12\x11lacre.approval.v1\"4\n" +
+	" lacre/approval/v1/approval.proto\x12\x11lacre.approval.v1\x1a\x1alacre/state/v1/state.proto\"M\n" +
 	"\x16SubmitStatementRequest\x12\x1a\n" +
-	"\benvelope\x18\x01 \x01(\fR\benvelope\"x\n" +
+	"\benvelope\x18\x01 \x01(\fR\benvelope\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"x\n" +
 	"\x17SubmitStatementResponse\x12\x1c\n" +
 	"\tstatement\x18\x01 \x01(\fR\tstatement\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12)\n" +
@@ -649,13 +687,16 @@ const file_lacre_approval_v1_approval_proto_rawDesc = "" +
 	"\x14ListApprovalsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\x9c\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xa9\x02\n" +
 	"\bApproval\x12\x1c\n" +
 	"\talgorithm\x18\x01 \x01(\fR\talgorithm\x12\x1c\n" +
 	"\tstatement\x18\x02 \x01(\fR\tstatement\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\fR\apayload\x12\x1c\n" +
 	"\tsuspended\x18\x04 \x01(\bR\tsuspended\x12\x1c\n" +
-	"\twithdrawn\x18\x05 \x01(\bR\twithdrawn\"\xa5\x01\n" +
+	"\twithdrawn\x18\x05 \x01(\bR\twithdrawn\x126\n" +
+	"\vsuspensions\x18\x06 \x03(\v2\x14.lacre.state.v1.SpanR\vsuspensions\x125\n" +
+	"\x17superseded_at_unix_nano\x18\a \x01(\x03R\x14supersededAtUnixNano\x12\x1c\n" +
+	"\tsuccessor\x18\b \x01(\fR\tsuccessor\"\xa5\x01\n" +
 	"\x15ListApprovalsResponse\x129\n" +
 	"\tapprovals\x18\x01 \x03(\v2\x1b.lacre.approval.v1.ApprovalR\tapprovals\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n" +
@@ -705,23 +746,25 @@ var file_lacre_approval_v1_approval_proto_goTypes = []any{
 	(*ListMetersRequest)(nil),       // 7: lacre.approval.v1.ListMetersRequest
 	(*Meter)(nil),                   // 8: lacre.approval.v1.Meter
 	(*ListMetersResponse)(nil),      // 9: lacre.approval.v1.ListMetersResponse
+	(*v1.Span)(nil),                 // 10: lacre.state.v1.Span
 }
 var file_lacre_approval_v1_approval_proto_depIdxs = []int32{
-	5, // 0: lacre.approval.v1.ListApprovalsResponse.approvals:type_name -> lacre.approval.v1.Approval
-	8, // 1: lacre.approval.v1.ListMetersResponse.meters:type_name -> lacre.approval.v1.Meter
-	0, // 2: lacre.approval.v1.ApprovalService.SubmitStatement:input_type -> lacre.approval.v1.SubmitStatementRequest
-	2, // 3: lacre.approval.v1.ApprovalService.GetSubject:input_type -> lacre.approval.v1.GetSubjectRequest
-	4, // 4: lacre.approval.v1.ApprovalService.ListApprovals:input_type -> lacre.approval.v1.ListApprovalsRequest
-	7, // 5: lacre.approval.v1.ApprovalService.ListMeters:input_type -> lacre.approval.v1.ListMetersRequest
-	1, // 6: lacre.approval.v1.ApprovalService.SubmitStatement:output_type -> lacre.approval.v1.SubmitStatementResponse
-	3, // 7: lacre.approval.v1.ApprovalService.GetSubject:output_type -> lacre.approval.v1.GetSubjectResponse
-	6, // 8: lacre.approval.v1.ApprovalService.ListApprovals:output_type -> lacre.approval.v1.ListApprovalsResponse
-	9, // 9: lacre.approval.v1.ApprovalService.ListMeters:output_type -> lacre.approval.v1.ListMetersResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	10, // 0: lacre.approval.v1.Approval.suspensions:type_name -> lacre.state.v1.Span
+	5,  // 1: lacre.approval.v1.ListApprovalsResponse.approvals:type_name -> lacre.approval.v1.Approval
+	8,  // 2: lacre.approval.v1.ListMetersResponse.meters:type_name -> lacre.approval.v1.Meter
+	0,  // 3: lacre.approval.v1.ApprovalService.SubmitStatement:input_type -> lacre.approval.v1.SubmitStatementRequest
+	2,  // 4: lacre.approval.v1.ApprovalService.GetSubject:input_type -> lacre.approval.v1.GetSubjectRequest
+	4,  // 5: lacre.approval.v1.ApprovalService.ListApprovals:input_type -> lacre.approval.v1.ListApprovalsRequest
+	7,  // 6: lacre.approval.v1.ApprovalService.ListMeters:input_type -> lacre.approval.v1.ListMetersRequest
+	1,  // 7: lacre.approval.v1.ApprovalService.SubmitStatement:output_type -> lacre.approval.v1.SubmitStatementResponse
+	3,  // 8: lacre.approval.v1.ApprovalService.GetSubject:output_type -> lacre.approval.v1.GetSubjectResponse
+	6,  // 9: lacre.approval.v1.ApprovalService.ListApprovals:output_type -> lacre.approval.v1.ListApprovalsResponse
+	9,  // 10: lacre.approval.v1.ApprovalService.ListMeters:output_type -> lacre.approval.v1.ListMetersResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_lacre_approval_v1_approval_proto_init() }

@@ -371,6 +371,98 @@ func (x *InstallAlgorithmResponse) GetAlgorithm() []byte {
 	return nil
 }
 
+// GetAlgorithmRequest names a module.
+type GetAlgorithmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// algorithm is its SHA-256.
+	Algorithm     []byte `protobuf:"bytes,1,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAlgorithmRequest) Reset() {
+	*x = GetAlgorithmRequest{}
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAlgorithmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAlgorithmRequest) ProtoMessage() {}
+
+func (x *GetAlgorithmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAlgorithmRequest.ProtoReflect.Descriptor instead.
+func (*GetAlgorithmRequest) Descriptor() ([]byte, []int) {
+	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetAlgorithmRequest) GetAlgorithm() []byte {
+	if x != nil {
+		return x.Algorithm
+	}
+	return nil
+}
+
+// GetAlgorithmResponse carries a module.
+type GetAlgorithmResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// module is the WebAssembly binary.
+	Module        []byte `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAlgorithmResponse) Reset() {
+	*x = GetAlgorithmResponse{}
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAlgorithmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAlgorithmResponse) ProtoMessage() {}
+
+func (x *GetAlgorithmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAlgorithmResponse.ProtoReflect.Descriptor instead.
+func (*GetAlgorithmResponse) Descriptor() ([]byte, []int) {
+	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetAlgorithmResponse) GetModule() []byte {
+	if x != nil {
+		return x.Module
+	}
+	return nil
+}
+
 // ListAlgorithmsRequest is empty.
 type ListAlgorithmsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -380,7 +472,7 @@ type ListAlgorithmsRequest struct {
 
 func (x *ListAlgorithmsRequest) Reset() {
 	*x = ListAlgorithmsRequest{}
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[6]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +484,7 @@ func (x *ListAlgorithmsRequest) String() string {
 func (*ListAlgorithmsRequest) ProtoMessage() {}
 
 func (x *ListAlgorithmsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[6]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +497,7 @@ func (x *ListAlgorithmsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlgorithmsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlgorithmsRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{6}
+	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{8}
 }
 
 // LoadedAlgorithm is one module that the endorser can run.
@@ -425,7 +517,7 @@ type LoadedAlgorithm struct {
 
 func (x *LoadedAlgorithm) Reset() {
 	*x = LoadedAlgorithm{}
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[7]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +529,7 @@ func (x *LoadedAlgorithm) String() string {
 func (*LoadedAlgorithm) ProtoMessage() {}
 
 func (x *LoadedAlgorithm) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[7]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +542,7 @@ func (x *LoadedAlgorithm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadedAlgorithm.ProtoReflect.Descriptor instead.
 func (*LoadedAlgorithm) Descriptor() ([]byte, []int) {
-	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{7}
+	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LoadedAlgorithm) GetAlgorithm() []byte {
@@ -492,7 +584,7 @@ type ListAlgorithmsResponse struct {
 
 func (x *ListAlgorithmsResponse) Reset() {
 	*x = ListAlgorithmsResponse{}
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[8]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +596,7 @@ func (x *ListAlgorithmsResponse) String() string {
 func (*ListAlgorithmsResponse) ProtoMessage() {}
 
 func (x *ListAlgorithmsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_compute_v1_compute_proto_msgTypes[8]
+	mi := &file_lacre_compute_v1_compute_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +609,7 @@ func (x *ListAlgorithmsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlgorithmsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlgorithmsResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{8}
+	return file_lacre_compute_v1_compute_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListAlgorithmsResponse) GetAlgorithms() []*LoadedAlgorithm {
@@ -552,7 +644,11 @@ const file_lacre_compute_v1_compute_proto_rawDesc = "" +
 	"\x17InstallAlgorithmRequest\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\fR\x06module\"8\n" +
 	"\x18InstallAlgorithmResponse\x12\x1c\n" +
-	"\talgorithm\x18\x01 \x01(\fR\talgorithm\"\x17\n" +
+	"\talgorithm\x18\x01 \x01(\fR\talgorithm\"3\n" +
+	"\x13GetAlgorithmRequest\x12\x1c\n" +
+	"\talgorithm\x18\x01 \x01(\fR\talgorithm\".\n" +
+	"\x14GetAlgorithmResponse\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\fR\x06module\"\x17\n" +
 	"\x15ListAlgorithmsRequest\"\x88\x01\n" +
 	"\x0fLoadedAlgorithm\x12\x1c\n" +
 	"\talgorithm\x18\x01 \x01(\fR\talgorithm\x12\x12\n" +
@@ -562,10 +658,11 @@ const file_lacre_compute_v1_compute_proto_rawDesc = "" +
 	"\x16ListAlgorithmsResponse\x12A\n" +
 	"\n" +
 	"algorithms\x18\x01 \x03(\v2!.lacre.compute.v1.LoadedAlgorithmR\n" +
-	"algorithms2\xb0\x02\n" +
+	"algorithms2\x8f\x03\n" +
 	"\x0eComputeService\x12N\n" +
 	"\aEndorse\x12 .lacre.compute.v1.EndorseRequest\x1a!.lacre.compute.v1.EndorseResponse\x12i\n" +
-	"\x10InstallAlgorithm\x12).lacre.compute.v1.InstallAlgorithmRequest\x1a*.lacre.compute.v1.InstallAlgorithmResponse\x12c\n" +
+	"\x10InstallAlgorithm\x12).lacre.compute.v1.InstallAlgorithmRequest\x1a*.lacre.compute.v1.InstallAlgorithmResponse\x12]\n" +
+	"\fGetAlgorithm\x12%.lacre.compute.v1.GetAlgorithmRequest\x1a&.lacre.compute.v1.GetAlgorithmResponse\x12c\n" +
 	"\x0eListAlgorithms\x12'.lacre.compute.v1.ListAlgorithmsRequest\x1a(.lacre.compute.v1.ListAlgorithmsResponseBAZ?github.com/lacre-metrology/lacre/gen/lacre/compute/v1;computev1b\x06proto3"
 
 var (
@@ -580,7 +677,7 @@ func file_lacre_compute_v1_compute_proto_rawDescGZIP() []byte {
 	return file_lacre_compute_v1_compute_proto_rawDescData
 }
 
-var file_lacre_compute_v1_compute_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_lacre_compute_v1_compute_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_lacre_compute_v1_compute_proto_goTypes = []any{
 	(*SignedSample)(nil),             // 0: lacre.compute.v1.SignedSample
 	(*EndorseRequest)(nil),           // 1: lacre.compute.v1.EndorseRequest
@@ -588,25 +685,29 @@ var file_lacre_compute_v1_compute_proto_goTypes = []any{
 	(*EndorseResponse)(nil),          // 3: lacre.compute.v1.EndorseResponse
 	(*InstallAlgorithmRequest)(nil),  // 4: lacre.compute.v1.InstallAlgorithmRequest
 	(*InstallAlgorithmResponse)(nil), // 5: lacre.compute.v1.InstallAlgorithmResponse
-	(*ListAlgorithmsRequest)(nil),    // 6: lacre.compute.v1.ListAlgorithmsRequest
-	(*LoadedAlgorithm)(nil),          // 7: lacre.compute.v1.LoadedAlgorithm
-	(*ListAlgorithmsResponse)(nil),   // 8: lacre.compute.v1.ListAlgorithmsResponse
+	(*GetAlgorithmRequest)(nil),      // 6: lacre.compute.v1.GetAlgorithmRequest
+	(*GetAlgorithmResponse)(nil),     // 7: lacre.compute.v1.GetAlgorithmResponse
+	(*ListAlgorithmsRequest)(nil),    // 8: lacre.compute.v1.ListAlgorithmsRequest
+	(*LoadedAlgorithm)(nil),          // 9: lacre.compute.v1.LoadedAlgorithm
+	(*ListAlgorithmsResponse)(nil),   // 10: lacre.compute.v1.ListAlgorithmsResponse
 }
 var file_lacre_compute_v1_compute_proto_depIdxs = []int32{
-	0, // 0: lacre.compute.v1.EndorseRequest.samples:type_name -> lacre.compute.v1.SignedSample
-	2, // 1: lacre.compute.v1.EndorseResponse.outcomes:type_name -> lacre.compute.v1.SampleOutcome
-	7, // 2: lacre.compute.v1.ListAlgorithmsResponse.algorithms:type_name -> lacre.compute.v1.LoadedAlgorithm
-	1, // 3: lacre.compute.v1.ComputeService.Endorse:input_type -> lacre.compute.v1.EndorseRequest
-	4, // 4: lacre.compute.v1.ComputeService.InstallAlgorithm:input_type -> lacre.compute.v1.InstallAlgorithmRequest
-	6, // 5: lacre.compute.v1.ComputeService.ListAlgorithms:input_type -> lacre.compute.v1.ListAlgorithmsRequest
-	3, // 6: lacre.compute.v1.ComputeService.Endorse:output_type -> lacre.compute.v1.EndorseResponse
-	5, // 7: lacre.compute.v1.ComputeService.InstallAlgorithm:output_type -> lacre.compute.v1.InstallAlgorithmResponse
-	8, // 8: lacre.compute.v1.ComputeService.ListAlgorithms:output_type -> lacre.compute.v1.ListAlgorithmsResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0,  // 0: lacre.compute.v1.EndorseRequest.samples:type_name -> lacre.compute.v1.SignedSample
+	2,  // 1: lacre.compute.v1.EndorseResponse.outcomes:type_name -> lacre.compute.v1.SampleOutcome
+	9,  // 2: lacre.compute.v1.ListAlgorithmsResponse.algorithms:type_name -> lacre.compute.v1.LoadedAlgorithm
+	1,  // 3: lacre.compute.v1.ComputeService.Endorse:input_type -> lacre.compute.v1.EndorseRequest
+	4,  // 4: lacre.compute.v1.ComputeService.InstallAlgorithm:input_type -> lacre.compute.v1.InstallAlgorithmRequest
+	6,  // 5: lacre.compute.v1.ComputeService.GetAlgorithm:input_type -> lacre.compute.v1.GetAlgorithmRequest
+	8,  // 6: lacre.compute.v1.ComputeService.ListAlgorithms:input_type -> lacre.compute.v1.ListAlgorithmsRequest
+	3,  // 7: lacre.compute.v1.ComputeService.Endorse:output_type -> lacre.compute.v1.EndorseResponse
+	5,  // 8: lacre.compute.v1.ComputeService.InstallAlgorithm:output_type -> lacre.compute.v1.InstallAlgorithmResponse
+	7,  // 9: lacre.compute.v1.ComputeService.GetAlgorithm:output_type -> lacre.compute.v1.GetAlgorithmResponse
+	10, // 10: lacre.compute.v1.ComputeService.ListAlgorithms:output_type -> lacre.compute.v1.ListAlgorithmsResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_lacre_compute_v1_compute_proto_init() }
@@ -620,7 +721,7 @@ func file_lacre_compute_v1_compute_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_compute_v1_compute_proto_rawDesc), len(file_lacre_compute_v1_compute_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

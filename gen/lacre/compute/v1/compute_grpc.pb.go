@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ComputeService_Endorse_FullMethodName          = "/lacre.compute.v1.ComputeService/Endorse"
 	ComputeService_InstallAlgorithm_FullMethodName = "/lacre.compute.v1.ComputeService/InstallAlgorithm"
+	ComputeService_GetAlgorithm_FullMethodName     = "/lacre.compute.v1.ComputeService/GetAlgorithm"
 	ComputeService_ListAlgorithms_FullMethodName   = "/lacre.compute.v1.ComputeService/ListAlgorithms"
 )
 
@@ -36,6 +37,8 @@ type ComputeServiceClient interface {
 	Endorse(ctx context.Context, in *EndorseRequest, opts ...grpc.CallOption) (*EndorseResponse, error)
 	// InstallAlgorithm hands a module to the endorser; one that no approval names is refused and reported.
 	InstallAlgorithm(ctx context.Context, in *InstallAlgorithmRequest, opts ...grpc.CallOption) (*InstallAlgorithmResponse, error)
+	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to the node of an approval service.
+	GetAlgorithm(ctx context.Context, in *GetAlgorithmRequest, opts ...grpc.CallOption) (*GetAlgorithmResponse, error)
 	// ListAlgorithms tells which modules are loaded.
 	ListAlgorithms(ctx context.Context, in *ListAlgorithmsRequest, opts ...grpc.CallOption) (*ListAlgorithmsResponse, error)
 }
@@ -68,6 +71,16 @@ func (c *computeServiceClient) InstallAlgorithm(ctx context.Context, in *Install
 	return out, nil
 }
 
+func (c *computeServiceClient) GetAlgorithm(ctx context.Context, in *GetAlgorithmRequest, opts ...grpc.CallOption) (*GetAlgorithmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAlgorithmResponse)
+	err := c.cc.Invoke(ctx, ComputeService_GetAlgorithm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *computeServiceClient) ListAlgorithms(ctx context.Context, in *ListAlgorithmsRequest, opts ...grpc.CallOption) (*ListAlgorithmsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAlgorithmsResponse)
@@ -88,6 +101,8 @@ type ComputeServiceServer interface {
 	Endorse(context.Context, *EndorseRequest) (*EndorseResponse, error)
 	// InstallAlgorithm hands a module to the endorser; one that no approval names is refused and reported.
 	InstallAlgorithm(context.Context, *InstallAlgorithmRequest) (*InstallAlgorithmResponse, error)
+	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to the node of an approval service.
+	GetAlgorithm(context.Context, *GetAlgorithmRequest) (*GetAlgorithmResponse, error)
 	// ListAlgorithms tells which modules are loaded.
 	ListAlgorithms(context.Context, *ListAlgorithmsRequest) (*ListAlgorithmsResponse, error)
 	mustEmbedUnimplementedComputeServiceServer()
@@ -105,6 +120,9 @@ func (UnimplementedComputeServiceServer) Endorse(context.Context, *EndorseReques
 }
 func (UnimplementedComputeServiceServer) InstallAlgorithm(context.Context, *InstallAlgorithmRequest) (*InstallAlgorithmResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method InstallAlgorithm not implemented")
+}
+func (UnimplementedComputeServiceServer) GetAlgorithm(context.Context, *GetAlgorithmRequest) (*GetAlgorithmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAlgorithm not implemented")
 }
 func (UnimplementedComputeServiceServer) ListAlgorithms(context.Context, *ListAlgorithmsRequest) (*ListAlgorithmsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAlgorithms not implemented")
@@ -166,6 +184,24 @@ func _ComputeService_InstallAlgorithm_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ComputeService_GetAlgorithm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAlgorithmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ComputeServiceServer).GetAlgorithm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ComputeService_GetAlgorithm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ComputeServiceServer).GetAlgorithm(ctx, req.(*GetAlgorithmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ComputeService_ListAlgorithms_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAlgorithmsRequest)
 	if err := dec(in); err != nil {
@@ -198,6 +234,10 @@ var ComputeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "InstallAlgorithm",
 			Handler:    _ComputeService_InstallAlgorithm_Handler,
+		},
+		{
+			MethodName: "GetAlgorithm",
+			Handler:    _ComputeService_GetAlgorithm_Handler,
 		},
 		{
 			MethodName: "ListAlgorithms",

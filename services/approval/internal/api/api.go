@@ -82,6 +82,9 @@ func (s *Server) SubmitStatement(ctx context.Context, request *approvalv1.Submit
 		return nil, rpcserver.Overloaded("statements on their way", retryDelay)
 	}
 	defer s.submitting.Release(1)
+	if request.GetDryRun() {
+		return s.rehearse(signed.Digest(), leaf)
+	}
 	response, err := s.submit(ctx, leaf)
 	if err != nil {
 		return nil, err
@@ -158,6 +161,7 @@ func (s *Server) ListApprovals(_ context.Context, request *approvalv1.ListApprov
 		response.Approvals = append(response.Approvals, &approvalv1.Approval{
 			Algorithm: module.Bytes(), Statement: a.GetApproval(), Payload: a.GetApprovalPayload(),
 			Suspended: open(a.GetSuspensions()), Withdrawn: a.GetWithdrawn(),
+			Suspensions: a.GetSuspensions(), SupersededAtUnixNano: a.GetSupersededAtUnixNano(), Successor: a.GetSuccessor(),
 		})
 		return len(a.GetApprovalPayload()), nil
 	})

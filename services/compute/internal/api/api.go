@@ -7,6 +7,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -99,16 +100,13 @@ func (s *Server) Endorse(ctx context.Context, request *computev1.EndorseRequest)
 // names, and refuses and reports any other.
 func (s *Server) InstallAlgorithm(ctx context.Context, request *computev1.InstallAlgorithmRequest) (*computev1.InstallAlgorithmResponse, error) {
 	module := request.GetModule()
-	if len(module) > profile.MaxModuleBytes {
-		return nil, reason.New(reason.TooLarge, "module has %d bytes, the limit is %d", len(module), profile.MaxModuleBytes)
-	}
 	id := modules.Digest(module)
 	err := s.install(ctx, id, module)
 	if err == nil {
 		s.log.InfoContext(ctx, "algorithm installed", "algorithm", id)
 		return &computev1.InstallAlgorithmResponse{Algorithm: id[:]}, nil
 	}
-	if why := reason.Of(err); why == reason.UnknownAlgorithm || why == reason.ProfileViolation || why == reason.AlgorithmNotInForce {
+	if why := reason.Of(err); slices.Contains(recorded, why) {
 		caller := rpcserver.PeerFrom(ctx)
 		s.log.WarnContext(ctx, "installation refused", "algorithm", id, "caller", caller.ID, "error", err)
 		report := &recordv1.EventReport{
@@ -123,7 +121,14 @@ func (s *Server) InstallAlgorithm(ctx context.Context, request *computev1.Instal
 	return nil, err
 }
 
+// recorded are the refusals of an installation that become security events: the
+// module, or that it came here, is not what an approval says.
+var recorded = []reason.Reason{reason.UnknownAlgorithm, reason.ProfileViolation, reason.AlgorithmNotInForce, reason.NotContracted, reason.TooLarge}
+
 func (s *Server) install(ctx context.Context, id digest.Digest, module []byte) error {
+	if len(module) > profile.MaxModuleBytes {
+		return reason.New(reason.TooLarge, "module has %d bytes, the limit is %d", len(module), profile.MaxModuleBytes)
+	}
 	approved, err := s.approval(ctx, id)
 	if err != nil {
 		return err
@@ -133,6 +138,9 @@ func (s *Server) install(ctx context.Context, id digest.Digest, module []byte) e
 	}
 	if approved.GetWithdrawn() {
 		return reason.New(reason.AlgorithmNotInForce, "the approval of algorithm %s is withdrawn", id.Short())
+	}
+	if err := s.contracted(approved); err != nil {
+		return err
 	}
 	_, err = s.modules.Install(ctx, module)
 	return err

@@ -139,6 +139,22 @@ func (m *Modules) Program(id digest.Digest) *sandbox.Program {
 	return m.programs[id]
 }
 
+// Bytes reads a module that is loaded, nil when it is not. The error is
+// DATA_LOSS when the file is not what was installed, or of the disk.
+func (m *Modules) Bytes(id digest.Digest) ([]byte, error) {
+	if m.Program(id) == nil {
+		return nil, nil
+	}
+	module, err := os.ReadFile(filepath.Join(m.dir, id.String()+suffix))
+	if err != nil {
+		return nil, fmt.Errorf("modules: %w", err)
+	}
+	if got := Digest(module); got != id {
+		return nil, reason.New(reason.DataLoss, "module file of %s holds bytes with digest %s", id.Short(), got.Short())
+	}
+	return module, nil
+}
+
 // List is what is loaded, ascending by digest.
 func (m *Modules) List() []digest.Digest {
 	m.mu.RLock()
