@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,19 +44,21 @@ func newNetworkDraft(a *app) *cobra.Command {
 		Use:   "draft MEMBER...",
 		Short: "Draft a network of the organisations' member files",
 		Long: `Writes the draft that every organisation will sign: the member files as they are,
-and what the network shall be. A notified body takes part with its public key
-alone ("lacre key new" makes one, "lacre key show" prints the public part).
+and what the network shall be. A notified body takes part with its public keys
+alone ("lacre key new" makes one, "lacre key show" prints the public part); of
+several, say after a colon how many must sign each of its statements.
 
 The quorum must satisfy rule C6: with n replicas and F = floor((n-1)/3) that may
 lie, 2q-n > F and q <= n-F. The default is the smallest, 2F+1 for n = 3F+1.`,
-		Example: `  lacre network draft */*.member --name roads.example --notified-body inspection=HEX --out draft`,
-		Args:    atLeastOne,
-		RunE:    func(_ *cobra.Command, args []string) error { return a.runNetworkDraft(&d, args) },
+		Example: `  lacre network draft */*.member --name roads.example --notified-body inspection=HEX --out draft
+  lacre network draft */*.member --name roads.example --notified-body inspection=HEX,HEX,HEX:2 --out draft`,
+		Args: atLeastOne,
+		RunE: func(_ *cobra.Command, args []string) error { return a.runNetworkDraft(&d, args) },
 	})
 	f := c.Flags()
 	f.StringVar(&d.name, "name", "", "the network's name, for ever: first part of the log's origin, such as roads.example")
 	f.Uint32Var(&d.quorum, "quorum", 0, "cosignatures of a certificate (default: the smallest that rule C6 admits)")
-	f.StringArrayVar(&d.bodies, "notified-body", nil, "ID=PUBLICKEY of a notified body, in hexadecimal (repeat)")
+	f.StringArrayVar(&d.bodies, "notified-body", nil, "ID=PUBLICKEY of a notified body, in hexadecimal, or ID=PUBLICKEY,PUBLICKEY,..:M of which M must sign (repeat)")
 	f.StringVar(&d.out, "out", "", "file to write; must not exist")
 	f.DurationVar(&d.lateness, "lateness", time.Duration(limits.LatenessBoundNano), "a sample captured longer ago is recorded as late")
 	f.DurationVar(&d.future, "future-bound", time.Duration(limits.FutureBoundNano), "how far a capture may lie after its block; at least 10s")
@@ -74,12 +75,11 @@ func (a *app) runNetworkDraft(d *networkDraft, members []string) error {
 		LatenessBoundNano: int64(d.lateness), FutureBoundNano: int64(d.future), MaxMissingRanges: d.maxMissing, MaxUncertifiedBlocks: d.maxUncertain,
 	}}
 	for _, text := range d.bodies {
-		id, key, _ := strings.Cut(text, "=")
-		public, err := founding.ParsePublicKey(key)
+		body, err := founding.ParseBody(text)
 		if err != nil {
-			return usage("--notified-body %s: %w", id, err)
+			return usage("--notified-body %.40s: %w", text, err)
 		}
-		terms.NotifiedBodies = append(terms.NotifiedBodies, founding.Body{ID: id, Key: public})
+		terms.NotifiedBodies = append(terms.NotifiedBodies, body)
 	}
 	files := make([][]byte, len(members))
 	replicas := 0

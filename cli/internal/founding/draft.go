@@ -29,12 +29,6 @@ type Terms struct {
 	Limits           Limits `json:"limits"`
 }
 
-// Body is a notified body.
-type Body struct {
-	ID  string    `json:"id"`
-	Key PublicKey `json:"key"`
-}
-
 // Limits are those of the configuration; lacre.record.v1.Limits says what each
 // bounds.
 type Limits struct {
@@ -101,6 +95,10 @@ func (s *statement) envelope() *envelope.Envelope {
 
 // NewDraft drafts a network of the members whose files are given.
 func NewDraft(terms Terms, memberFiles ...[]byte) (*Draft, error) {
+	terms.NotifiedBodies = slices.Clone(terms.NotifiedBodies)
+	for i, b := range terms.NotifiedBodies {
+		terms.NotifiedBodies[i] = b.sorted()
+	}
 	slices.SortFunc(terms.NotifiedBodies, func(a, b Body) int { return strings.Compare(a.ID, b.ID) })
 	lines := make(map[string][]byte)
 	var ids []string
@@ -209,7 +207,7 @@ func (d *Draft) config() *recordv1.NetworkConfig {
 		},
 	}
 	for _, b := range d.Terms.NotifiedBodies {
-		config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{Id: b.ID, Keys: [][]byte{b.Key.Bytes()}, Threshold: 1})
+		config.NotifiedBodies = append(config.NotifiedBodies, b.message())
 	}
 	for _, m := range d.Members {
 		config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: m.Organisation, RootKey: m.RootKey.Bytes(), EvidenceKey: m.EvidenceKey.Bytes()})
@@ -227,7 +225,9 @@ func (d *Draft) config() *recordv1.NetworkConfig {
 func (d *Draft) check() error {
 	var bodies []usedKey
 	for _, b := range d.Terms.NotifiedBodies {
-		bodies = append(bodies, usedKey{"key of notified body " + b.ID, b.Key.Key})
+		for _, key := range b.Keys {
+			bodies = append(bodies, usedKey{"key of notified body " + b.ID, key.Key})
+		}
 	}
 	failures := []error{checkDistinct(d.Members, bodies...)}
 	if d.Terms.IssuedAtUnixNano <= 0 {
@@ -295,7 +295,7 @@ func (d *Draft) Text() string {
 	fmt.Fprintf(&b, "limits   lateness %s, future dating %s, %d missing ranges for each meter, %d uncertified blocks\n",
 		time.Duration(l.LatenessBoundNano), time.Duration(l.FutureBoundNano), l.MaxMissingRanges, l.MaxUncertifiedBlocks)
 	for _, body := range d.Terms.NotifiedBodies {
-		fmt.Fprintf(&b, "\nnotified body %s\n  key %s %x\n", body.ID, body.Key.Kind(), body.Key.Raw())
+		b.WriteString(body.text())
 	}
 	for _, m := range d.Members {
 		fmt.Fprintf(&b, "\norganisation %s\n  root key %s %x\n", m.Organisation, m.RootKey.Kind(), m.RootKey.Raw())

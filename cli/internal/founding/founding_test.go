@@ -87,7 +87,7 @@ var bodyKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
 func terms(t *testing.T) Terms {
 	t.Helper()
 	return Terms{Name: "roads.example", IssuedAtUnixNano: testTime.UnixNano(), Quorum: 3, Limits: DefaultLimits(),
-		NotifiedBodies: []Body{{"inspection", publicOf(bodyKey)}}}
+		NotifiedBodies: []Body{{"inspection", []PublicKey{publicOf(bodyKey)}, 1}}}
 }
 
 func signed(t *testing.T, d *Draft, list []organisation) []Signatures {
@@ -318,9 +318,12 @@ func TestC6_DraftRefusesImpossibleNetworks(t *testing.T) {
 		"a bad name":           {func(t *Terms) { t.Name = "Roads Example" }, files, []string{`"Roads Example"`}},
 		"a name that draws":    {func(t *Terms) { t.Name = "a\x1b[2J" }, files, []string{`name "a\x1b[2J"`}},
 		"a body that draws":    {func(t *Terms) { t.NotifiedBodies[0].ID = "b\ny" }, files, []string{`notified body`, `"b\ny"`}},
+		"a body without keys":  {func(t *Terms) { t.NotifiedBodies[0].Keys = nil }, files, []string{"notified body inspection has 0 keys"}},
+		"a body of 2 of 1":     {func(t *Terms) { t.NotifiedBodies[0].Threshold = 2 }, files, []string{"inspection has 1 keys, 2 of which must sign"}},
+		"a body of none of 1":  {func(t *Terms) { t.NotifiedBodies[0].Threshold = 0 }, files, []string{"inspection has 1 keys, 0 of which must sign"}},
 		"no time":              {func(t *Terms) { t.IssuedAtUnixNano = 0 }, files, []string{"want a time after 1970"}},
 		"a future bound of 1s": {func(t *Terms) { t.Limits.FutureBoundNano = 1e9 }, files, []string{"future bound"}},
-		"a body with the root key": {func(t *Terms) { t.NotifiedBodies[0].Key = publicOf(list[0].root) }, files,
+		"a body with the root key": {func(t *Terms) { t.NotifiedBodies[0].Keys[0] = publicOf(list[0].root) }, files,
 			[]string{"root key of university is also the key of notified body inspection"}},
 		"a member twice": {func(*Terms) {}, append([][]byte{files[0]}, files...), []string{"university has two member files"}},
 		"no member":      {func(*Terms) {}, nil, []string{"0 organisations"}},
