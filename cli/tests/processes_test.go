@@ -1,13 +1,14 @@
 package tests
 
 import (
-	"github.com/lacre-metrology/lacre/platform/loopback"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lacre-metrology/lacre/platform/loopback"
 )
 
 // TestSeparateProcesses founds a network of four organisations, each in a
