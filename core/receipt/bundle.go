@@ -78,7 +78,7 @@ func checkBundle(b *recordv1.Bundle) error {
 	if len(b.GetReceipt()) == 0 {
 		return reason.New(reason.Malformed, "bundle has no receipt")
 	}
-	single := []*recordv1.ProvenRecord{b.GetEndorsementSet(), b.GetRegistration(), b.GetApproval(), b.GetConfig()}
+	single := []*recordv1.ProvenRecord{b.GetEndorsementSet(), b.GetRegistration(), b.GetApproval(), b.GetConfig(), b.GetNationalTable()}
 	for _, list := range [][]*recordv1.ProvenRecord{single, b.GetNodes(), b.GetRollovers()} {
 		for _, p := range list {
 			if err := checkProven(p); err != nil {

@@ -25,6 +25,7 @@ type Contents struct {
 	Endorsers    []*recordv1.NodeRegistration // in the order of the endorsements
 	RawVector    []byte
 	Module       []byte
+	Table        *recordv1.NationalTable // in force at the capture; nil also for a meter under none
 }
 
 // open returns a bundle's leaf at its place in the checkpoint's tree.

@@ -9,6 +9,7 @@ import (
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
 )
 
 // algorithm stands for a module: it sums the samples. Core runs no WebAssembly;
@@ -70,11 +71,14 @@ func (liar) Run(_, input []byte, fuelLimit uint64) ([]byte, uint64, error) {
 	return result, fuelUsed, nil
 }
 
-// ledger has two meters. Both rolled their key over: the first between its
+// ledger has two meters under the national table "br". Both rolled their key over: the first between its
 // second and third sample, the second after its only one. It returns the
 // indices of their measurements.
 func ledger(t testing.TB) (n *receipttest.Network, first, second []uint64) {
 	n = receipttest.Found(t, algorithm())
+	n.Accept(n.Sign(sumTable(n.Network, "br"), statetest.Body()))
+	n.NowUnix += 60
+	n.NationalTable = "br"
 	n.Register("m-1")
 	n.Register("m-2")
 	first = n.Measure([]int{0, 1},

@@ -41,6 +41,9 @@ type forgery struct {
 	order        []string // of the leaves
 	origin       string
 	bundle       *recordv1.Bundle
+
+	table     *recordv1.NationalTable // nil: none
+	tableBody crypto.Signer           // of it; nil for body
 }
 
 // The stages.
@@ -100,6 +103,12 @@ func (v *verdicts) forgedAt(ask func(stage int, f *forgery)) *recordv1.Bundle {
 	for i, r := range f.rollovers {
 		leaves["rollover"+string(rune('0'+i))] = v.Sign(r, f.body, f.old)
 	}
+	if f.table != nil {
+		if f.tableBody == nil {
+			f.tableBody = f.body
+		}
+		leaves["table"] = v.Sign(f.table, f.tableBody)
+	}
 	at(atHeader)
 	s, sig, err := sample.Sign(f.key, &f.header)
 	v.check(err)
@@ -152,7 +161,7 @@ func (v *verdicts) forgery() *forgery {
 	key := statetest.Key("meter/forged")
 	f := &forgery{
 		approval: v.Terms(), body: statetest.Body(), maker: statetest.Maker(), key: key, old: key,
-		order:  []string{"config", "node0", "node1", "approval", "registration", "rollover0", "rollover1", "set", "measurement"},
+		order:  []string{"config", "node0", "node1", "approval", "registration", "rollover0", "rollover1", "table", "set", "measurement"},
 		origin: v.Newest().Checkpoint.Origin,
 	}
 	f.approval.Schema, f.approval.Policy = algorithm().Schema, n2of(v)
@@ -217,6 +226,9 @@ func (v *verdicts) certifyForged(f *forgery, leaves map[string][]byte) {
 	f.bundle = &recordv1.Bundle{
 		Receipt: proof.Text(), EndorsementSet: prove("set"), Registration: prove("registration"), Approval: prove("approval"),
 		Config: prove("config"), RawVector: f.raw, Nodes: []*recordv1.ProvenRecord{prove("node0"), prove("node1")},
+	}
+	if f.table != nil {
+		f.bundle.NationalTable = prove("table")
 	}
 	for i := range f.rollovers {
 		f.bundle.Rollovers = append(f.bundle.Rollovers, prove("rollover"+string(rune('0'+i))))

@@ -133,6 +133,7 @@ func (v *verdicts) forgeries() {
 		v.forge(c.name, receipt.Refuted, c.step, c.stage, c.change)
 	}
 	v.forgedKeys()
+	v.forgedTables()
 	v.forgedUndecided()
 }
 

@@ -51,7 +51,7 @@ func FuzzBundle(f *testing.F) {
 			}
 		}
 		contents, report := receipt.VerifyBundle(encoded, trusted, runner{})
-		if len(report.Steps) != 12 {
+		if len(report.Steps) != 13 {
 			t.Fatalf("%d steps", len(report.Steps))
 		}
 		if contents != nil {

@@ -56,6 +56,7 @@ const (
 	StepRawVector     = "raw vector"
 	StepModule        = "module"
 	StepReExecution   = "re-execution"
+	StepNationalTable = "national table"
 )
 
 // Step is one check: what was compared with what, and what came of it.

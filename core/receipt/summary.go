@@ -22,8 +22,9 @@ type Summary struct {
 	Site        *Site      `json:"site,omitempty"` // with a verified registration
 	Code        uint32     `json:"code"`
 	CodeName    string     `json:"codeName"`
-	Measured    []Value    `json:"measured"` // measured values; after a refusal diagnostics only
-	Refused     bool       `json:"refused"`  // the module gave no measured value
+	Measured    []Value    `json:"measured"`   // measured values; after a refusal diagnostics only
+	Refused     bool       `json:"refused"`    // the module gave no measured value
+	Considered  Considered `json:"considered"` // no measured value is shown without it
 	Disposition string     `json:"disposition"`
 	Ledger      Position   `json:"ledger"`
 	Endorsers   []Endorser `json:"endorsers,omitempty"` // with verified endorsements
@@ -110,7 +111,7 @@ func Describe(r *Receipt, contents *Contents) Summary {
 			Module: r.Claim.Algorithm, Registration: r.Claim.Registration, Approval: r.Approval,
 			Config: r.Config, EndorsementSet: r.EndorsementSet,
 		},
-		Disposition: "on time",
+		Disposition: "on time", Considered: considered(r, contents),
 		Proves: []string{
 			"Once verified: this record stands at this place of the ledger, unaltered, and a quorum of the replicas certified it.",
 		},

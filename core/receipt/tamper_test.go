@@ -215,7 +215,7 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 		"receipt": {
 			{"of another meter", func(b *recordv1.Bundle) { b.Receipt = elsewhere.meter.Receipt }, receipt.StepRegistration, []string{statement(full.Registration), statement(elsewhere.meter.Registration)}},
 			{"of the same meter", func(b *recordv1.Bundle) { b.Receipt = elsewhere.sample.Receipt }, receipt.StepRawVector, []string{sample.DigestRaw(full.RawVector).String(), sample.DigestRaw(elsewhere.sample.RawVector).String()}},
-			{"of the same measurement in an earlier tree", func(b *recordv1.Bundle) { b.Receipt = elsewhere.earlier }, receipt.StepConfiguration, []string{"of 31", "wrong proof size", "want"}},
+			{"of the same measurement in an earlier tree", func(b *recordv1.Bundle) { b.Receipt = elsewhere.earlier }, receipt.StepConfiguration, []string{"of 33", "leads to root", "checkpoint has"}},
 		},
 		"endorsement_set": {{"of the same batch of another meter", func(b *recordv1.Bundle) { b.EndorsementSet = elsewhere.meter.EndorsementSet }, receipt.StepEndorsements,
 			[]string{record.Digest(full.EndorsementSet.Record).String(), record.Digest(elsewhere.meter.EndorsementSet.Record).String()}}},
@@ -228,6 +228,11 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 		"config": {{"the next", func(b *recordv1.Bundle) { b.Config = elsewhere.meter.Config }, receipt.StepConfiguration, []string{statement(full.Config), statement(elsewhere.meter.Config)}}},
 		"rollovers": {{"of another meter", func(b *recordv1.Bundle) { b.Rollovers[0] = elsewhere.meter.Rollovers[0] }, receipt.StepMeterSignature,
 			[]string{`"meter/m-1"`, `"meter/m-2"`}}},
+		"national_table": {
+			{"of another id", func(b *recordv1.Bundle) { b.NationalTable = elsewhere.table }, receipt.StepNationalTable, []string{`"table/br"`, `"table/de"`}},
+			{"the next version", func(b *recordv1.Bundle) { b.NationalTable = elsewhere.next }, receipt.StepNationalTable,
+				[]string{"record " + fmt.Sprint(elsewhere.next.GetIndex()), "the measurement " + fmt.Sprint(elsewhere.at)}},
+		},
 		"raw_vector": {{"of another sample of the meter", func(b *recordv1.Bundle) { b.RawVector = elsewhere.sample.RawVector }, receipt.StepRawVector,
 			[]string{sample.DigestRaw(full.RawVector).String(), sample.DigestRaw(elsewhere.sample.RawVector).String()}}},
 		"module": {{"approved as well", func(b *recordv1.Bundle) { b.Module = elsewhere.module }, receipt.StepModule,
@@ -248,7 +253,7 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 	// What each proven record is made of, exchanged for another's.
 	step := map[protoreflect.Name]string{
 		"endorsement_set": receipt.StepEndorsements, "registration": receipt.StepRegistration, "approval": receipt.StepApproval,
-		"config": receipt.StepConfiguration, "nodes": receipt.StepEndorsements, "rollovers": receipt.StepMeterSignature,
+		"national_table": receipt.StepNationalTable, "config": receipt.StepConfiguration, "nodes": receipt.StepEndorsements, "rollovers": receipt.StepMeterSignature,
 	}
 	for _, f := range fieldsOf(full) {
 		if f.Message() == nil {
@@ -309,6 +314,9 @@ type otherItems struct {
 	endorser *recordv1.ProvenRecord
 	replica  *recordv1.ProvenRecord
 	again    []*recordv1.ProvenRecord // the endorsers' next registrations
+
+	table, next *recordv1.ProvenRecord // another national table; the next version of the meter's
+	at          uint64                 // the measurement
 }
 
 // Every field of a bundle, and every element of its lists, is exchanged for
@@ -343,6 +351,7 @@ func TestB2_EveryFieldOfABundleIsBound(t *testing.T) {
 	next.Limits.MaxMissingRanges++
 	n.Accept(n.Sign(next, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
 	n.Config = next
+	tables := []uint64{n.Accept(n.Sign(n.Table("de"), statetest.Body())), n.Accept(n.Sign(sumTable(n.Network, "br"), statetest.Body()))}
 	there := n.Measure([]int{0, 1}, receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(650, 5)})
 
 	full := n.Bundle(at)
@@ -357,6 +366,7 @@ func TestB2_EveryFieldOfABundleIsBound(t *testing.T) {
 	}
 	elsewhere.meter, elsewhere.sample = n.Bundle(there[0]), n.Bundle(first[1])
 	elsewhere.approval, elsewhere.endorser = n.Prove(approved), n.Prove(nodeRecord(t, n, "endorser-03"))
+	elsewhere.table, elsewhere.next, elsewhere.at = n.Prove(tables[0]), n.Prove(tables[1]), at
 	elsewhere.replica = n.Prove(nodeRecord(t, n, "replica-00"))
 	for _, index := range again {
 		elsewhere.again = append(elsewhere.again, n.Prove(index))

@@ -32,6 +32,13 @@ func (s Summary) String() string {
 			line(kind, "%s: %s", v.Name, strings.TrimSuffix(v.Text+" "+v.Unit, " 1")) // the unit 1 is not written
 		}
 	}
+	line("considered", "%v", &s.Considered)
+	if t := s.Considered.Table; t != nil {
+		line("table", "%s version %d, valid from %s; %s (%s)", t.ID, t.Version, t.ValidFrom, t.Source, t.Status)
+	}
+	if s.Considered.Spread != "" {
+		line("spread", "%s %s among independent values", s.Considered.Spread, s.Considered.Unit)
+	}
 	line("disposition", "%s", s.Disposition)
 	for _, e := range s.Endorsers {
 		line("endorser", "%s of %s", e.Node, e.Organisation)

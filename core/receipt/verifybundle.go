@@ -62,7 +62,8 @@ func (v Verifier) Bundle(encoded []byte) (*Contents, Report) {
 		c.step(StepEndorsements, c.endorsements),
 		c.step(StepRawVector, c.rawVector),
 		c.step(StepModule, c.module),
-		c.step(StepReExecution, c.reExecution))
+		c.step(StepReExecution, c.reExecution),
+		c.step(StepNationalTable, c.nationalTable))
 	report.conclude()
 	return c.contents, report
 }
@@ -70,11 +71,13 @@ func (v Verifier) Bundle(encoded []byte) (*Contents, Report) {
 var allSteps = []string{
 	StepCanonicalForm, StepInclusion, StepCertificate, StepRecordForm, StepMeterSignature,
 	StepConfiguration, StepRegistration, StepApproval, StepEndorsements, StepRawVector, StepModule, StepReExecution,
+	StepNationalTable,
 }
 
 // optional are the steps for which a bundle may lack the material: a vector in
-// cold storage or erased by a recorded decision, a module that is not public.
-var optional = map[string]bool{StepRawVector: true, StepModule: true, StepReExecution: true}
+// cold storage or erased by a recorded decision, a module that is not public, a
+// national table of which no version was in force yet.
+var optional = map[string]bool{StepRawVector: true, StepModule: true, StepReExecution: true, StepNationalTable: true}
 
 // checker is one bundle's verification; its steps run in order.
 type checker struct {

@@ -13,7 +13,8 @@ from wire import Refused, need
 APPROVAL = "application/vnd.in-toto+json"
 TYPES = {"application/vnd.lacre.%s.v1+protobuf" % name: message for name, message in (
     ("network-config", "NetworkConfig"), ("node-registration", "NodeRegistration"),
-    ("meter-registration", "MeterRegistration"), ("meter-key-rollover", "MeterKeyRollover"))}
+    ("meter-registration", "MeterRegistration"), ("meter-key-rollover", "MeterKeyRollover"),
+    ("national-table", "NationalTable"))}
 MAX_RECORD = 60000
 
 

@@ -14,6 +14,7 @@ import sys
 
 import crypto
 import raw
+import table
 import tlog
 import wire
 from statements import APPROVAL, MAX_RECORD, Statement, nanoseconds, parse_endorsement_set, parse_measurement, satisfied
@@ -22,10 +23,10 @@ from wire import Refused, need
 VERIFIED, REFUTED, UNDECIDABLE = "verified", "refuted", "undecidable"
 EXIT = {VERIFIED: 0, REFUTED: 1, UNDECIDABLE: 2}
 STEPS = ["canonical form", "inclusion", "certificate", "record form", "configuration", "registration", "meter signature",
-         "approval", "endorsements", "raw vector", "module", "re-execution"]
+         "approval", "endorsements", "raw vector", "module", "re-execution", "national table"]
 RECEIPT_STEPS = ["canonical form", "inclusion", "certificate", "record form", "meter signature"]
 REPORTED = RECEIPT_STEPS + [s for s in STEPS if s not in RECEIPT_STEPS]
-OPTIONAL = {"raw vector", "module", "re-execution"}
+OPTIONAL = {"raw vector", "module", "re-execution", "national table"}
 STATEMENT = "application/vnd.lacre.%s.v1+protobuf"
 
 
@@ -44,7 +45,8 @@ def parse_bundle(data):
     need(1 <= len(b["receipt"]) <= tlog.MAX_PROOF, "receipt of %d bytes" % len(b["receipt"]))
     need(len(b["nodes"]) <= 64 and len(b["rollovers"]) <= 64, "too many nodes or rollovers")
     need(len(b["raw_vector"]) <= raw.MAX_BYTES and len(b["module"]) <= 65536, "raw vector or module too long")
-    single = [b[name] for name in ("endorsement_set", "registration", "approval", "config") if b[name] is not None]
+    names = ("endorsement_set", "registration", "approval", "config", "national_table")
+    single = [b[name] for name in names if b[name] is not None]
     for item in single + b["nodes"] + b["rollovers"]:
         need(1 <= len(item["record"]) <= MAX_RECORD, "record of %d bytes" % len(item["record"]))
         need(len(item["proof"]) <= 64 and all(len(h) == 32 for h in item["proof"]), "proof of an item")
@@ -261,6 +263,21 @@ class Verifier:
         given = raw.module_input(h["sample_rate_millihertz"], self.meter["parameters"], values)
         need(crypto.digest("claiminput", given) == self.claim["input"], "the claim's input is not made of registration and raw vector")
         raise Missing("the claim's input is as registration and raw vector give it; this verifier runs no module")
+
+    def national_table(self):
+        self.have("bundle", "meter")
+        name, item, h = self.meter["national_table"], self.bundle["national_table"], self.header
+        if not name and item is None:
+            return "the meter is under no national table"
+        need(name, "the bundle has a national table, and the meter is under none")
+        s = self.statement(item, STATEMENT % "national-table")
+        t = s.body
+        s.check_place(h["network_id"], "table/" + name)
+        need(t["table_id"] == name and item["index"] < self.receipt.index, "another table, or recorded after the measurement")
+        need(t["valid_from_unix_nano"] <= h["captured_at_unix_nano"], "version %d is valid after the capture" % t["version"])
+        table.check(t["bands"], t["rounding"], t["step"])
+        self.signed(s, notified_bodies, "a notified body")
+        return "version %d of table %s" % (t["version"], name)
 
 
 def read(path):

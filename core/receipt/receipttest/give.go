@@ -69,6 +69,15 @@ func (n *Network) Bundle(index uint64) *recordv1.Bundle {
 		n.must(err)
 		b.Nodes = append(b.Nodes, n.Prove(node.GetRegistrationIndex()))
 	}
+	parameters, err := state.ParametersAt(meter, m.Sample.CapturedAtUnixNano)
+	n.must(err)
+	if id := parameters.NationalTable; id != "" {
+		table, err := state.GetTable(n.Store, id)
+		n.must(err)
+		if version := state.VersionAt(table.GetVersions(), m.Sample.CapturedAtUnixNano); version != nil {
+			b.NationalTable = n.Prove(version.GetIndex())
+		}
+	}
 	for _, k := range meter.GetKeys()[1:] {
 		b.Rollovers = append(b.Rollovers, n.Prove(k.GetIndex()))
 	}

@@ -35,6 +35,10 @@ type Algorithm struct {
 // Network is a network whose endorsers compute.
 type Network struct {
 	*statetest.Network
+	// NationalTable is the id of the table that meters are registered under from
+	// now on; empty for none.
+	NationalTable string
+
 	algorithm Algorithm
 	meters    map[string]*statetest.Meter
 	raw       map[uint64][]byte // raw vectors by the index of the measurement
@@ -71,7 +75,7 @@ func (n *Network) Register(id string) {
 func (n *Network) RegisterWith(id string, key crypto.Signer) {
 	n.TB.Helper()
 	reg := n.MeterRegistration(id, key)
-	reg.Parameters = n.algorithm.Parameters
+	reg.Parameters, reg.NationalTable = n.algorithm.Parameters, n.NationalTable
 	leaf := n.Sign(reg, statetest.Body())
 	n.Accept(leaf)
 	value, err := state.GetMeter(n.Store, id)

@@ -109,7 +109,9 @@ type Bundle struct {
 	// raw_vector is the sample's raw vector, in its encoding.
 	RawVector []byte `protobuf:"bytes,9,opt,name=raw_vector,json=rawVector,proto3" json:"raw_vector,omitempty"`
 	// module is the approved module; optional.
-	Module        []byte `protobuf:"bytes,10,opt,name=module,proto3" json:"module,omitempty"`
+	Module []byte `protobuf:"bytes,10,opt,name=module,proto3" json:"module,omitempty"`
+	// national_table is the version, in force at the capture, of the NationalTable that the meter is under; absent if none.
+	NationalTable *ProvenRecord `protobuf:"bytes,12,opt,name=national_table,json=nationalTable,proto3" json:"national_table,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +216,13 @@ func (x *Bundle) GetModule() []byte {
 	return nil
 }
 
+func (x *Bundle) GetNationalTable() *ProvenRecord {
+	if x != nil {
+		return x.NationalTable
+	}
+	return nil
+}
+
 var File_lacre_record_v1_bundle_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_bundle_proto_rawDesc = "" +
@@ -222,7 +231,7 @@ const file_lacre_record_v1_bundle_proto_rawDesc = "" +
 	"\fProvenRecord\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05proof\x18\x03 \x03(\fR\x05proof\"\xe2\x03\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"\xa8\x04\n" +
 	"\x06Bundle\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\areceipt\x18\x02 \x01(\fR\areceipt\x12F\n" +
@@ -235,7 +244,8 @@ const file_lacre_record_v1_bundle_proto_rawDesc = "" +
 	"\n" +
 	"raw_vector\x18\t \x01(\fR\trawVector\x12\x16\n" +
 	"\x06module\x18\n" +
-	" \x01(\fR\x06moduleB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
+	" \x01(\fR\x06module\x12D\n" +
+	"\x0enational_table\x18\f \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\rnationalTableB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
 
 var (
 	file_lacre_record_v1_bundle_proto_rawDescOnce sync.Once
@@ -261,11 +271,12 @@ var file_lacre_record_v1_bundle_proto_depIdxs = []int32{
 	0, // 3: lacre.record.v1.Bundle.config:type_name -> lacre.record.v1.ProvenRecord
 	0, // 4: lacre.record.v1.Bundle.nodes:type_name -> lacre.record.v1.ProvenRecord
 	0, // 5: lacre.record.v1.Bundle.rollovers:type_name -> lacre.record.v1.ProvenRecord
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	0, // 6: lacre.record.v1.Bundle.national_table:type_name -> lacre.record.v1.ProvenRecord
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_bundle_proto_init() }

@@ -84,6 +84,9 @@ func (g *gatherer) bundle() (*recordv1.Bundle, error) {
 	if err := g.rollovers(b); err != nil {
 		return nil, err
 	}
+	if err := g.nationalTable(b); err != nil {
+		return nil, err
+	}
 	// An erased vector is left out; erasure is not built, so none is missing.
 	if b.RawVector, err = g.server.Store.RawVector(g.index); err != nil && !errors.Is(err, storage.ErrNoRawVector) {
 		return nil, err
@@ -199,6 +202,28 @@ func (g *gatherer) rollovers(b *recordv1.Bundle) error {
 		b.Rollovers = append(b.Rollovers, proven)
 	}
 	return nil
+}
+
+// nationalTable is the version in force at the capture; none where the meter is
+// under none, or its table begins later.
+func (g *gatherer) nationalTable(b *recordv1.Bundle) error {
+	meter, err := state.GetMeter(g.server.Store, g.measurement.Sample.MeterID)
+	if err != nil {
+		return err
+	}
+	capturedAt := g.measurement.Sample.CapturedAtUnixNano
+	parameters, err := state.ParametersAt(meter, capturedAt)
+	if err != nil || parameters.NationalTable == "" {
+		return err
+	}
+	table, err := state.GetTable(g.server.Store, parameters.NationalTable)
+	if err != nil {
+		return err
+	}
+	if version := state.VersionAt(table.GetVersions(), capturedAt); version != nil {
+		b.NationalTable, err = g.prove(version.GetIndex())
+	}
+	return err
 }
 
 // earlier finds the newest statement before the measurement that is the wanted
