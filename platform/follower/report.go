@@ -103,23 +103,31 @@ func (r *Reporter) lost(ctx context.Context, report *recordv1.EventReport, err e
 		"counter", report.GetCounter(), "detail", report.GetDetail(), "error", err)
 }
 
-// submit signs an event and hands it in. An event that is on the ledger already
-// gives ALREADY_REPORTED.
+// submit is Record for what is reported in the background.
 func (r *Reporter) submit(ctx context.Context, report *recordv1.EventReport) error {
+	_, err := r.Record(ctx, report)
+	return err
+}
+
+// Record signs an event, hands it in, and returns when a replica says that it is
+// certified, with its place in the log. An event that is on the ledger already
+// gives ALREADY_REPORTED.
+func (r *Reporter) Record(ctx context.Context, report *recordv1.EventReport) (index uint64, err error) {
 	kind, err := sample.KindOf(r.signer.Public())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	leaf, err := record.SignEvent(r.signer, kind, report)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	response, err := r.ledger.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if o := response.GetOutcomes()[0]; !o.GetAccepted() {
-		return &reason.Error{Reason: reason.Reason(o.GetReason()), Detail: o.GetDetail()}
+	o := response.GetOutcomes()[0]
+	if !o.GetAccepted() {
+		return o.GetIndex(), &reason.Error{Reason: reason.Reason(o.GetReason()), Detail: o.GetDetail()}
 	}
-	return nil
+	return o.GetIndex(), nil
 }

@@ -23,12 +23,13 @@ type Role string
 // The roles. RolePublic is nobody's registration: it is the role of a caller without a certificate or with a key that
 // the ledger does not know.
 const (
-	RolePublic   Role = "public"
-	RoleReplica  Role = "replica"  // orders, validates, stores and cosigns
-	RoleEndorser Role = "endorser" // recomputes and signs claims
-	RoleGateway  Role = "gateway"  // takes samples from meters and submits measurements; untrusted
-	RoleApproval Role = "approval" // submits statements for notified bodies
-	RoleMeter    Role = "meter"    // signs samples and sends them to a gateway
+	RolePublic    Role = "public"
+	RoleReplica   Role = "replica"   // orders, validates, stores and cosigns
+	RoleEndorser  Role = "endorser"  // recomputes and signs claims
+	RoleGateway   Role = "gateway"   // takes samples from meters and submits measurements; untrusted
+	RoleApproval  Role = "approval"  // submits statements for notified bodies
+	RoleAuthority Role = "authority" // reads evidence sealed to its organisation
+	RoleMeter     Role = "meter"     // signs samples and sends them to a gateway
 )
 
 // SPKI is the SHA-256 of a DER-encoded SubjectPublicKeyInfo: 32 bytes.

@@ -15,10 +15,11 @@ import (
 )
 
 var roles = map[recordv1.Role]identity.Role{
-	recordv1.Role_ROLE_REPLICA:  identity.RoleReplica,
-	recordv1.Role_ROLE_ENDORSER: identity.RoleEndorser,
-	recordv1.Role_ROLE_GATEWAY:  identity.RoleGateway,
-	recordv1.Role_ROLE_APPROVAL: identity.RoleApproval,
+	recordv1.Role_ROLE_REPLICA:   identity.RoleReplica,
+	recordv1.Role_ROLE_ENDORSER:  identity.RoleEndorser,
+	recordv1.Role_ROLE_GATEWAY:   identity.RoleGateway,
+	recordv1.Role_ROLE_APPROVAL:  identity.RoleApproval,
+	recordv1.Role_ROLE_AUTHORITY: identity.RoleAuthority,
 }
 
 // Certified is the newest state and the size of the certified tree: what was

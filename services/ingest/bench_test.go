@@ -31,15 +31,16 @@ var quiet = slog.New(slog.DiscardHandler)
 // bench is a gateway between fakes: a ledger with the real transition, three
 // endorsers of which the policy wants two, and a meter.
 type bench struct {
-	t          *testing.T
-	ctx        context.Context // bounds every wait
-	ledger     *ledgertest.Ledger
-	endorsers  []*endorser
-	service    *ingest.Service
-	stop       func() // stops the gateway and waits for it
-	connection *grpc.ClientConn
-	client     ingestv1.IngestServiceClient // as the meter
-	meter      *statetest.Meter
+	evidenceDir string
+	t           *testing.T
+	ctx         context.Context // bounds every wait
+	ledger      *ledgertest.Ledger
+	endorsers   []*endorser
+	service     *ingest.Service
+	stop        func() // stops the gateway and waits for it
+	connection  *grpc.ClientConn
+	client      ingestv1.IngestServiceClient // as the meter
+	meter       *statetest.Meter
 }
 
 func start(t *testing.T, run func(context.Context) error) (stop func()) {
@@ -72,7 +73,9 @@ func newBench(t *testing.T, configure ...func(*ledgertest.Replica)) *bench {
 	b.do(func(n *statetest.Network) {
 		nodes = n.Endorsers[:3]
 		c = ingest.Config{NodeID: n.Gateway.ID, TLSKey: filepath.Join(dir, "tls.pem"), SigningKey: filepath.Join(dir, "signing.pem"),
-			Server: rpcserver.Config{Listen: "127.0.0.1:0"}, Ledger: follower.Config{NetworkID: n.ID.String()}}
+			Server: rpcserver.Config{Listen: "127.0.0.1:0"}, Ledger: follower.Config{NetworkID: n.ID.String()},
+			Evidence: ingest.EvidenceConfig{Store: filepath.Join(dir, "evidence"), MaxBytes: 1 << 20}}
+		b.evidenceDir = c.Evidence.Store
 		if err := errors.Join(identity.WriteKey(c.TLSKey, ledgertest.TLSKey(n.Gateway.ID)), identity.WriteKey(c.SigningKey, n.Gateway.Key)); err != nil {
 			t.Fatal(err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
+	evidencev1 "github.com/lacre-metrology/lacre/gen/lacre/evidence/v1"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/platform/follower"
@@ -27,6 +28,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/api"
+	"github.com/lacre-metrology/lacre/services/ingest/internal/evidence"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
 )
 
@@ -39,6 +41,7 @@ type Config struct {
 	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
 	Ledger         follower.Config  `yaml:"ledger" doc:"the ledger to follow and submit to"`
 	Endorsers      []Endorser       `yaml:"endorsers" doc:"the contracted endorsers"`
+	Evidence       EvidenceConfig   `yaml:"evidence" doc:"where sealed evidence is kept"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 }
 
@@ -47,6 +50,12 @@ type Endorser struct {
 	NodeID  string `yaml:"node_id" doc:"its id, as registered on the ledger"`
 	Address string `yaml:"address" doc:"host:port of its gRPC server"`
 	SPKI    string `yaml:"spki" doc:"SHA-256 of its TLS key's SubjectPublicKeyInfo, in hexadecimal"`
+}
+
+// EvidenceConfig says where sealed evidence is kept.
+type EvidenceConfig struct {
+	Store    string `yaml:"store" doc:"a directory, or the URL of a bucket such as s3://NAME?region=R (credentials as the AWS SDK finds them); empty: none is kept"`
+	MaxBytes int64  `yaml:"max_bytes" doc:"largest sealed piece; 0 means 64 MiB"`
 }
 
 // Validate reports every wrong field.
@@ -73,6 +82,9 @@ func (c *Config) Validate() error {
 			failures = append(failures, fmt.Errorf("endorsers[%d].spki: %w", i, err))
 		}
 	}
+	if c.Evidence.MaxBytes < 0 {
+		failures = append(failures, fmt.Errorf("evidence.max_bytes: %d, must not be negative", c.Evidence.MaxBytes))
+	}
 	return errors.Join(failures...)
 }
 
@@ -85,6 +97,8 @@ type Service struct {
 	connections []*grpc.ClientConn
 	events      *follower.Reporter
 	gateway     *gateway.Gateway
+	evidence    *evidence.Store  // nil without a store
+	keeper      *evidence.Keeper // nil without a store
 }
 
 const (
@@ -136,12 +150,24 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	allow := rpcserver.Allow{}
 	allow.AllowService(&ingestv1.IngestService_ServiceDesc, identity.RoleMeter, identity.RoleGateway)
 	allow[ingestv1.IngestService_GetHead_FullMethodName] = []identity.Role{identity.RolePublic}
+	if c.Evidence.Store != "" {
+		allow[evidencev1.EvidenceService_Put_FullMethodName] = []identity.Role{identity.RoleMeter, identity.RoleGateway}
+		allow[evidencev1.EvidenceService_Get_FullMethodName] = []identity.Role{identity.RoleAuthority}
+		allow[evidencev1.EvidenceService_Stat_FullMethodName] = []identity.Role{identity.RolePublic}
+	}
 	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics}); err != nil {
 		return nil, err
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
 	s.gateway = gateway.New(s.follower.NetworkID(), c.NodeID, s.follower, s.events, endorsers, s.log)
 	ingestv1.RegisterIngestServiceServer(s.server, api.New(s.gateway))
+	if c.Evidence.Store != "" {
+		if s.evidence, err = evidence.OpenStore(context.Background(), c.Evidence.Store); err != nil {
+			return nil, err
+		}
+		s.keeper = evidence.NewKeeper(c.NodeID, s.evidence, s.follower, s.events, c.Evidence.MaxBytes, s.log)
+		evidencev1.RegisterEvidenceServiceServer(s.server, api.NewEvidence(s.keeper))
+	}
 	s.server.SetServing(ingestv1.IngestService_ServiceDesc.ServiceName, false)
 	s.admin, err = admin.New(c.Admin, admin.Options{Service: "ingest", NodeID: c.NodeID, Registry: metrics, Ready: s.server.Ready, Logger: s.log})
 	if err != nil {
@@ -185,6 +211,9 @@ func (s *Service) close() error {
 	for _, c := range s.connections {
 		failures = append(failures, c.Close())
 	}
+	if s.evidence != nil {
+		failures = append(failures, s.evidence.Close())
+	}
 	if s.follower != nil {
 		failures = append(failures, s.follower.Close())
 	}
@@ -199,6 +228,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run.Add("admin", s.admin) // the first to start is the last to stop
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)
+	if s.keeper != nil {
+		run.AddFunc("evidence", s.keeper.Run)
+	}
 	run.AddFunc("readiness", func(ctx context.Context) error {
 		if err := s.follower.CatchUp(ctx); err != nil {
 			return err

@@ -53,7 +53,7 @@ func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error)
 	case recordv1.Role_ROLE_GATEWAY:
 		c := &ingest.Config{
 			NodeID: n.ID, TLSKey: at("tls.pem"), TLSCertificate: at("tls.crt"), SigningKey: at("signing.pem"),
-			Server: server, Ledger: follow, Admin: operator,
+			Server: server, Ledger: follow, Evidence: ingest.EvidenceConfig{Store: at("evidence")}, Admin: operator,
 		}
 		for _, e := range f.Book.ByRole(recordv1.Role_ROLE_ENDORSER) {
 			c.Endorsers = append(c.Endorsers, ingest.Endorser{NodeID: e.ID, Address: e.Address, SPKI: e.SPKI})

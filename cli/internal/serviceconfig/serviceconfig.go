@@ -137,7 +137,10 @@ func example(service string) any {
 			Modules: lib + "compute/modules", Server: server, Ledger: follow, Admin: operator,
 		}
 	case "ingest":
-		c := &ingest.Config{NodeID: "gateway-a", TLSKey: key("tls"), SigningKey: key("signing"), Server: server, Ledger: follow, Admin: operator}
+		c := &ingest.Config{
+			NodeID: "gateway-a", TLSKey: key("tls"), SigningKey: key("signing"), Server: server, Ledger: follow,
+			Evidence: ingest.EvidenceConfig{Store: lib + "ingest/evidence"}, Admin: operator,
+		}
 		for _, o := range []string{"b", "c", "d"} {
 			c.Endorsers = append(c.Endorsers, ingest.Endorser{
 				NodeID: "endorser-" + o, Address: fmt.Sprintf("endorser-%s.example:%d", o, DefaultPort("compute", "server.listen")), SPKI: unknown,

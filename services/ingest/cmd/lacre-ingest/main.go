@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 
+	_ "gocloud.dev/blob/s3blob" // evidence in S3; here alone, so that no other program links it
+
 	"github.com/lacre-metrology/lacre/platform/daemon"
 	"github.com/lacre-metrology/lacre/services/ingest"
 )

@@ -1,0 +1,152 @@
+// Package evidence keeps sealed evidence and gives it to authorities.
+//
+// Source: architecture, "Threats" ("plate image leaks"), rule N1; docs/formats.md,
+// "Sealed evidence"; gocloud.dev/blob.
+//
+// Invariants:
+//   - A piece is named by its digest. It is there whole or not at all: its size
+//     is known before the first byte is taken, its digest before it appears.
+//   - Nothing is kept that no authority could open, and nothing whose erasure is
+//     on the ledger.
+//   - No byte is given out before the record of its reading is certified.
+//
+// Known holes: the gateway that keeps a piece is trusted to record who reads it;
+// what it could hand out otherwise is sealed. Pieces that no sample ever names
+// are kept, too. In a bucket that is not a directory here, durability is the
+// provider's word.
+package evidence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	"gocloud.dev/gcerrors"
+
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/evidence"
+	"github.com/lacre-metrology/lacre/core/reason"
+)
+
+// Store is a bucket of pieces, each under its digest in hexadecimal. It is safe
+// for concurrent use.
+type Store struct {
+	bucket *blob.Bucket
+	dir    string // of files; "" for another kind of bucket
+}
+
+// OpenStore opens a directory, which it makes, or the bucket of a URL such as
+// s3://bucket?region=eu-central-1, whose driver the program links.
+func OpenStore(ctx context.Context, location string) (*Store, error) {
+	if strings.Contains(location, "://") {
+		bucket, err := blob.OpenBucket(ctx, location)
+		if err != nil {
+			return nil, fmt.Errorf("evidence store %s: %w", location, err)
+		}
+		return &Store{bucket: bucket}, nil
+	}
+	bucket, err := fileblob.OpenBucket(location, &fileblob.Options{
+		CreateDir: true, DirFileMode: 0o700, NoTempDir: true, Metadata: fileblob.MetadataDontWrite,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("evidence store %s: %w", location, err)
+	}
+	return &Store{bucket: bucket, dir: location}, nil
+}
+
+// Close gives the bucket back.
+func (s *Store) Close() error { return s.bucket.Close() }
+
+// Has reports whether a piece is there.
+func (s *Store) Has(ctx context.Context, piece digest.Digest) (bool, error) {
+	return s.bucket.Exists(ctx, piece.String())
+}
+
+// Put stores what body gives, if that has the size and the digest. After an error
+// nothing of it is there. Errors: TooLarge or DigestMismatch as *reason.Error,
+// body's, or the bucket's.
+func (s *Store) Put(ctx context.Context, piece digest.Digest, size int64, body io.Reader) error {
+	abort, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := s.bucket.NewWriter(abort, piece.String(), &blob.WriterOptions{ContentType: "application/octet-stream"})
+	if err != nil {
+		return err
+	}
+	sum := digest.New(digest.Evidence)
+	n, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(body, size+1))
+	switch {
+	case err != nil:
+	case n > size:
+		err = reason.New(reason.TooLarge, "more bytes came than the %d announced", size)
+	case n < size || sum.Digest() != piece:
+		err = reason.New(reason.DigestMismatch, "%d bytes with digest %s came, %d with %s were announced", n, sum.Digest().Short(), size, piece.Short())
+	}
+	if err != nil {
+		cancel() // Close drops what was written
+		if e := w.Close(); e == nil {
+			err = errors.Join(err, s.Erase(ctx, piece))
+		}
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return s.sync(piece)
+}
+
+// sync makes a file durable, because the meter then lets its copy go.
+func (s *Store) sync(piece digest.Digest) error {
+	if s.dir == "" {
+		return nil
+	}
+	for _, name := range []string{filepath.Join(s.dir, piece.String()), s.dir} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Read opens a piece, after it was compared with its digest. Errors are
+// *reason.Error NotFound or DataLoss, or the bucket's.
+func (s *Store) Read(ctx context.Context, piece digest.Digest) (io.ReadCloser, error) {
+	r, err := s.open(ctx, piece)
+	if err != nil {
+		return nil, err
+	}
+	got, n, err := evidence.Judge(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	if got != piece {
+		return nil, reason.New(reason.DataLoss, "evidence %s: %d bytes with digest %s are stored", piece.Short(), n, got.Short())
+	}
+	return s.open(ctx, piece)
+}
+
+func (s *Store) open(ctx context.Context, piece digest.Digest) (io.ReadCloser, error) {
+	r, err := s.bucket.NewReader(ctx, piece.String(), nil)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, reason.New(reason.NotFound, "evidence %s is not kept here", piece.Short())
+	}
+	return r, err
+}
+
+// Erase removes a piece; one that is not there is none to remove.
+func (s *Store) Erase(ctx context.Context, piece digest.Digest) error {
+	err := s.bucket.Delete(ctx, piece.String())
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil
+	}
+	return err
+}
