@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/evidence"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -31,6 +32,11 @@ type Config struct {
 
 	Dir      string // the outbox; made if need be, locked while open
 	MaxBytes int64  // bound on samples without an answer; default 256 MiB
+
+	// EvidenceKey is the X25519 key of the authority that may read evidence, as the
+	// network's configuration names it; nil for a meter that takes none.
+	EvidenceKey      []byte
+	MaxEvidenceBytes int64 // bound on sealed evidence that waits; default 1 GiB
 
 	// FirstCounter and Previous begin the chain in a new Dir: 1 and none by default
 	// (the meter's first sample ever). A meter that goes on in a new directory
@@ -56,6 +62,7 @@ type Config struct {
 const (
 	defaultMaxBytes    = 256 << 20
 	defaultMaxInFlight = 256
+	defaultMaxEvidence = 1 << 30
 	maxInFlightBytes   = 8 << 20
 )
 
@@ -69,6 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = defaultMaxBytes
+	}
+	if c.MaxEvidenceBytes == 0 {
+		c.MaxEvidenceBytes = defaultMaxEvidence
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultMaxInFlight
@@ -86,6 +96,12 @@ func (c Config) withDefaults() (Config, error) {
 	fault(c.TLS == nil, "TLS is not given; gateways speak nothing else")
 	fault(c.Dir == "", "Dir is not given")
 	fault(c.MaxBytes < 0, "MaxBytes is %d", c.MaxBytes)
+	fault(c.MaxEvidenceBytes < 0, "MaxEvidenceBytes is %d", c.MaxEvidenceBytes)
+	if len(c.EvidenceKey) > 0 {
+		if err := evidence.CheckKey(c.EvidenceKey); err != nil {
+			faults = append(faults, fmt.Errorf("EvidenceKey: %w", err))
+		}
+	}
 	fault(c.MaxInFlight < 0, "MaxInFlight is %d", c.MaxInFlight)
 	fault(c.FirstCounter > 1 && c.Previous.IsZero(), "FirstCounter is %d without Previous; only a meter's first sample has none", c.FirstCounter)
 	if c.Signer == nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
+	evidencev1 "github.com/lacre-metrology/lacre/gen/lacre/evidence/v1"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
@@ -224,6 +225,7 @@ type gateway struct {
 	// stream. Calls are serialised.
 	answer func(request *ingestv1.SubmitRequest) ([]*ingestv1.SubmitResponse, error)
 	head   func() (*ingestv1.GetHeadResponse, error)
+	vault  *vault // of evidence
 
 	mu   sync.Mutex
 	seen map[uint64]int // requests by counter
@@ -233,7 +235,7 @@ type gateway struct {
 // the meter opens.
 func startGateway(t testing.TB, n *notary) *gateway {
 	t.Helper()
-	g := &gateway{head: n.head, seen: map[uint64]int{}}
+	g := &gateway{head: n.head, seen: map[uint64]int{}, vault: newVault()}
 	g.answer = func(r *ingestv1.SubmitRequest) ([]*ingestv1.SubmitResponse, error) {
 		a, err := honest(n, r)
 		return []*ingestv1.SubmitResponse{a}, err
@@ -252,6 +254,7 @@ func startGateway(t testing.TB, n *notary) *gateway {
 	g.address = listener.Addr().String()
 	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})))
 	ingestv1.RegisterIngestServiceServer(server, g)
+	evidencev1.RegisterEvidenceServiceServer(server, g.vault)
 	go server.Serve(listener) // ends with Stop
 	t.Cleanup(server.Stop)
 	return g

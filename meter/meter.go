@@ -63,6 +63,7 @@ type Meter struct {
 	schedule *schedule
 	sender   *sender
 	counts   counts
+	pieces   *pieces
 
 	recording sync.Mutex // one capture at a time; guards closed
 	closed    bool
@@ -110,6 +111,9 @@ func (m *Meter) recover() (err error) {
 		if _, err := m.known.add(m.config.KnownBlock); err != nil {
 			return fmt.Errorf("Config.KnownBlock: %w", err)
 		}
+	}
+	if m.pieces, err = openPieces(m.dir, m.config.MaxEvidenceBytes); err != nil {
+		return err
 	}
 	for _, it := range m.box.Pending() {
 		m.schedule.add(it.Counter, it.Size)

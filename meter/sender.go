@@ -89,6 +89,7 @@ func (s *sender) session(ctx context.Context, endpoint string) (useful bool, err
 	var helpers sync.WaitGroup
 	helpers.Go(func() { s.send(ctx, stream) })
 	helpers.Go(func() { s.watch(ctx, cancel) })
+	helpers.Go(func() { s.sendEvidence(ctx, conn, endpoint) })
 	helpers.Go(func() { s.follow(ctx, cancel, client, endpoint) })
 	for err == nil {
 		var answer *ingestv1.SubmitStreamResponse
