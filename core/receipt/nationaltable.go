@@ -132,7 +132,7 @@ func (out *Considered) fill(result abi.Output, schema *approval.Schema, t *recor
 		out.Why = err.Error()
 		return
 	}
-	out.PermissibleError = trim(decimal(c.ErrorMillionths, scale-6))
+	out.PermissibleError = ShortDecimal(c.ErrorMillionths, scale-6)
 	out.Considered = decimal(c.Value, scale)
 }
 
@@ -157,14 +157,6 @@ func spread(value func(string) (int64, bool), name string, scale int) string {
 	return ""
 }
 
-// trim drops zeros at the end of a decimal fraction.
-func trim(text string) string {
-	if strings.Contains(text, ".") {
-		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
-	}
-	return text
-}
-
 // String is the considered value as a line, beside the measured one.
 func (out *Considered) String() string {
 	if out.Why != "" {
@@ -176,4 +168,16 @@ func (out *Considered) String() string {
 		text += fmt.Sprintf(" (U %s%s, k = 2)", out.Uncertainty, unit)
 	}
 	return text + fmt.Sprintf(", permissible error %s%s", out.PermissibleError, unit)
+}
+
+// Decimal is number times 10^scale, exactly, as summaries write it.
+func Decimal(number int64, scale int) string { return decimal(number, scale) }
+
+// ShortDecimal is Decimal without zeros at the end of a fraction.
+func ShortDecimal(number int64, scale int) string {
+	text := decimal(number, scale)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
 }

@@ -25,7 +25,7 @@ type registration struct {
 	rate                float64 // Hz
 	spacing             int64   // mm
 	channels            uint32
-	site, seal          string
+	site, seal, table   string
 	latitude, longitude float64 // degrees
 	lane                uint32
 	days                int
@@ -57,6 +57,7 @@ with the notified body's key and submits it. Where that key lies elsewhere,
 	f.Float64Var(&r.longitude, "longitude", 0, "degrees east")
 	f.Uint32Var(&r.lane, "lane", 1, "lane")
 	f.StringVar(&r.seal, "seal", "none (simulated)", "identifier of the physical seal")
+	f.StringVar(&r.table, "table", "", "id of the national table under which the meter's values are considered")
 	f.StringVar(&r.certificate, "certificate", "simulated", "number of the verification certificate")
 	f.IntVar(&r.days, "valid-days", 365, "how long the verification is valid, from now")
 	return c
@@ -140,7 +141,7 @@ func (r *registration) statement(ctx context.Context, dir, id string) (*recordv1
 			ValidFromUnixNano: now.Add(-time.Minute).UnixNano(), ValidUntilUnixNano: now.AddDate(0, 0, r.days).UnixNano()},
 	})
 	if err == nil {
-		draft.Channels = r.channels
+		draft.Channels, draft.NationalTable = r.channels, r.table
 	}
 	return draft, err
 }
