@@ -5,15 +5,19 @@ package speed
 // lag that the registered range of speeds allows, knowing of the edges only the
 // direction: coarsely, then in halved steps, then with a parabola through three
 // lags. Their distance, a sixteenth of the delay but at most a tenth of a loop's
-// effective length (loop, in samples), is small against a pulse's edges and large
-// against noise, and a multiple of the stride, so that the three sums see the same
-// noise. Lags are in samples between the first and the last channel. It returns 0
+// effective length (loop, in samples), or one sample, is small against a pulse's
+// edges and large against noise, and a multiple of the stride, so that the three
+// sums see the same noise. Lags are in samples between the first and the last channel. It returns 0
 // when there is no peak, or one below 15/16.
 func (m *measurement) correlate(direction, delay, loop, shortest, longest int64) int64 {
 	a := &m.channel[0]
 	extent := a.last - a.first
 	stride := max(1, min(delay>>16/32, loop/20), extent/1024)
 	coarse := max(1, extent/24)
+	fine := 2 * stride // the distance of the three lags
+	if loop < 20 {
+		fine = stride // two samples would be more than a tenth of the loop
+	}
 	lag, best := int64(0), int64(0)
 	step := max(1, (a.off-a.on)/16, m.n/2048)
 	for l := shortest; l <= min(longest, m.n); l += step {
@@ -30,7 +34,7 @@ func (m *measurement) correlate(direction, delay, loop, shortest, longest int64)
 			lag += step
 		case before > best:
 			lag -= step
-		case step == 2*stride:
+		case step == fine:
 			bend := 2*best - before - after
 			if bend <= 0 {
 				return 0
@@ -49,7 +53,7 @@ func (m *measurement) correlate(direction, delay, loop, shortest, longest int64)
 			m.tilt = abs(front-rear) * 2000 / max(1, front+rear)
 			return total / (m.channels - 1)
 		default:
-			step = max(2*stride, step/2)
+			step = max(fine, step/2)
 			continue
 		}
 		best, first, second = m.product(direction*lag, stride, a.first, a.last)

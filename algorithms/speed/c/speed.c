@@ -108,7 +108,7 @@ static i64 gain(i64 sign, i64 lag, i64 stride, i64 from, i64 to) { // of the tai
 }
 static i64 correlate(i64 sign, i64 delay, i64 loop, i64 shortest, i64 longest) { // delay of best likeness, or 0
   i64 first = head->first, last = head->last, middle = (first + last) / 2, extent = last - first, lag = 0, best = 0;
-  i64 stride = max(max(1, min((delay >> 16) / 32, loop / 20)), extent / 1024);
+  i64 stride = max(max(1, min((delay >> 16) / 32, loop / 20)), extent / 1024), fine = loop < 20 ? stride : 2 * stride;
   i64 step = max(max(1, (head->off - head->on) / 16), n / 2048);
   for (i64 l = shortest; l <= min(longest, n); l += step) {
     i64 both = product(sign * l, max(1, extent / 24), first, last); if (both > best) { lag = l; best = both; }
@@ -118,7 +118,7 @@ static i64 correlate(i64 sign, i64 delay, i64 loop, i64 shortest, i64 longest) {
     i64 after = product(sign * (lag + step), stride, first, last);
     best = product(sign * lag, stride, first, last);
     if (after > best || before > best) { lag += after > best ? step : -step; continue; }
-    if (step != 2 * stride) { step = max(2 * stride, step / 2); continue; }
+    if (step != fine) { step = max(fine, step / 2); continue; }
     i64 bend = 2 * best - before - after, norm = max(1, root(squares[0] << 16) * root(squares[1] << 16) >> 16);
     i64 offset = (after - before) * 32768 / max(1, bend), top = best + (after - before) / 8 * offset / 32768;
     if (bend <= 0 || top < norm - norm / 16) return 0;
