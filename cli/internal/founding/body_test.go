@@ -34,7 +34,7 @@ func TestBodyOfSeveralKeys(t *testing.T) {
 		}
 		networks = append(networks, d.NetworkID().String())
 		text := d.Text()
-		for _, part := range append(parts, "2 of its 3 keys must sign") {
+		for _, part := range append([]string{"2 of its 3 keys must sign"}, parts...) {
 			if !strings.Contains(text, part) {
 				t.Errorf("the draft's text does not say %q:\n%s", part, text)
 			}
