@@ -10,6 +10,7 @@
 //	start DIR                  run `lacre dev --dir DIR` and wait until it is ready;
 //	                           sets $REPLICA and $SPKI to the first replica's
 //	stop                       interrupt it, and want a clean end
+//	keysigner FILE [wrong]     a program for `--signer`, with that key; exec'd by lacre
 //	flip FILE BYTE             flip one bit of a byte; from the end if negative
 package tests
 
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 		"lacre": func() {
 			os.Exit(command.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) //nolint:forbidigo // this is the main of the process that a script starts.
 		},
+		"keysigner": keysigner,
 	})
 }
 

@@ -9,10 +9,10 @@ import (
 func TestParse(t *testing.T) {
 	a, b, c, d := Organisation("a"), Organisation("b"), Organisation("c"), Organisation("d")
 	for text, want := range map[string]Policy{
-		"'a'":                                   a,
-		"OutOf(2,'a','b',AND('c','d'))":         OutOf(2, a, b, OutOf(2, c, d)),
-		" OutOf ( 2 , 'a' , OR('b','c'),'d' ) ": OutOf(2, a, OutOf(1, b, c), d),
-		"AND('a')":                              OutOf(1, a),
+		"'a'":                                  a,
+		"OutOf(2,'a','b',AND('c','d'))":        OutOf(2, a, b, OutOf(2, c, d)),
+		"OutOf ( 2 ,\n'a' , OR('b','c'),'d' )": OutOf(2, a, OutOf(1, b, c), d),
+		"AND('a')":                             OutOf(1, a),
 	} {
 		if got, err := Parse(text); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v; want %+v", text, got, err, want)

@@ -41,8 +41,9 @@ echo "trust bundle $digest"
 say "2. an approved algorithm"
 "$lacre" module test --out report.json
 "$lacre" approval draft --network network --test-report report.json --out approval.json
-"$lacre" approval sign approval.json --key network/keys/notified-body.pem --out half.dsse
-"$lacre" approval sign half.dsse --key network/keys/example-manufacturer.pem --out approval.dsse
+statement=$("$lacre" approval show approval.json --digest)
+"$lacre" approval sign approval.json --network network --digest "$statement" --key network/keys/notified-body.pem --out half.dsse
+"$lacre" approval sign half.dsse --network network --digest "$statement" --key network/keys/example-manufacturer.pem --out approval.dsse
 "$lacre" approval submit approval.dsse --network network
 "$lacre" module install speed --network network
 "$lacre" approval list --network network

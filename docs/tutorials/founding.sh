@@ -135,8 +135,8 @@ start_all
 say "5. an algorithm is approved and installed"
 "$lacre" module test --out report.json
 "$lacre" approval draft --network authority --notified-body inspection --manufacturer-key maker.pem --test-report report.json --require 2 --of institute --of operator --of university --out approval.json
-"$lacre" approval sign approval.json --key inspection.pem --out half.dsse
-"$lacre" approval sign half.dsse --key maker.pem --out approval.dsse
+"$lacre" approval sign approval.json --key inspection.pem --digest "$("$lacre" approval show approval.json --digest)" --out half.dsse
+"$lacre" approval sign half.dsse --key maker.pem --digest "$("$lacre" approval show half.dsse --digest)" --out approval.dsse
 "$lacre" approval submit approval.dsse --network authority
 "$lacre" module install speed --network operator
 
@@ -145,7 +145,7 @@ say "6. meters are registered, and measure"
 "$lacre" meter register north --network operator --key inspection.pem
 "$lacre" meter keygen south --network operator --kind p256
 "$lacre" meter register south --network operator --rate 2000 --draft south.json
-"$lacre" approval sign south.json --key inspection.pem --out south.dsse
+"$lacre" approval sign south.json --key inspection.pem --digest "$("$lacre" approval show south.json --digest)" --out south.dsse
 "$lacre" approval submit south.dsse --network authority
 measure north 5
 measure south 5

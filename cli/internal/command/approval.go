@@ -30,7 +30,7 @@ func newApproval(a *app) *cobra.Command {
 		Long: `A type approval is an in-toto statement on a module's SHA-256, signed by a
 notified body and the manufacturer. Drafting may ask the network where the
 statement attaches; signing needs no connection; submitting needs no key.`,
-	}, newApprovalDraft(a), newApprovalSign(a), newApprovalSubmit(a), newApprovalList(a))
+	}, newApprovalDraft(a), newApprovalStatus(a), newApprovalShow(a), newApprovalSign(a), newApprovalSubmit(a), newApprovalList(a))
 }
 
 // approvalDraft is the command line of `approval draft`.
@@ -42,6 +42,8 @@ type approvalDraft struct {
 	report                       string
 	require                      int
 	of                           []string
+	policy                       string
+	withheld                     bool
 }
 
 func newApprovalDraft(a *app) *cobra.Command {
@@ -69,6 +71,8 @@ in-toto statement in its one JSON form. Without a connection, --network-id (and
 	f.StringVar(&d.report, "test-report", "", "file of the test report whose SHA-256 is named, such as \"lacre module test --out FILE\" writes")
 	f.IntVar(&d.require, "require", 2, "how many of the organisations must endorse")
 	f.StringArrayVar(&d.of, "of", devnet.EndorsingOrganisations(), "an organisation that may endorse (repeat)")
+	f.StringVar(&d.policy, "policy", "", "endorsement policy, such as \"OutOf(2,'a','b',AND('c','d'))\", instead of --require and --of")
+	f.BoolVar(&d.withheld, "withheld", false, "only contracted endorsers and the notified body hold the module")
 	f.StringVar(&d.out, "out", "", "file to write (default: stdout)")
 	return c
 }
@@ -102,11 +106,14 @@ func (a *app) runDraft(ctx context.Context, d *approvalDraft) error {
 	if err != nil {
 		return err
 	}
-	who := make([]policy.Policy, len(d.of))
-	for i, id := range d.of {
-		who[i] = policy.Organisation(id)
+	who, err := d.endorsers()
+	if err != nil {
+		return err
 	}
-	draft := statement.Speed(place, time.Now(), d.body, d.manufacturer, manufacturer, policy.OutOf(d.require, who...), report)
+	draft := statement.Speed(place, time.Now(), d.body, d.manufacturer, manufacturer, who, report)
+	if d.withheld {
+		draft.Disclosure = approval.Withheld
+	}
 	if err := draft.Check(); err != nil {
 		return err
 	}
@@ -118,21 +125,47 @@ func (a *app) runDraft(ctx context.Context, d *approvalDraft) error {
 	return a.writeFile(d.out, payload)
 }
 
+// endorsers is the endorsement policy.
+func (d *approvalDraft) endorsers() (policy.Policy, error) {
+	if d.policy != "" {
+		p, err := policy.Parse(d.policy)
+		if err != nil {
+			return p, usage("--policy: %w", err)
+		}
+		return p, nil
+	}
+	who := make([]policy.Policy, len(d.of))
+	for i, id := range d.of {
+		who[i] = policy.Organisation(id)
+	}
+	return policy.OutOf(d.require, who...), nil
+}
+
 // place is where the approval attaches: from the command line, or asked.
 func (d *approvalDraft) place(ctx context.Context) (p statement.Place, err error) {
 	if d.networkID == "" {
-		err = d.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) error {
-			p, err = statement.PlaceOf(ctx, approvalv1.NewApprovalServiceClient(c), record.SubjectAlgorithm(digest.Plain(speed.Module())))
-			return err
-		})
-		return p, err
+		return d.placeOf(ctx, record.SubjectAlgorithm(digest.Plain(speed.Module())))
 	}
-	p.Sequence = d.sequence
-	if p.NetworkID, err = digest.Parse(d.networkID); err != nil {
+	return offlinePlace(d.networkID, d.sequence, d.predecessor)
+}
+
+// placeOf asks the approval service where a subject's next statement attaches.
+func (t *target) placeOf(ctx context.Context, subject string) (p statement.Place, err error) {
+	err = t.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) error {
+		p, err = statement.PlaceOf(ctx, approvalv1.NewApprovalServiceClient(c), subject)
+		return err
+	})
+	return p, err
+}
+
+// offlinePlace takes it from the command line.
+func offlinePlace(networkID string, sequence uint64, predecessor string) (p statement.Place, err error) {
+	p.Sequence = sequence
+	if p.NetworkID, err = digest.Parse(networkID); err != nil {
 		return p, usage("--network-id: %w", err)
 	}
-	if d.predecessor != "" {
-		if p.Predecessor, err = digest.Parse(d.predecessor); err != nil {
+	if predecessor != "" {
+		if p.Predecessor, err = digest.Parse(predecessor); err != nil {
 			return p, usage("--predecessor: %w", err)
 		}
 	}

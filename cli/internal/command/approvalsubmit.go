@@ -25,13 +25,18 @@ type submitted struct {
 
 func newApprovalSubmit(a *app) *cobra.Command {
 	var t target
+	var dryRun bool
 	c := a.reading(&cobra.Command{
 		Use:   "submit FILE",
 		Short: "Submit a signed statement and wait until it is certified",
 		Long: `Hands a signed statement to the approval service, which checks it and submits it
-to the ledger. The same statement again is answered with its place.`,
-		Example: `  lacre approval submit approval.dsse`,
-		Args:    exactly(1),
+to the ledger. The same statement again is answered with its place.
+
+--dry-run has the service judge it against its certified state, and submits
+nothing: another statement may still come first.`,
+		Example: `  lacre approval submit approval.dsse --dry-run
+  lacre approval submit approval.dsse`,
+		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			file, err := os.ReadFile(args[0])
 			if err != nil {
@@ -41,6 +46,13 @@ to the ledger. The same statement again is answered with its place.`,
 			if err != nil {
 				return fmt.Errorf("%s is no signed statement (\"lacre approval sign\" makes one): %w", args[0], err)
 			}
+			if dryRun {
+				s, err := t.rehearse(c.Context(), e)
+				if err != nil {
+					return err
+				}
+				return a.print(s, fmt.Sprintf("statement %s would be accepted, judged at height %d; nothing was submitted\n", s.Statement, s.CertifiedHeight))
+			}
 			s, err := t.submit(c.Context(), e)
 			if err != nil {
 				return err
@@ -49,7 +61,21 @@ to the ledger. The same statement again is answered with its place.`,
 		},
 	})
 	t.flags(c)
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "have it judged, and submit nothing")
 	return c
+}
+
+func (t *target) rehearse(ctx context.Context, e *envelope.Envelope) (s submitted, err error) {
+	file, err := e.Encode()
+	if err != nil {
+		return s, err
+	}
+	err = t.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) error {
+		response, err := approvalv1.NewApprovalServiceClient(c).SubmitStatement(ctx, &approvalv1.SubmitStatementRequest{Envelope: file, DryRun: true})
+		s = submitted{hex.EncodeToString(response.GetStatement()), response.GetIndex(), response.GetCertifiedHeight()}
+		return err
+	})
+	return s, err
 }
 
 func (t *target) submit(ctx context.Context, e *envelope.Envelope) (s submitted, err error) {

@@ -22,7 +22,7 @@ import (
 func TestHelpIsComplete(t *testing.T) {
 	writing := map[string]bool{ // what they print is a file, or a run's story
 		"lacre demo": true, "lacre exit-codes": true, "lacre module export": true,
-		"lacre approval draft": true, "lacre approval sign": true, "lacre table draft": true, "lacre config example": true, "lacre ports": true, "lacre bench table": true,
+		"lacre approval draft": true, "lacre approval status": true, "lacre approval sign": true, "lacre table draft": true, "lacre config example": true, "lacre ports": true, "lacre bench table": true,
 	}
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {

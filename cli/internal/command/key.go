@@ -20,20 +20,26 @@ func newKey(a *app) *cobra.Command {
 }
 
 func newKeyNew(a *app) *cobra.Command {
-	var kind string
+	var kind, passphraseFile string
+	var encrypt bool
 	c := a.reading(&cobra.Command{
 		Use:   "new FILE",
 		Short: "Make a private key in a new file, and print its public key",
 		Long: `Makes a private key (PKCS#8 in PEM, mode 0600) and prints the public key. An
-existing file is never overwritten. Nothing is sent anywhere.`,
-		Example: `  lacre key new notified-body.pem
+existing file is never overwritten. Nothing is sent anywhere. --encrypt encrypts
+the file under a passphrase, asked for or from --passphrase-file, as an armoured
+age file: for keys that sign statements; nodes and meters read theirs unattended.`,
+		Example: `  lacre key new notified-body.age --encrypt
   lacre key new meter.pem --kind p256`,
 		Args: exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if k := statement.KeyKind(kind); k != statement.Ed25519 && k != statement.P256 {
 				return usage("--kind is %q, want %q or %q", kind, statement.Ed25519, statement.P256)
 			}
-			key, err := statement.GenerateKey(args[0], statement.KeyKind(kind))
+			if passphraseFile != "" && !encrypt {
+				return usage("--passphrase-file without --encrypt")
+			}
+			key, err := a.generateKey(args[0], statement.KeyKind(kind), encrypt, passphraseFile)
 			if err != nil {
 				return err
 			}
@@ -41,23 +47,48 @@ existing file is never overwritten. Nothing is sent anywhere.`,
 		},
 	})
 	c.Flags().StringVar(&kind, "kind", string(statement.Ed25519), "ed25519, or p256 as secure elements and TPMs offer")
+	c.Flags().BoolVar(&encrypt, "encrypt", false, "encrypt the file under a passphrase")
+	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase, mode 0600 (default: it is asked for, twice)")
 	return c
 }
 
+func (a *app) generateKey(path string, kind statement.KeyKind, encrypt bool, passphraseFile string) (crypto.Signer, error) {
+	if !encrypt {
+		return statement.GenerateKey(path, kind)
+	}
+	secret, err := a.passphrase(path, passphraseFile)()
+	if err != nil {
+		return nil, err
+	}
+	if passphraseFile == "" {
+		again, err := a.askPassphrase("the same again")
+		if err != nil {
+			return nil, err
+		}
+		if again != secret {
+			return nil, usage("the two passphrases differ")
+		}
+	}
+	return statement.GenerateEncryptedKey(path, kind, secret)
+}
+
 func newKeyShow(a *app) *cobra.Command {
-	return a.reading(&cobra.Command{
+	var passphraseFile string
+	c := a.reading(&cobra.Command{
 		Use:     "show FILE",
 		Short:   "Print the public key of a private key's file",
 		Example: `  lacre key show meter.pem`,
 		Args:    exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := statement.ReadKey(args[0])
+			key, err := statement.OpenKey(args[0], a.passphrase(args[0], passphraseFile))
 			if err != nil {
 				return err
 			}
 			return a.printKey(args[0], key.Public())
 		},
 	})
+	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of an encrypted key, mode 0600 (default: it is asked for)")
+	return c
 }
 
 func (a *app) printKey(file string, public crypto.PublicKey) error {

@@ -5,21 +5,8 @@
 package statement
 
 import (
-	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"time"
-
-	"crypto"
 
 	"github.com/lacre-metrology/lacre/algorithms/speed"
 	"github.com/lacre-metrology/lacre/core/approval"
@@ -30,7 +17,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
-	"github.com/lacre-metrology/lacre/platform/durable"
 )
 
 // Place is where the next statement on a subject attaches.
@@ -101,82 +87,4 @@ func Speed(p Place, issuedAt time.Time, notifiedBody, manufacturer string, manuf
 		a.Schema.Refusals = append(a.Schema.Refusals, approval.Refusal{Code: r.Code, Name: r.Name})
 	}
 	return a
-}
-
-// KeyKind is what a meter may sign with.
-type KeyKind string
-
-// The kinds of meter keys (rule B3).
-const (
-	Ed25519 KeyKind = "ed25519"
-	P256    KeyKind = "p256" // what secure elements and TPMs offer
-)
-
-// GenerateKey makes a private key in a file that nobody else may read (PKCS#8
-// PEM, mode 0600). An existing file is never overwritten.
-func GenerateKey(path string, kind KeyKind) (crypto.Signer, error) {
-	var key crypto.Signer
-	var err error
-	switch kind {
-	case Ed25519:
-		_, key, err = ed25519.GenerateKey(rand.Reader)
-	case P256:
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	default:
-		return nil, fmt.Errorf("key kind %q is neither %q nor %q", kind, Ed25519, P256)
-	}
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return key, durable.CreateFile(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), 0o600)
-}
-
-const pemType = "PRIVATE KEY"
-
-// ErrKeyFile is a file that holds no private key as GenerateKey writes it.
-var ErrKeyFile = errors.New("not a key file")
-
-// ReadKey reads a private key: Ed25519 or ECDSA P-256 in PKCS#8 PEM, in a file
-// that neither group nor others may read.
-func ReadKey(path string) (crypto.Signer, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode()&(fs.FileMode(0o077)) != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %v; others may read it, so do chmod 600", ErrKeyFile, path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	block, rest := pem.Decode(text)
-	if block == nil || block.Type != pemType || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, fmt.Errorf("%w: %s is not one PEM block %q", ErrKeyFile, path, pemType)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrKeyFile, path, err)
-	}
-	switch key := parsed.(type) {
-	case ed25519.PrivateKey:
-		return key, nil
-	case *ecdsa.PrivateKey:
-		if key.Curve == elliptic.P256() {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %s holds a %T, want Ed25519 or ECDSA P-256", ErrKeyFile, path, parsed)
-}
-
-// VerifierKey is a signer's public key as statements are verified under it.
-func VerifierKey(public crypto.PublicKey) (signature.Key, error) {
-	if _, ok := public.(*ecdsa.PublicKey); ok {
-		return signature.KeyOf(signature.P256, public)
-	}
-	return signature.KeyOf(signature.Ed25519, public)
 }
