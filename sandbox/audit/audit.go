@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
@@ -91,7 +92,7 @@ func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 	}
 	a := &auditor{
 		Options: options, signatures: signature.NewCache(signatureCacheEntries), state: newState(),
-		parameters: make(map[digest.Digest]*claim.Parameters),
+		parameters: make(map[digest.Digest]*claim.Parameters), disclosures: make(map[digest.Digest]approval.Disclosure),
 		report: &Report{
 			SamplePermille: options.SamplePermille, Seed: options.Seed,
 			Codes: make(map[uint32]uint64), Computations: make(map[string]uint64),
@@ -120,15 +121,16 @@ func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 // auditor is one run.
 type auditor struct {
 	Options
-	signatures *signature.Cache
-	state      *State
-	parameters map[digest.Digest]*claim.Parameters
-	runners    *runners // nil when nothing is re-executed
-	trustEnded string   // why certificates could not be judged
-	ended      bool     // at a block that does not hold
-	partial    bool     // some block was not judged to the end
-	report     *Report
-	findings   findings
+	signatures  *signature.Cache
+	state       *State
+	parameters  map[digest.Digest]*claim.Parameters
+	disclosures map[digest.Digest]approval.Disclosure // by approval
+	runners     *runners                              // nil when nothing is re-executed
+	trustEnded  string                                // why certificates could not be judged
+	ended       bool                                  // at a block that does not hold
+	partial     bool                                  // some block was not judged to the end
+	report      *Report
+	findings    findings
 }
 
 func (a *auditor) find(f Finding) { a.findings.add(f) }

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/sandbox/audit"
 )
@@ -110,6 +112,37 @@ func TestModulesThatCannotRunAreUndecidable(t *testing.T) {
 	o.Modules = nil
 	if r := run(t, copyOf(n), o); r.Verdict != receipt.Verified || !strings.Contains(r.Conclusion, "nothing was re-executed") {
 		t.Errorf("without a module store:\n%s", r)
+	}
+}
+
+// A module that the approval withholds is named so: who holds the escrowed copy
+// re-executes, everybody else cannot decide.
+func TestWithheldModuleIsUndecidableWithoutTheEscrowedCopy(t *testing.T) {
+	n := network(t)
+	value, err := state.GetAlgorithm(n.Store, n.Algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terms, err := approval.Parse(value.GetApprovalPayload())
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewed := n.Terms()
+	terms.Sequence, terms.Predecessor, terms.Disclosure = renewed.Sequence, renewed.Predecessor, approval.Withheld
+	n.Accept(n.SignApproval(terms, statetest.Body(), statetest.Maker()))
+	if value, err = state.GetAlgorithm(n.Store, n.Algorithm); err != nil {
+		t.Fatal(err)
+	}
+	n.Approval = digest.Digest(value.GetApproval())
+	n.Measure([]int{0, 1}, pulse("m-1", 900))
+	o := options(n)
+	if r := run(t, copyOf(n), o); r.Verdict != receipt.Verified || r.ReExecuted != 1 {
+		t.Errorf("with the escrowed copy:\n%s", r)
+	}
+	o.Modules = func(digest.Digest) ([]byte, bool) { return nil, false }
+	r := run(t, copyOf(n), o)
+	if f := only(t, "withheld", r, audit.ModuleWithheld); f.Verdict != receipt.Undecidable || r.ReExecuted != 0 || !strings.Contains(r.String(), "withheld by its approval") {
+		t.Errorf("without it:\n%s", r)
 	}
 }
 

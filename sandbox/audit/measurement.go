@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
@@ -93,7 +94,11 @@ func (a *auditor) account(ctx context.Context, v view, b *Block, measured []*mea
 		if err != nil {
 			return fmt.Errorf("audit: block %d: %w", b.Height, err)
 		}
-		if err := a.runners.submit(ctx, job{measurement: m, parameters: parameters, raw: b.raw(m.leaf)}); err != nil {
+		withheld, err := a.withheld(v, m.Claim.Algorithm)
+		if err != nil {
+			return fmt.Errorf("audit: block %d: %w", b.Height, err)
+		}
+		if err := a.runners.submit(ctx, job{measurement: m, parameters: parameters, raw: b.raw(m.leaf), withheld: withheld}); err != nil {
 			return err
 		}
 	}
@@ -116,6 +121,25 @@ func (a *auditor) parametersOf(v view, m *measurement) (*claim.Parameters, error
 	}
 	a.parameters[parameters.Statement] = parameters
 	return parameters, nil
+}
+
+// withheld reports whether the approval in force withholds a module; it is asked
+// where the bytes are not at hand.
+func (a *auditor) withheld(v view, module digest.Digest) (bool, error) {
+	value, err := state.GetAlgorithm(v, module)
+	if err != nil || value == nil {
+		return false, err
+	}
+	at := digest.Digest(value.GetApproval())
+	if known, ok := a.disclosures[at]; ok {
+		return known == approval.Withheld, nil
+	}
+	terms, err := approval.ParseAccepted(value.GetApprovalPayload())
+	if err != nil {
+		return false, err
+	}
+	a.disclosures[at] = terms.Disclosure
+	return terms.Disclosure == approval.Withheld, nil
 }
 
 // findings collects from the replay and from the workers.

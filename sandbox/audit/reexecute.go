@@ -19,6 +19,7 @@ type job struct {
 	*measurement
 	parameters *claim.Parameters // in force at the capture
 	raw        []byte            // as the meter signed it
+	withheld   bool              // the module, by the approval
 }
 
 // runners re-execute on a bounded queue.
@@ -154,11 +155,15 @@ func (r *runners) program(ctx context.Context, j job) (*sandbox.Program, error) 
 	r.mu.Unlock()
 	var failed error
 	p.once.Do(func() {
-		unavailable := func(format string, args ...any) {
-			r.find(Finding{Kind: ModuleUnavailable, Verdict: receipt.Undecidable,
-				Detail: fmt.Sprintf("module %s: ", want) + fmt.Sprintf(format, args...)})
+		undecidable := func(kind Kind, format string, args ...any) {
+			r.find(Finding{Kind: kind, Verdict: receipt.Undecidable, Detail: fmt.Sprintf("module %s: ", want) + fmt.Sprintf(format, args...)})
 		}
+		unavailable := func(format string, args ...any) { undecidable(ModuleUnavailable, format, args...) }
 		module, ok := r.modules(want)
+		if !ok && j.withheld {
+			undecidable(ModuleWithheld, "withheld by its approval; the notified body holds a copy with which its measurements can be re-executed")
+			return
+		}
 		if !ok {
 			unavailable("not at hand, so its measurements were not re-executed")
 			return

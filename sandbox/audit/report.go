@@ -44,6 +44,9 @@ const (
 	// ModuleUnavailable: a module that is not at hand or breaks the profile, so
 	// nothing of it was re-executed. Undecidable.
 	ModuleUnavailable Kind = "MODULE_UNAVAILABLE"
+	// ModuleWithheld: the approval withholds the module, so that only the notified
+	// body, or whoever it lends the escrowed copy, re-executes. Undecidable.
+	ModuleWithheld Kind = "MODULE_WITHHELD"
 )
 
 // Finding is one thing that does not hold, with both sides.
