@@ -11,6 +11,7 @@
 //	                           sets $REPLICA and $SPKI to the first replica's
 //	stop                       interrupt it, and want a clean end
 //	keysigner FILE [wrong]     a program for `--signer`, with that key; exec'd by lacre
+//	public NAME FILE           set $NAME to the first 64 hexadecimal digits in FILE
 //	flip FILE BYTE             flip one bit of a byte; from the end if negative
 package tests
 
@@ -21,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -61,7 +63,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "flip": flip,
+			"exits": exits, "start": start, "stop": stop, "flip": flip, "public": public,
 		},
 	})
 }
@@ -160,4 +162,16 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	content[at] ^= 1
 	ts.Check(os.WriteFile(file, content, 0o600))
+}
+
+// public sets NAME to the first 64 hexadecimal digits in a file: a key or a digest.
+func public(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: public NAME FILE")
+	}
+	found := regexp.MustCompile(`[0-9a-f]{64}`).FindString(ts.ReadFile(args[1]))
+	if found == "" {
+		ts.Fatalf("%s holds no 64 hexadecimal digits", args[1])
+	}
+	ts.Setenv(args[0], found)
 }

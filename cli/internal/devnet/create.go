@@ -1,10 +1,13 @@
 package devnet
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/lacre-metrology/lacre/cli/internal/evidencekey"
 	"github.com/lacre-metrology/lacre/cli/internal/founding"
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -28,6 +31,16 @@ func create(dir string, now time.Time) (*Network, error) {
 	}
 	members := make([][]byte, len(plans))
 	for i, plan := range plans {
+		if plan.Organisation == Authority {
+			if err := os.MkdirAll(filepath.Dir(n.KeyPath(EvidenceKey)), 0o700); err != nil {
+				return nil, err
+			}
+			key, err := evidencekey.Generate(n.KeyPath(EvidenceKey))
+			if err != nil {
+				return nil, err
+			}
+			plan.EvidenceKey = founding.EvidenceKey(hex.EncodeToString(key.PublicKey().Bytes()))
+		}
 		if _, err := founding.Initialise(dir, plan, now); err != nil {
 			return nil, err
 		}

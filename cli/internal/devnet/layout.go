@@ -30,6 +30,8 @@ const (
 	Manufacturer = "example-manufacturer"
 	Gateway      = "gateway"
 	Approval     = "approval"
+	Authority    = "authority"          // the organisation that reads evidence
+	EvidenceKey  = "authority.evidence" // in KeyPath: its X25519 key
 )
 
 // organisations each run a replica; the endorsing ones an endorser as well.

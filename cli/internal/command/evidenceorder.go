@@ -1,0 +1,156 @@
+package command
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/lacre-metrology/lacre/cli/internal/statement"
+	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/signature"
+	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/identity"
+)
+
+// order is what an organisation signs about evidence.
+type order struct {
+	target
+	organisation, key, out string
+}
+
+func (o *order) flags(c *cobra.Command) {
+	o.target.flags(c)
+	c.Flags().StringVar(&o.organisation, "organisation", "", "id of the organisation that has the evidence key")
+	c.Flags().StringVar(&o.key, "key", "", "file of its root key")
+	c.Flags().StringVar(&o.out, "out", "", "write the signed statement here instead of submitting it (\"lacre approval submit\" does)")
+}
+
+// give drafts the next statement on a subject, signs it, and submits it or writes
+// it to a file.
+func (o *order) give(ctx context.Context, a *app, subject string, draft func(*recordv1.StatementHeader) proto.Message) error {
+	root, err := statement.ReadKey(o.key)
+	if err != nil {
+		return err
+	}
+	return o.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) error {
+		client := approvalv1.NewApprovalServiceClient(c)
+		place, err := statement.PlaceOf(ctx, client, subject)
+		if err != nil {
+			return err
+		}
+		signed, err := record.NewStatement(draft(place.Header(subject, now())), root)
+		if err != nil {
+			return err
+		}
+		if o.out != "" {
+			file, err := signed.Encode()
+			if err != nil {
+				return err
+			}
+			return a.writeFile(o.out, append(file, '\n'))
+		}
+		answer, err := statement.Submit(ctx, client, signed)
+		if err != nil {
+			return err
+		}
+		return a.print(struct {
+			Subject string `json:"subject"`
+			Index   uint64 `json:"index"`
+		}{subject, answer.GetIndex()}, fmt.Sprintf("recorded %s as leaf %d\n", subject, answer.GetIndex()))
+	})
+}
+
+func newEvidenceErase(a *app) *cobra.Command {
+	var o order
+	var rule string
+	c := a.reading(&cobra.Command{
+		Use:   "erase DIGEST",
+		Short: "Order that a piece of evidence be erased; the order stays on the ledger",
+		Long: `Signs and submits the order with the organisation's root key. Once it is
+certified the store removes the piece, and neither takes nor gives it again. The
+digest stays in the sample's header, so receipts and bundles verify as before.`,
+		Example: `  lacre evidence erase HEX --organisation authority --key keys/authority.pem --rule "retention of two years is over"`,
+		Args:    exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			piece, err := digest.Parse(args[0])
+			if err != nil {
+				return usage("%w", err)
+			}
+			if rule == "" {
+				return usage("--rule is needed: the legal rule that demands or allows it")
+			}
+			return o.give(c.Context(), a, record.SubjectEvidence(piece), func(h *recordv1.StatementHeader) proto.Message {
+				return &recordv1.EvidenceErasure{Header: h, Evidence: piece.Bytes(), Organisation: o.organisation, Rule: rule}
+			})
+		},
+	})
+	o.flags(c)
+	c.Flags().StringVar(&rule, "rule", "", "the legal rule that demands or allows it; goes on the ledger")
+	return c
+}
+
+func newEvidenceReader(a *app) *cobra.Command {
+	var o order
+	c := a.reading(&cobra.Command{
+		Use:   "reader ID",
+		Short: "Register a key under which an authority reads evidence",
+		Long: `Makes the keys of a node in the network directory, and registers it with the
+role authority, signed by the organisation's root key. It runs no service: it is
+the identity under which "lacre evidence get" asks.`,
+		Example: `  lacre evidence reader reader --organisation authority --key keys/authority.pem`,
+		Args:    exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			id := args[0]
+			if err := record.CheckID(id); err != nil {
+				return usage("%w", err)
+			}
+			n, err := o.required()
+			if err != nil {
+				return err
+			}
+			if err := os.MkdirAll(n.NodeDir(id), 0o700); err != nil {
+				return err
+			}
+			tls, err := identity.Generate(filepath.Join(n.NodeDir(id), "tls.pem"))
+			if err != nil {
+				return err
+			}
+			signing, err := statement.GenerateKey(filepath.Join(n.NodeDir(id), "signing.pem"), statement.Ed25519)
+			if err != nil {
+				return err
+			}
+			registration, err := nodeRegistration(id, o.organisation, recordv1.Role_ROLE_AUTHORITY, signing.Public(), tls.SPKI())
+			if err != nil {
+				return err
+			}
+			return o.give(c.Context(), a, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
+				registration.Header = h
+				return registration
+			})
+		},
+	})
+	o.flags(c)
+	return c
+}
+
+// nodeRegistration is a node's registration but for its header.
+func nodeRegistration(id, organisation string, role recordv1.Role, signing crypto.PublicKey, spki identity.SPKI) (*recordv1.NodeRegistration, error) {
+	kind, err := sample.KindOf(signing)
+	if err != nil {
+		return nil, err
+	}
+	key, err := signature.KeyOf(kind, signing)
+	if err != nil {
+		return nil, err
+	}
+	return &recordv1.NodeRegistration{NodeId: id, Organisation: organisation, Role: role, Key: key.Bytes(), TlsSpki: spki[:]}, nil
+}
