@@ -4,6 +4,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -14,8 +15,9 @@ const BundleVersion = 1
 
 // Bounds of a bundle.
 const (
-	MaxNodes       = 64       // endorsers of one set, as many as a policy can name
-	MaxRollovers   = 64       // key rollovers of one meter
+	MaxNodes       = 64 // endorsers of one set, as many as a policy can name
+	MaxRollovers   = state.MaxRollovers
+	MaxHistory     = 1024     // other statements on one meter; the ledger takes fewer
 	MaxModuleBytes = 64 << 10 // the sandbox profile's bound on a module
 	MaxBundleBytes = 10 << 20 // above the sum of all items at their largest
 	maxPathHashes  = 64       // of an inclusion proof
@@ -68,6 +70,7 @@ func checkBundle(b *recordv1.Bundle) error {
 		{"bytes of receipt", len(b.GetReceipt()), tlog.MaxProofSize},
 		{"node registrations", len(b.GetNodes()), MaxNodes},
 		{"key rollovers", len(b.GetRollovers()), MaxRollovers},
+		{"other statements on the meter", len(b.GetHistory()), MaxHistory},
 		{"bytes of raw vector", len(b.GetRawVector()), record.MaxRawVectorBytes},
 		{"bytes of module", len(b.GetModule()), MaxModuleBytes},
 	} {
@@ -78,8 +81,8 @@ func checkBundle(b *recordv1.Bundle) error {
 	if len(b.GetReceipt()) == 0 {
 		return reason.New(reason.Malformed, "bundle has no receipt")
 	}
-	single := []*recordv1.ProvenRecord{b.GetEndorsementSet(), b.GetRegistration(), b.GetApproval(), b.GetConfig(), b.GetNationalTable()}
-	for _, list := range [][]*recordv1.ProvenRecord{single, b.GetNodes(), b.GetRollovers()} {
+	single := []*recordv1.ProvenRecord{b.GetEndorsementSet(), b.GetRegistration(), b.GetApproval(), b.GetConfig(), b.GetParameters(), b.GetNationalTable()}
+	for _, list := range [][]*recordv1.ProvenRecord{single, b.GetNodes(), b.GetRollovers(), b.GetHistory()} {
 		for _, p := range list {
 			if err := checkProven(p); err != nil {
 				return err

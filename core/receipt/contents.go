@@ -21,6 +21,7 @@ type Contents struct {
 	Config       *recordv1.NetworkConfig
 	Registration *recordv1.MeterRegistration
 	Parameters   *claim.Parameters // in force at the capture
+	History      *MeterHistory
 	Approval     *approval.Approval
 	Endorsers    []*recordv1.NodeRegistration // in the order of the endorsements
 	RawVector    []byte

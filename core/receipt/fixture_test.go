@@ -72,7 +72,8 @@ func (liar) Run(_, input []byte, fuelLimit uint64) ([]byte, uint64, error) {
 }
 
 // ledger has two meters under the national table "br". Both rolled their key over: the first between its
-// second and third sample, the second after its only one. It returns the
+// second and third sample, the second after its only one; then both were laid
+// anew. It returns the
 // indices of their measurements.
 func ledger(t testing.TB) (n *receipttest.Network, first, second []uint64) {
 	n = receipttest.Found(t, algorithm())
@@ -87,6 +88,8 @@ func ledger(t testing.TB) (n *receipttest.Network, first, second []uint64) {
 	second = n.Measure([]int{0, 2}, receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5)})
 	n.RollOver("m-1")
 	n.RollOver("m-2")
+	n.LayAnew("m-1", algorithm().Parameters[0]+1)
+	n.LayAnew("m-2")
 	first = append(first, n.Measure([]int{0, 1}, receipttest.Capture{Meter: "m-1", Samples: receipttest.Pulse(700, 4)})...)
 	return n, first, second
 }

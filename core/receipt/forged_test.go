@@ -1,6 +1,8 @@
 package receipt_test
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"crypto"
 	"crypto/ed25519"
 
@@ -41,6 +43,11 @@ type forgery struct {
 	order        []string // of the leaves
 	origin       string
 	bundle       *recordv1.Bundle
+
+	later     []proto.Message // statuses and parameters after the rollovers
+	laterBody crypto.Signer   // of them; nil for body
+	named     bool            // the claim names the first of them
+	names     []byte          // the leaf whose statement the claim names
 
 	table     *recordv1.NationalTable // nil: none
 	tableBody crypto.Signer           // of it; nil for body
@@ -100,8 +107,35 @@ func (v *verdicts) forgedAt(ask func(stage int, f *forgery)) *recordv1.Bundle {
 		leaves["registration"], err = record.FromEnvelope(e)
 		v.check(err)
 	}
+	before, sequence := leaves["registration"], uint64(1)
+	link := func(h *recordv1.StatementHeader) {
+		sequence++
+		if h.Predecessor == nil {
+			h.Predecessor = identity(v, before).Bytes()
+		}
+		if h.Sequence == 0 {
+			h.Sequence = sequence
+		}
+	}
 	for i, r := range f.rollovers {
-		leaves["rollover"+string(rune('0'+i))] = v.Sign(r, f.body, f.old)
+		link(r.Header)
+		before = v.Sign(r, f.body, f.old)
+		leaves["rollover"+string(rune('0'+i))] = before
+	}
+	for i, m := range f.later {
+		link(m.(interface {
+			GetHeader() *recordv1.StatementHeader
+		}).GetHeader())
+		signer := f.laterBody
+		if signer == nil {
+			signer = f.body
+		}
+		before = v.Sign(m, signer)
+		leaves["later"+string(rune('0'+i))] = before
+	}
+	f.names = leaves["registration"]
+	if f.named {
+		f.names = leaves["later0"]
 	}
 	if f.table != nil {
 		if f.tableBody == nil {
@@ -115,11 +149,15 @@ func (v *verdicts) forgedAt(ask func(stage int, f *forgery)) *recordv1.Bundle {
 	f.signature = sig
 	at(atSignature)
 	f.claim = claim.Claim{
-		NetworkID: f.header.NetworkID, Sample: s.Digest, Algorithm: v.Algorithm, Registration: identity(v, leaves["registration"]),
+		NetworkID: f.header.NetworkID, Sample: s.Digest, Algorithm: v.Algorithm, Registration: identity(v, f.names),
 		ProfileVersion: f.approval.ProfileVersion, FuelLimit: f.approval.FuelLimit, Result: statetest.Result(0, 1, 2),
 	}
 	parameters, err := claim.FirstParameters(f.registration, f.claim.Registration)
 	v.check(err)
+	if f.named {
+		parameters, err = claim.LaterParameters(f.registration, f.later[0].(*recordv1.MeterParameters), f.claim.Registration)
+		v.check(err)
+	}
 	if input, err := claim.Input(parameters, s, f.raw); err == nil {
 		f.claim.Input = claim.InputDigest(input)
 	}
@@ -161,7 +199,7 @@ func (v *verdicts) forgery() *forgery {
 	key := statetest.Key("meter/forged")
 	f := &forgery{
 		approval: v.Terms(), body: statetest.Body(), maker: statetest.Maker(), key: key, old: key,
-		order:  []string{"config", "node0", "node1", "approval", "registration", "rollover0", "rollover1", "table", "set", "measurement"},
+		order:  []string{"config", "node0", "node1", "approval", "registration", "rollover0", "rollover1", "later0", "later1", "table", "set", "measurement"},
 		origin: v.Newest().Checkpoint.Origin,
 	}
 	f.approval.Schema, f.approval.Policy = algorithm().Schema, n2of(v)
@@ -230,6 +268,13 @@ func (v *verdicts) certifyForged(f *forgery, leaves map[string][]byte) {
 	if f.table != nil {
 		f.bundle.NationalTable = prove("table")
 	}
+	for i := range f.later {
+		if p := prove("later" + string(rune('0'+i))); i == 0 && f.named {
+			f.bundle.Parameters = p
+		} else {
+			f.bundle.History = append(f.bundle.History, p)
+		}
+	}
 	for i := range f.rollovers {
 		f.bundle.Rollovers = append(f.bundle.Rollovers, prove("rollover"+string(rune('0'+i))))
 	}
@@ -238,7 +283,7 @@ func (v *verdicts) certifyForged(f *forgery, leaves map[string][]byte) {
 // rollover gives a forgery's meter a key from a counter.
 func (f *forgery) rollover(v *verdicts, counter uint64, key ed25519.PrivateKey) {
 	f.rollovers = append(f.rollovers, &recordv1.MeterKeyRollover{
-		Header:  &recordv1.StatementHeader{NetworkId: v.ID.Bytes(), Subject: record.SubjectMeter("m-9"), Sequence: 2, Predecessor: make([]byte, 32)},
+		Header:  &recordv1.StatementHeader{NetworkId: v.ID.Bytes(), Subject: record.SubjectMeter("m-9")},
 		MeterId: "m-9", Key: statetest.Tagged(signature.Ed25519ZIP215, key), FirstCounter: counter,
 	})
 }

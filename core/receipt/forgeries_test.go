@@ -134,6 +134,7 @@ func (v *verdicts) forgeries() {
 	}
 	v.forgedKeys()
 	v.forgedTables()
+	v.forgedHistories()
 	v.forgedUndecided()
 }
 

@@ -51,7 +51,7 @@ func FuzzBundle(f *testing.F) {
 			}
 		}
 		contents, report := receipt.VerifyBundle(encoded, trusted, runner{})
-		if len(report.Steps) != 13 {
+		if len(report.Steps) != 14 {
 			t.Fatalf("%d steps", len(report.Steps))
 		}
 		if contents != nil {

@@ -222,7 +222,7 @@ func TestReportAlwaysListsEveryStep(t *testing.T) {
 	for _, c := range []struct {
 		report receipt.Report
 		steps  int
-	}{{garbage, 5}, {noBundle, 13}, {noReceipt, 13}} {
+	}{{garbage, 5}, {noBundle, 14}, {noReceipt, 14}} {
 		if len(c.report.Steps) != c.steps || c.report.Verdict != receipt.Refuted || c.report.Steps[0].Verdict != receipt.Refuted {
 			t.Errorf("%d steps wanted:\n%s", c.steps, c.report.String())
 		}

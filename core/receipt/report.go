@@ -56,6 +56,7 @@ const (
 	StepRawVector     = "raw vector"
 	StepModule        = "module"
 	StepReExecution   = "re-execution"
+	StepHistory       = "meter history"
 	StepNationalTable = "national table"
 )
 

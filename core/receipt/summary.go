@@ -26,6 +26,7 @@ type Summary struct {
 	Refused     bool       `json:"refused"`    // the module gave no measured value
 	Considered  Considered `json:"considered"` // no measured value is shown without it
 	Disposition string     `json:"disposition"`
+	Standing    *Standing  `json:"standing,omitempty"` // of the meter, with a verified history
 	Ledger      Position   `json:"ledger"`
 	Endorsers   []Endorser `json:"endorsers,omitempty"` // with verified endorsements
 	Digests     Digests    `json:"digests"`
@@ -33,7 +34,7 @@ type Summary struct {
 	ProvesNot   []string   `json:"provesNot"`
 }
 
-// Site is where the meter stands, by its registration.
+// Site is where the meter stands, by its parameters in force at the capture.
 type Site struct {
 	Name      string `json:"name"`
 	Latitude  string `json:"latitude"`  // decimal degrees north
@@ -137,13 +138,14 @@ func Describe(r *Receipt, contents *Contents) Summary {
 	if len(contents.Endorsers) > 0 {
 		summary.Proves = append(summary.Proves, "Once the bundle is verified: the endorsers named here signed exactly this result of the approved module.")
 	}
-	if reg := contents.Registration; reg != nil {
+	if reg, p := contents.Registration, contents.Parameters; reg != nil && p != nil {
 		summary.Site = &Site{
-			Name: reg.GetSite().GetName(), Lane: reg.GetSite().GetLane(), Seal: reg.GetSeal(), Model: reg.GetModel(),
-			Latitude:  decimal(int64(reg.GetSite().GetLatitudeE7()), -7),
-			Longitude: decimal(int64(reg.GetSite().GetLongitudeE7()), -7),
+			Name: p.Site.GetName(), Lane: p.Site.GetLane(), Seal: p.Seal, Model: reg.GetModel(),
+			Latitude:  decimal(int64(p.Site.GetLatitudeE7()), -7),
+			Longitude: decimal(int64(p.Site.GetLongitudeE7()), -7),
 		}
 	}
+	summary.Standing = standing(r, contents)
 	return summary
 }
 

@@ -213,14 +213,14 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 	list := map[protoreflect.Name][]other{
 		"version": {{"another version", func(b *recordv1.Bundle) { b.Version = 2 }, receipt.StepCanonicalForm, []string{"version 2", "want 1"}}},
 		"receipt": {
-			{"of another meter", func(b *recordv1.Bundle) { b.Receipt = elsewhere.meter.Receipt }, receipt.StepRegistration, []string{statement(full.Registration), statement(elsewhere.meter.Registration)}},
+			{"of another meter", func(b *recordv1.Bundle) { b.Receipt = elsewhere.meter.Receipt }, receipt.StepRegistration, []string{`"meter/m-1"`, `"meter/m-2"`}},
 			{"of the same meter", func(b *recordv1.Bundle) { b.Receipt = elsewhere.sample.Receipt }, receipt.StepRawVector, []string{sample.DigestRaw(full.RawVector).String(), sample.DigestRaw(elsewhere.sample.RawVector).String()}},
-			{"of the same measurement in an earlier tree", func(b *recordv1.Bundle) { b.Receipt = elsewhere.earlier }, receipt.StepConfiguration, []string{"of 33", "leads to root", "checkpoint has"}},
+			{"of the same measurement in an earlier tree", func(b *recordv1.Bundle) { b.Receipt = elsewhere.earlier }, receipt.StepConfiguration, []string{"of 41", "leads to root", "checkpoint has"}},
 		},
 		"endorsement_set": {{"of the same batch of another meter", func(b *recordv1.Bundle) { b.EndorsementSet = elsewhere.meter.EndorsementSet }, receipt.StepEndorsements,
 			[]string{record.Digest(full.EndorsementSet.Record).String(), record.Digest(elsewhere.meter.EndorsementSet.Record).String()}}},
 		"registration": {{"of another meter", func(b *recordv1.Bundle) { b.Registration = elsewhere.meter.Registration }, receipt.StepRegistration,
-			[]string{statement(full.Registration), statement(elsewhere.meter.Registration)}}},
+			[]string{`"meter/m-1"`, `"meter/m-2"`}}},
 		"approval": {
 			{"renewed", func(b *recordv1.Bundle) { b.Approval = elsewhere.meter.Approval }, receipt.StepApproval, []string{statement(full.Approval), statement(elsewhere.meter.Approval)}},
 			{"of another module", func(b *recordv1.Bundle) { b.Approval = elsewhere.approval }, receipt.StepApproval, []string{statement(full.Approval), statement(elsewhere.approval)}},
@@ -232,6 +232,14 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 			{"of another id", func(b *recordv1.Bundle) { b.NationalTable = elsewhere.table }, receipt.StepNationalTable, []string{`"table/br"`, `"table/de"`}},
 			{"the next version", func(b *recordv1.Bundle) { b.NationalTable = elsewhere.next }, receipt.StepNationalTable,
 				[]string{"record " + fmt.Sprint(elsewhere.next.GetIndex()), "the measurement " + fmt.Sprint(elsewhere.at)}},
+		},
+		"parameters": {{"of another meter", func(b *recordv1.Bundle) { b.Parameters = elsewhere.meter.Parameters }, receipt.StepRegistration,
+			[]string{statement(full.Parameters), statement(elsewhere.meter.Parameters)}}},
+		"history": {
+			{"of another meter", func(b *recordv1.Bundle) { b.History[0] = elsewhere.meter.History[0] }, receipt.StepHistory, []string{`"meter/m-1"`, `"meter/m-2"`}},
+			{"a rollover", func(b *recordv1.Bundle) { b.History = append(b.History, b.Rollovers[0]) }, receipt.StepHistory, []string{"rollover", fmt.Sprint(full.Rollovers[0].GetIndex())}},
+			{"twice", func(b *recordv1.Bundle) { b.History = append(b.History, b.History[0]) }, receipt.StepHistory, []string{fmt.Sprintf("record %d follows record %[1]d", full.History[0].GetIndex())}},
+			{"the parameters again", func(b *recordv1.Bundle) { b.History = append(b.History, b.Parameters) }, receipt.StepHistory, []string{"statement 4", "the next is 5"}},
 		},
 		"raw_vector": {{"of another sample of the meter", func(b *recordv1.Bundle) { b.RawVector = elsewhere.sample.RawVector }, receipt.StepRawVector,
 			[]string{sample.DigestRaw(full.RawVector).String(), sample.DigestRaw(elsewhere.sample.RawVector).String()}}},
@@ -254,6 +262,7 @@ func others(t *testing.T, n *receipttest.Network, full *recordv1.Bundle, elsewhe
 	step := map[protoreflect.Name]string{
 		"endorsement_set": receipt.StepEndorsements, "registration": receipt.StepRegistration, "approval": receipt.StepApproval,
 		"national_table": receipt.StepNationalTable, "config": receipt.StepConfiguration, "nodes": receipt.StepEndorsements, "rollovers": receipt.StepMeterSignature,
+		"parameters": receipt.StepRegistration, "history": receipt.StepHistory,
 	}
 	for _, f := range fieldsOf(full) {
 		if f.Message() == nil {

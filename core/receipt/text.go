@@ -40,6 +40,15 @@ func (s Summary) String() string {
 		line("spread", "%s %s among independent values", s.Considered.Spread, s.Considered.Unit)
 	}
 	line("disposition", "%s", s.Disposition)
+	if t := s.Standing; t != nil {
+		line("verification", "%s, from %s until %s", t.Certificate, t.VerifiedFrom, t.VerifiedUntil)
+		line("parameters", "version %d, seal %s", t.Parameters, t.Seal)
+		line("standing", "at the measurement: %s; at the checkpoint of %s: %s", t.AtMeasurement, t.Checkpoint, t.AtCheckpoint)
+		for _, listed := range t.Statements {
+			line("statement", "%d, record %d: %s", listed.Number, listed.Index, listed.Says)
+		}
+		line("standing", "%s", t.Limit)
+	}
 	for _, e := range s.Endorsers {
 		line("endorser", "%s of %s", e.Node, e.Organisation)
 	}

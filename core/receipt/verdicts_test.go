@@ -255,6 +255,8 @@ func (v *verdicts) badBundles(first, second []uint64) {
 	full.Receipt, full.Nodes = v.Receipt(first[2]), v.nodesBefore(first[2])
 	full.EndorsementSet = v.Bundle(first[2]).EndorsementSet
 	full.Registration, full.Config = v.Bundle(first[2]).Registration, v.Bundle(first[2]).Config
+	full.NationalTable = v.Bundle(first[2]).NationalTable
+	full.Parameters, full.History = v.Bundle(first[2]).Parameters, v.Bundle(first[2]).History
 	full.Rollovers, full.Approval = v.Bundle(first[2]).Rollovers, v.Prove(approvalBefore(v.T, v.Network, first[0]))
 	other = v.Bundle(second[0])
 	for _, c := range []struct {
@@ -274,6 +276,10 @@ func (v *verdicts) badBundles(first, second []uint64) {
 		{"another meter's rollover", receipt.StepMeterSignature, func(b *recordv1.Bundle) { b.Rollovers = other.Rollovers }},
 		{"a rollover twice", receipt.StepMeterSignature, func(b *recordv1.Bundle) { b.Rollovers = append(b.Rollovers, b.Rollovers[0]) }},
 		{"the rollover left out", receipt.StepMeterSignature, func(b *recordv1.Bundle) { b.Rollovers = nil }},
+		{"the parameters left out", receipt.StepRegistration, func(b *recordv1.Bundle) { b.Parameters = nil }},
+		{"another meter's history", receipt.StepHistory, func(b *recordv1.Bundle) { b.History = other.History }},
+		{"a statement of the history twice", receipt.StepHistory, func(b *recordv1.Bundle) { b.History = append(b.History, b.History[0]) }},
+		{"a rollover in the history", receipt.StepHistory, func(b *recordv1.Bundle) { b.History = append(b.Rollovers, b.History...) }},
 		{"another raw vector", receipt.StepRawVector, func(b *recordv1.Bundle) { b.RawVector = other.RawVector }},
 		{"another module", receipt.StepModule, func(b *recordv1.Bundle) { b.Module = []byte("another") }},
 		{"another item's proof", receipt.StepRegistration, func(b *recordv1.Bundle) { b.Registration.Proof = b.Approval.Proof }},

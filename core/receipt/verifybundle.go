@@ -63,7 +63,8 @@ func (v Verifier) Bundle(encoded []byte) (*Contents, Report) {
 		c.step(StepRawVector, c.rawVector),
 		c.step(StepModule, c.module),
 		c.step(StepReExecution, c.reExecution),
-		c.step(StepNationalTable, c.nationalTable))
+		c.step(StepNationalTable, c.nationalTable),
+		c.step(StepHistory, c.history))
 	report.conclude()
 	return c.contents, report
 }
@@ -71,7 +72,7 @@ func (v Verifier) Bundle(encoded []byte) (*Contents, Report) {
 var allSteps = []string{
 	StepCanonicalForm, StepInclusion, StepCertificate, StepRecordForm, StepMeterSignature,
 	StepConfiguration, StepRegistration, StepApproval, StepEndorsements, StepRawVector, StepModule, StepReExecution,
-	StepNationalTable,
+	StepNationalTable, StepHistory,
 }
 
 // optional are the steps for which a bundle may lack the material: a vector in
@@ -124,21 +125,19 @@ func (c *checker) configuration() (string, error) {
 		c.receipt.Config.Short(), sequence, config.GetName(), len(config.GetOrganisations()), c.bundle.GetConfig().GetIndex()), nil
 }
 
-// registration: the meter's, as the endorsers' claim names it.
+// registration: the meter's, which the ledger takes once, with the parameters
+// that the endorsers' claim names.
 func (c *checker) registration() (string, error) {
 	reg := new(recordv1.MeterRegistration)
 	e, err := openMessage(c.bundle.GetRegistration(), "registration", reg, c.checkpoint)
 	if err != nil {
 		return "", err
 	}
-	if err := sameDigest("registration", e.Digest(), c.receipt.Claim.Registration); err != nil {
-		return "", err
-	}
 	s := c.receipt.Sample
 	if err := checkHeader(reg.GetHeader(), s.NetworkID, record.SubjectMeter(s.MeterID)); err != nil {
 		return "", err
 	}
-	parameters, err := claim.FirstParameters(reg, e.Digest())
+	parameters, detail, err := c.parameters(reg, e)
 	switch {
 	case err != nil:
 		return "", err
@@ -155,8 +154,8 @@ func (c *checker) registration() (string, error) {
 		return "", err
 	}
 	c.contents.Registration, c.contents.Parameters = reg, parameters
-	return fmt.Sprintf("digest %s as the claim names; meter %s, at index %d, %s",
-		c.receipt.Claim.Registration.Short(), s.MeterID, c.bundle.GetRegistration().GetIndex(), signer), nil
+	return fmt.Sprintf("digest %s as the claim names; meter %s, at index %d, %s%s",
+		c.receipt.Claim.Registration.Short(), s.MeterID, c.bundle.GetRegistration().GetIndex(), signer, detail), nil
 }
 
 // notifiedBody says who signed a statement: the named notified body, or any of

@@ -261,14 +261,14 @@ func checkStanding(meter *statev1.Meter, algorithm *approved, s *sample.Sample) 
 	out := func(format string, args ...any) error {
 		return reason.New(reason.MeterNotInService, format, args...)
 	}
-	switch ended := meter.GetDecommissionedAtUnixNano(); {
-	case meter.GetBarred():
+	switch MeterStandingAt(meter, at) {
+	case MeterBarred:
 		return out("meter %s is barred: broken seal or compromised key", s.MeterID)
-	case ended != 0 && at >= ended:
-		return out("captured at %d ns, meter %s was decommissioned at %d", at, s.MeterID, ended)
-	case Covers(meter.GetSuspensions(), at):
+	case MeterDecommissioned:
+		return out("captured at %d ns, meter %s was decommissioned at %d", at, s.MeterID, meter.GetDecommissionedAtUnixNano())
+	case MeterSuspended:
 		return out("captured at %d ns, while meter %s was suspended", at, s.MeterID)
-	case !Covers(meter.GetVerifications(), at):
+	case MeterUnverified:
 		return reason.New(reason.OutOfVerification, "captured at %d ns, outside every verification of meter %s", at, s.MeterID)
 	}
 	return algorithm.inForce(at)

@@ -3,8 +3,6 @@ package state
 import (
 	"bytes"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -87,13 +85,19 @@ func (m meterRegistration) apply(b *Block, st *statement, ref *statev1.Statement
 	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
 		return err
 	}
-	b.putMessage(MeterKey(m.GetMeterId()), &statev1.Meter{
-		Last: ref, Registration: st.digest.Bytes(), RegistrationPayload: st.envelope.Payload, RegistrationIndex: ref.GetIndex(),
+	b.putMessage(MeterKey(m.GetMeterId()), m.first(st, ref))
+	return nil
+}
+
+// first is the meter as its registration makes it.
+func (m meterRegistration) first(st *statement, ref *statev1.StatementRef) *statev1.Meter {
+	return &statev1.Meter{
+		Last: ref, Statements: []uint64{ref.GetIndex()},
+		Registration: st.digest.Bytes(), RegistrationPayload: st.envelope.Payload, RegistrationIndex: ref.GetIndex(),
 		Keys:          []*statev1.MeterKey{{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()}},
 		TlsSpki:       m.GetTlsSpki(),
 		Verifications: []*statev1.Span{spanOf(m.GetVerification())},
-	})
-	return nil
+	}
 }
 
 // ownMeterKeys makes both keys the meter's own, or says whose they are.
@@ -152,16 +156,12 @@ func (m meterStatus) authority(_ *reader, config *Config) ([]signers, error) {
 	return []signers{notifiedBodies(config)}, nil
 }
 
-func (m meterStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {
-	old, err := b.meter(m.GetMeterId())
-	if err != nil {
-		return err
-	}
-	if old == nil {
-		return unknownMeter(m.GetMeterId())
-	}
-	value := proto.CloneOf(old)
-	value.Last = ref
+func (m meterStatus) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	return b.changeMeter(m.GetMeterId(), m, st, ref)
+}
+
+func (m meterStatus) after(old *statev1.Meter, _ *statement, ref *statev1.StatementRef) (*statev1.Meter, error) {
+	value, err := next(old, ref), error(nil)
 	// What ended a meter stays; it can only be ended in the other way too.
 	ended := old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0
 	switch action := m.GetAction(); action {
@@ -177,13 +177,9 @@ func (m meterStatus) apply(b *Block, _ *statement, ref *statev1.StatementRef) er
 		value.Verifications, err = replaceFrom(old.GetVerifications(), spanOf(m.GetVerification()))
 	}
 	if ended {
-		return reason.New(reason.InvalidStatement, "meter %s is barred or decommissioned for ever", m.GetMeterId())
+		return nil, endedForEver(m.GetMeterId())
 	}
-	if err != nil {
-		return err
-	}
-	b.putMessage(MeterKey(m.GetMeterId()), value)
-	return nil
+	return value, err
 }
 
 // meterKeyRollover gives a meter a new key from a counter upwards (rule S3).
@@ -236,38 +232,46 @@ func asStatementKey(key signature.Key) signature.Key {
 }
 
 func (m meterKeyRollover) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
-	old, err := b.meter(m.GetMeterId())
-	if err != nil {
-		return err
-	}
 	chain, err := message[statev1.MeterChain](b.reader, ChainKey(m.GetMeterId()))
 	if err != nil {
 		return err
 	}
-	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
-	last := old.GetKeys()[len(old.GetKeys())-1]
-	switch {
-	case old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0:
-		return invalid("meter %s is barred or decommissioned for ever", m.GetMeterId())
-	case m.GetFirstCounter() <= last.GetFirstCounter():
-		return invalid("new key from counter %d, the one in force is from %d", m.GetFirstCounter(), last.GetFirstCounter())
-	case m.GetFirstCounter() <= chain.GetNewestCounter():
-		return invalid("new key from counter %d, the meter signed up to %d already", m.GetFirstCounter(), chain.GetNewestCounter())
-	case len(old.GetKeys()) >= maxSpans:
-		return invalid("more than %d keys", maxSpans)
+	if m.GetFirstCounter() <= chain.GetNewestCounter() {
+		return reason.New(reason.InvalidStatement, "new key from counter %d, the meter signed up to %d already", m.GetFirstCounter(), chain.GetNewestCounter())
 	}
-	for _, k := range old.GetKeys() {
-		if bytes.Equal(k.GetKey(), m.GetKey()) {
-			return reason.New(reason.KeyInUse, "meter %s had this key before", m.GetMeterId())
-		}
+	old, err := b.meter(m.GetMeterId())
+	if err != nil {
+		return err
+	}
+	value, err := m.after(old, st, ref) // authority wanted its old key, so there is a meter
+	if err != nil {
+		return err
 	}
 	if err := b.ownMeterKeys(st.subject, m.GetKey(), m.GetTlsSpki()); err != nil {
 		return err
 	}
-	value := proto.CloneOf(old)
-	value.Last = ref
-	value.Keys = append(value.Keys, &statev1.MeterKey{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()})
-	value.TlsSpki = m.GetTlsSpki()
 	b.putMessage(MeterKey(m.GetMeterId()), value)
 	return nil
+}
+
+func (m meterKeyRollover) after(old *statev1.Meter, _ *statement, ref *statev1.StatementRef) (*statev1.Meter, error) {
+	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
+	last := old.GetKeys()[len(old.GetKeys())-1]
+	switch {
+	case isEnded(old):
+		return nil, endedForEver(m.GetMeterId())
+	case m.GetFirstCounter() <= last.GetFirstCounter():
+		return nil, invalid("new key from counter %d, the one in force is from %d", m.GetFirstCounter(), last.GetFirstCounter())
+	case len(old.GetKeys()) > MaxRollovers:
+		return nil, invalid("meter %s had %d rollovers already, the limit", m.GetMeterId(), MaxRollovers)
+	}
+	for _, k := range old.GetKeys() {
+		if bytes.Equal(k.GetKey(), m.GetKey()) {
+			return nil, reason.New(reason.KeyInUse, "meter %s had this key before", m.GetMeterId())
+		}
+	}
+	value := next(old, ref)
+	value.Keys = append(value.Keys, &statev1.MeterKey{Key: m.GetKey(), FirstCounter: m.GetFirstCounter(), Index: ref.GetIndex()})
+	value.TlsSpki = m.GetTlsSpki()
+	return value, nil
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/wire"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -107,43 +106,38 @@ func (m meterParameters) authority(_ *reader, config *Config) ([]signers, error)
 // that was captured since is measured rightly under the old spacing.
 func (m meterParameters) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
 	id, from := m.GetMeterId(), m.GetEffectiveAtUnixNano()
-	old, err := b.meter(id)
-	if err != nil {
-		return err
-	}
-	if old == nil {
-		return unknownMeter(id)
-	}
 	chain, err := message[statev1.MeterChain](b.reader, ChainKey(id))
 	if err != nil {
 		return err
 	}
-	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
-	versions := old.GetParameters()
-	count := len(versions)
-	switch next := count + 2; {
-	case old.GetBarred() || old.GetDecommissionedAtUnixNano() != 0:
-		return invalid("meter %s is barred or decommissioned for ever", id)
-	case uint64(m.GetVersion()) != uint64(next):
-		return invalid("version %d of the parameters of meter %s, the next is %d", m.GetVersion(), id, next)
-	case count >= maxVersions:
-		return invalid("meter %s has %d versions of its parameters after the registration already, the limit", id, count)
-	case count > 0 && from <= versions[count-1].GetFromUnixNano():
-		return overlapping("version %d is effective from %d ns, the one before from %d; want it later", m.GetVersion(), from, versions[count-1].GetFromUnixNano())
-	case chain != nil && from <= chain.GetNewestCapturedAtUnixNano():
+	if chain != nil && from <= chain.GetNewestCapturedAtUnixNano() {
 		return overlapping("version %d is effective from %d ns, the ledger has a capture of meter %s at %d under the version before; want it later",
 			m.GetVersion(), from, id, chain.GetNewestCapturedAtUnixNano())
 	}
 	if err := b.fitsApproval(m); err != nil {
 		return err
 	}
-	value := proto.CloneOf(old)
-	value.Last = ref
+	return b.changeMeter(id, m, st, ref)
+}
+
+func (m meterParameters) after(old *statev1.Meter, st *statement, ref *statev1.StatementRef) (*statev1.Meter, error) {
+	id, from, versions := m.GetMeterId(), m.GetEffectiveAtUnixNano(), old.GetParameters()
+	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
+	switch count := len(versions); {
+	case isEnded(old):
+		return nil, endedForEver(id)
+	case uint64(m.GetVersion()) != uint64(count)+2:
+		return nil, invalid("version %d of the parameters of meter %s, the next is %d", m.GetVersion(), id, count+2)
+	case count >= maxVersions:
+		return nil, invalid("meter %s has %d versions of its parameters after the registration already, the limit", id, count)
+	case count > 0 && from <= versions[count-1].GetFromUnixNano():
+		return nil, overlapping("version %d is effective from %d ns, the one before from %d; want it later", m.GetVersion(), from, versions[count-1].GetFromUnixNano())
+	}
+	value := next(old, ref)
 	value.Parameters = append(value.Parameters, &statev1.Version{
 		FromUnixNano: from, Statement: st.digest.Bytes(), Payload: st.envelope.Payload, Index: ref.GetIndex(),
 	})
-	b.putMessage(MeterKey(id), value)
-	return nil
+	return value, nil
 }
 
 // VersionAt is the version in force at a time: the last that began by then; nil

@@ -19,7 +19,7 @@ import verify
 import wire
 
 RECEIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "core", "testdata", "receipts")
-ITEMS = ("endorsement_set", "registration", "approval", "config")
+ITEMS = ("endorsement_set", "registration", "approval", "config", "parameters")
 
 
 def flipped(data, bit):

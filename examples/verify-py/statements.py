@@ -14,6 +14,7 @@ APPROVAL = "application/vnd.in-toto+json"
 TYPES = {"application/vnd.lacre.%s.v1+protobuf" % name: message for name, message in (
     ("network-config", "NetworkConfig"), ("node-registration", "NodeRegistration"),
     ("meter-registration", "MeterRegistration"), ("meter-key-rollover", "MeterKeyRollover"),
+    ("meter-parameters", "MeterParameters"), ("meter-status", "MeterStatus"),
     ("national-table", "NationalTable"))}
 MAX_RECORD = 60000
 

@@ -17,13 +17,13 @@ import raw
 import table
 import tlog
 import wire
-from statements import APPROVAL, MAX_RECORD, Statement, nanoseconds, parse_endorsement_set, parse_measurement, satisfied
+from statements import APPROVAL, MAX_RECORD, Statement, nanoseconds, parse_endorsement_set, parse_measurement, parse_record, satisfied
 from wire import Refused, need
 
 VERIFIED, REFUTED, UNDECIDABLE = "verified", "refuted", "undecidable"
 EXIT = {VERIFIED: 0, REFUTED: 1, UNDECIDABLE: 2}
 STEPS = ["canonical form", "inclusion", "certificate", "record form", "configuration", "registration", "meter signature",
-         "approval", "endorsements", "raw vector", "module", "re-execution", "national table"]
+         "approval", "endorsements", "raw vector", "module", "re-execution", "national table", "meter history"]
 RECEIPT_STEPS = ["canonical form", "inclusion", "certificate", "record form", "meter signature"]
 REPORTED = RECEIPT_STEPS + [s for s in STEPS if s not in RECEIPT_STEPS]
 OPTIONAL = {"raw vector", "module", "re-execution", "national table"}
@@ -43,11 +43,11 @@ def parse_bundle(data):
     b = wire.decode("Bundle", data)
     need(b["version"] == 1, "bundle of version %d" % b["version"])
     need(1 <= len(b["receipt"]) <= tlog.MAX_PROOF, "receipt of %d bytes" % len(b["receipt"]))
-    need(len(b["nodes"]) <= 64 and len(b["rollovers"]) <= 64, "too many nodes or rollovers")
+    need(len(b["nodes"]) <= 64 and len(b["rollovers"]) <= 64 and len(b["history"]) <= 1024, "too many nodes or statements")
     need(len(b["raw_vector"]) <= raw.MAX_BYTES and len(b["module"]) <= 65536, "raw vector or module too long")
-    names = ("endorsement_set", "registration", "approval", "config", "national_table")
+    names = ("endorsement_set", "registration", "approval", "config", "parameters", "national_table")
     single = [b[name] for name in names if b[name] is not None]
-    for item in single + b["nodes"] + b["rollovers"]:
+    for item in single + b["nodes"] + b["rollovers"] + b["history"]:
         need(1 <= len(item["record"]) <= MAX_RECORD, "record of %d bytes" % len(item["record"]))
         need(len(item["proof"]) <= 64 and all(len(h) == 32 for h in item["proof"]), "proof of an item")
     return b
@@ -61,7 +61,7 @@ class Verifier:
         self.data, self.trust = data, trust
         self.kind = "receipt" if data.startswith(b"c2sp.org/") else "bundle"
         self.receipt = self.bundle = self.measurement = self.header = self.claim = None
-        self.config = self.meter = self.approved = self.vector = None
+        self.config = self.meter = self.parameters = self.approved = self.vector = None
 
     def run(self):
         done = {}
@@ -163,14 +163,23 @@ class Verifier:
 
     def registration(self):
         self.have("bundle", "measurement")
-        s, h = self.statement(self.bundle["registration"], STATEMENT % "meter-registration", self.claim["registration"]), self.header
-        r = s.body
+        s, h, later = self.statement(self.bundle["registration"], STATEMENT % "meter-registration"), self.header, self.bundle["parameters"]
+        r = p = s.body
         s.check_place(h["network_id"], "meter/" + h["meter_id"])
+        if later is None:
+            need(s.digest == self.claim["registration"], "the claim names another statement")
+        else:
+            named = self.statement(later, STATEMENT % "meter-parameters", self.claim["registration"])
+            named.check_place(h["network_id"], "meter/" + h["meter_id"])
+            p = named.body
+            need(p["effective_at_unix_nano"] <= h["captured_at_unix_nano"], "the parameters are effective after the capture")
+            self.signed(named, notified_bodies, "a notified body")
+            need(p["meter_id"] == r["meter_id"], "parameters of another meter")
         need(r["meter_id"] == h["meter_id"], "registration of another meter")
-        need(r["algorithm"] == self.claim["algorithm"], "the registration names another module")
-        need(r["channels"] == h["channels"] and r["sample_rate_millihertz"] == h["sample_rate_millihertz"], "channels or rate differ")
+        need(p["algorithm"] == self.claim["algorithm"], "the meter is under another module")
+        need(r["channels"] == h["channels"] and p["sample_rate_millihertz"] == h["sample_rate_millihertz"], "channels or rate differ")
         self.signed(s, notified_bodies, "a notified body")
-        self.meter = r
+        self.meter, self.parameters = r, p
         return "meter %s" % r["meter_id"]
 
     def meter_signature(self):
@@ -260,13 +269,13 @@ class Verifier:
             raise Missing("the claim is of sandbox profile %d" % self.claim["profile_version"])
         h = self.header
         values = raw.decode(self.vector, h["encoding"], h["channels"], h["samples_per_channel"])
-        given = raw.module_input(h["sample_rate_millihertz"], self.meter["parameters"], values)
+        given = raw.module_input(h["sample_rate_millihertz"], self.parameters["parameters"], values)
         need(crypto.digest("claiminput", given) == self.claim["input"], "the claim's input is not made of registration and raw vector")
         raise Missing("the claim's input is as registration and raw vector give it; this verifier runs no module")
 
     def national_table(self):
         self.have("bundle", "meter")
-        name, item, h = self.meter["national_table"], self.bundle["national_table"], self.header
+        name, item, h = self.parameters["national_table"], self.bundle["national_table"], self.header
         if not name and item is None:
             return "the meter is under no national table"
         need(name, "the bundle has a national table, and the meter is under none")
@@ -278,6 +287,39 @@ class Verifier:
         table.check(t["bands"], t["rounding"], t["step"])
         self.signed(s, notified_bodies, "a notified body")
         return "version %d of table %s" % (t["version"], name)
+
+    def meter_history(self):
+        self.have("bundle", "meter")
+        b, h = self.bundle, self.header
+        single, kinds = [b["registration"]] + b["rollovers"], {STATEMENT % name for name in ("meter-parameters", "meter-status")}
+        statements = [(r, STATEMENT % name) for r, name in zip(single, ["meter-registration"] + ["meter-key-rollover"] * len(single))]
+        for item in b["history"]:
+            kind = parse_record(self.proven(item, "history"), "statement")["payload_type"]
+            need(kind in kinds, "a statement of type %s in the history" % kind)
+            statements.append((item, kind))
+        if b["parameters"] is not None:
+            statements.append((b["parameters"], STATEMENT % "meter-parameters"))
+        statements = [(item["index"], kind, self.statement(item, kind)) for item, kind in statements]
+        for _, _, s in statements:
+            s.check_place(h["network_id"], "meter/" + h["meter_id"])
+        places = [item["index"] for item in b["history"]]
+        need(all(x < y for x, y in zip(places, places[1:])), "the history does not ascend")
+        statements.sort(key=lambda s: s[0])
+        need(statements[0][0] < self.receipt.index, "the first statement on the meter follows the measurement")
+        before = in_force = None
+        for number, (_, kind, s) in enumerate(statements, 1):
+            place = s.body["header"]
+            if place["sequence"] > number:
+                raise Missing("the bundle has no statement %d on the meter" % number)
+            need(place["sequence"] == number, "statement %d stands as number %d" % (place["sequence"], number))
+            need(place["predecessor"] == (before.digest if before else b""), "statement %d follows another" % number)
+            if before:
+                self.signed(s, notified_bodies, "a notified body")
+            if not before or (kind == STATEMENT % "meter-parameters" and s.body["effective_at_unix_nano"] <= h["captured_at_unix_nano"]):
+                in_force = s.digest
+            before = s
+        need(in_force == self.claim["registration"], "other parameters were in force at the capture")
+        return "%d statements" % len(statements)
 
 
 def read(path):

@@ -93,7 +93,8 @@ enum CanaryVerdict: 1 MATCH, 2 MISMATCH, 3 MISSING
 ProvenRecord: 1 record bytes, 2 index uint64, 3 proof bytes*
 Bundle: 1 version uint32, 2 receipt bytes, 3 endorsement_set ProvenRecord, 4 registration ProvenRecord,
     5 approval ProvenRecord, 6 config ProvenRecord, 7 nodes ProvenRecord*, 8 rollovers ProvenRecord*,
-    9 raw_vector bytes, 10 module bytes, 12 national_table ProvenRecord
+    9 raw_vector bytes, 10 module bytes, 11 parameters ProvenRecord, 12 national_table ProvenRecord,
+    13 history ProvenRecord*
 """
 
 

@@ -7,10 +7,28 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
 
 // Newest is the certificate of the newest block.
 func (n *Network) Newest() *tlog.Certificate { return n.Certified(n.Store.Head().Height) }
+
+// statements puts the statements on the meter where they belong.
+func (n *Network) statements(b *recordv1.Bundle, m *receipt.Measurement, meter *statev1.Meter) {
+	for _, index := range meter.GetStatements()[1:] {
+		r, err := record.Parse(n.Store.Leaves[index])
+		n.must(err)
+		e := record.ToEnvelope(r.GetStatement())
+		switch {
+		case e.Digest() == m.Claim.Registration:
+			b.Parameters = n.Prove(index)
+		case e.PayloadType == record.TypeMeterKeyRollover:
+			b.Rollovers = append(b.Rollovers, n.Prove(index))
+		default:
+			b.History = append(b.History, n.Prove(index))
+		}
+	}
+}
 
 // nodeMap is a tree's nodes.
 type nodeMap map[tlog.NodeID]digest.Digest
@@ -78,8 +96,6 @@ func (n *Network) Bundle(index uint64) *recordv1.Bundle {
 			b.NationalTable = n.Prove(version.GetIndex())
 		}
 	}
-	for _, k := range meter.GetKeys()[1:] {
-		b.Rollovers = append(b.Rollovers, n.Prove(k.GetIndex()))
-	}
+	n.statements(b, m, meter)
 	return b
 }

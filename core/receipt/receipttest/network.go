@@ -97,6 +97,25 @@ func (n *Network) RollOver(id string) {
 	m.Key = key
 }
 
+// LayAnew gives a meter its next verification and, from the next second on, the
+// next version of its parameters (these, if any are given), and goes on to that
+// second.
+func (n *Network) LayAnew(id string, parameters ...int64) {
+	n.TB.Helper()
+	n.NowUnix++
+	n.Accept(n.Sign(&recordv1.MeterStatus{
+		Header: n.Header(record.SubjectMeter(id)), MeterId: id, Action: recordv1.MeterAction_METER_ACTION_VERIFIED,
+		Verification: &recordv1.Verification{
+			Certificate: "next certificate", ValidFromUnixNano: n.NowUnix * statetest.Second, ValidUntilUnixNano: (statetest.GenesisUnix + 300*86_400) * statetest.Second,
+		},
+	}, statetest.Body()))
+	p := n.Parameters(id, n.NowUnix*statetest.Second)
+	if len(parameters) > 0 {
+		p.Parameters = parameters
+	}
+	n.Accept(n.Sign(p, statetest.Body()))
+}
+
 // Capture is one measurement to make.
 type Capture struct {
 	Meter    string

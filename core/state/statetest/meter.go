@@ -2,6 +2,7 @@ package statetest
 
 import (
 	"crypto"
+	"math"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/core/claim"
@@ -160,16 +161,17 @@ func (n *Network) registrationAt(c *Capture) digest.Digest {
 }
 
 // Parameters is the next version of a meter's parameters, from a capture time
-// on; all else as the registration has it.
+// on, under another seal; all else as in the version before.
 func (n *Network) Parameters(id string, fromUnixNano int64) *recordv1.MeterParameters {
 	n.TB.Helper()
 	value, err := state.GetMeter(n.Store, id)
 	n.must(err)
-	r := n.MeterRegistration(id, Key("meter/"+id))
+	before, err := state.ParametersAt(value, math.MaxInt64)
+	n.must(err)
 	return &recordv1.MeterParameters{
-		Header: n.Header(record.SubjectMeter(id)), MeterId: id, Version: uint32(len(value.GetParameters()) + 2), EffectiveAtUnixNano: fromUnixNano,
-		Algorithm: r.Algorithm, SampleRateMillihertz: r.SampleRateMillihertz, Parameters: r.Parameters,
-		Site: r.Site, Seal: "seal again", NationalTable: r.NationalTable, Reason: "laid anew",
+		Header: n.Header(record.SubjectMeter(id)), MeterId: id, Version: before.Version + 1, EffectiveAtUnixNano: fromUnixNano,
+		Algorithm: before.Algorithm.Bytes(), SampleRateMillihertz: before.SampleRateMillihertz, Parameters: before.Values,
+		Site: before.Site, Seal: "seal again", NationalTable: before.NationalTable, Reason: "laid anew",
 	}
 }
 

@@ -104,14 +104,19 @@ type Bundle struct {
 	Config *ProvenRecord `protobuf:"bytes,6,opt,name=config,proto3" json:"config,omitempty"`
 	// nodes are the endorsers' registrations, in the order of the endorsements.
 	Nodes []*ProvenRecord `protobuf:"bytes,7,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	// rollovers are the meter's key rollovers, in order, if any.
+	// rollovers are the meter's key rollovers, in order, if any: all up to the checkpoint.
 	Rollovers []*ProvenRecord `protobuf:"bytes,8,rep,name=rollovers,proto3" json:"rollovers,omitempty"`
 	// raw_vector is the sample's raw vector, in its encoding.
 	RawVector []byte `protobuf:"bytes,9,opt,name=raw_vector,json=rawVector,proto3" json:"raw_vector,omitempty"`
 	// module is the approved module; optional.
 	Module []byte `protobuf:"bytes,10,opt,name=module,proto3" json:"module,omitempty"`
+	// parameters is the MeterParameters that the claim names; absent when it names the registration.
+	Parameters *ProvenRecord `protobuf:"bytes,11,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// national_table is the version, in force at the capture, of the NationalTable that the meter is under; absent if none.
 	NationalTable *ProvenRecord `protobuf:"bytes,12,opt,name=national_table,json=nationalTable,proto3" json:"national_table,omitempty"`
+	// history are the other statements on the meter after its registration, in order, up to the checkpoint: each statement
+	// stands once in a bundle, and all together are a chain without a gap.
+	History       []*ProvenRecord `protobuf:"bytes,13,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,9 +221,23 @@ func (x *Bundle) GetModule() []byte {
 	return nil
 }
 
+func (x *Bundle) GetParameters() *ProvenRecord {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
 func (x *Bundle) GetNationalTable() *ProvenRecord {
 	if x != nil {
 		return x.NationalTable
+	}
+	return nil
+}
+
+func (x *Bundle) GetHistory() []*ProvenRecord {
+	if x != nil {
+		return x.History
 	}
 	return nil
 }
@@ -231,7 +250,7 @@ const file_lacre_record_v1_bundle_proto_rawDesc = "" +
 	"\fProvenRecord\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x14\n" +
-	"\x05proof\x18\x03 \x03(\fR\x05proof\"\xa8\x04\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"\xa0\x05\n" +
 	"\x06Bundle\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\areceipt\x18\x02 \x01(\fR\areceipt\x12F\n" +
@@ -244,8 +263,12 @@ const file_lacre_record_v1_bundle_proto_rawDesc = "" +
 	"\n" +
 	"raw_vector\x18\t \x01(\fR\trawVector\x12\x16\n" +
 	"\x06module\x18\n" +
-	" \x01(\fR\x06module\x12D\n" +
-	"\x0enational_table\x18\f \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\rnationalTableB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
+	" \x01(\fR\x06module\x12=\n" +
+	"\n" +
+	"parameters\x18\v \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\n" +
+	"parameters\x12D\n" +
+	"\x0enational_table\x18\f \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\rnationalTable\x127\n" +
+	"\ahistory\x18\r \x03(\v2\x1d.lacre.record.v1.ProvenRecordR\ahistoryB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
 
 var (
 	file_lacre_record_v1_bundle_proto_rawDescOnce sync.Once
@@ -271,12 +294,14 @@ var file_lacre_record_v1_bundle_proto_depIdxs = []int32{
 	0, // 3: lacre.record.v1.Bundle.config:type_name -> lacre.record.v1.ProvenRecord
 	0, // 4: lacre.record.v1.Bundle.nodes:type_name -> lacre.record.v1.ProvenRecord
 	0, // 5: lacre.record.v1.Bundle.rollovers:type_name -> lacre.record.v1.ProvenRecord
-	0, // 6: lacre.record.v1.Bundle.national_table:type_name -> lacre.record.v1.ProvenRecord
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	0, // 6: lacre.record.v1.Bundle.parameters:type_name -> lacre.record.v1.ProvenRecord
+	0, // 7: lacre.record.v1.Bundle.national_table:type_name -> lacre.record.v1.ProvenRecord
+	0, // 8: lacre.record.v1.Bundle.history:type_name -> lacre.record.v1.ProvenRecord
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_bundle_proto_init() }

@@ -678,7 +678,9 @@ type Meter struct {
 	// decommissioned_at_unix_nano is judged at capture time; 0 while in service.
 	DecommissionedAtUnixNano int64 `protobuf:"varint,10,opt,name=decommissioned_at_unix_nano,json=decommissionedAtUnixNano,proto3" json:"decommissioned_at_unix_nano,omitempty"`
 	// parameters are the MeterParameters after the registration, ascending by from_unix_nano.
-	Parameters    []*Version `protobuf:"bytes,11,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	Parameters []*Version `protobuf:"bytes,11,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	// statements are the places in the log of all statements on it, the registration first.
+	Statements    []uint64 `protobuf:"varint,12,rep,packed,name=statements,proto3" json:"statements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -786,6 +788,13 @@ func (x *Meter) GetDecommissionedAtUnixNano() int64 {
 func (x *Meter) GetParameters() []*Version {
 	if x != nil {
 		return x.Parameters
+	}
+	return nil
+}
+
+func (x *Meter) GetStatements() []uint64 {
+	if x != nil {
+		return x.Statements
 	}
 	return nil
 }
@@ -1196,7 +1205,7 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\x0efrom_unix_nano\x18\x01 \x01(\x03R\ffromUnixNano\x12\x1c\n" +
 	"\tstatement\x18\x02 \x01(\fR\tstatement\x12\x18\n" +
 	"\apayload\x18\x03 \x01(\fR\apayload\x12\x14\n" +
-	"\x05index\x18\x04 \x01(\x04R\x05index\"\x8c\x04\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\"\xac\x04\n" +
 	"\x05Meter\x120\n" +
 	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12\"\n" +
 	"\fregistration\x18\x02 \x01(\fR\fregistration\x121\n" +
@@ -1211,7 +1220,10 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	" \x01(\x03R\x18decommissionedAtUnixNano\x127\n" +
 	"\n" +
 	"parameters\x18\v \x03(\v2\x17.lacre.state.v1.VersionR\n" +
-	"parameters\"k\n" +
+	"parameters\x12\x1e\n" +
+	"\n" +
+	"statements\x18\f \x03(\x04R\n" +
+	"statements\"k\n" +
 	"\n" +
 	"MeterPulse\x12 \n" +
 	"\fat_unix_nano\x18\x01 \x01(\x03R\n" +

@@ -19,16 +19,19 @@ import (
 )
 
 // GetBundle returns the receipt of a measurement with every statement that it
-// rests on and its raw vector. All of these came before the measurement, so the
-// certificate of its receipt covers them.
+// rests on, all statements on its meter, and its raw vector. The certificate is
+// the newest, so that it covers the statements that came after the measurement.
 func (s *Server) GetBundle(_ context.Context, request *ledgerv1.GetBundleRequest) (*ledgerv1.GetBundleResponse, error) {
 	index, err := s.locate(request.GetMeasurement())
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := s.covering(index)
+	certificate, _, err := s.newest()
 	if err != nil {
 		return nil, err
+	}
+	if size := certificate.Checkpoint.Size; index >= size {
+		return nil, reason.New(reason.NotCertified, "record %d is not certified yet; the newest certified tree has %d", index, size)
 	}
 	leaf, err := s.Store.Record(index)
 	if err != nil {
@@ -81,7 +84,7 @@ func (g *gatherer) bundle() (*recordv1.Bundle, error) {
 	if err := g.nodes(b); err != nil {
 		return nil, err
 	}
-	if err := g.rollovers(b); err != nil {
+	if err := g.statements(b); err != nil {
 		return nil, err
 	}
 	if err := g.nationalTable(b); err != nil {
@@ -185,21 +188,33 @@ func registers(id string) func(*recordv1.Envelope) bool {
 	}
 }
 
-// rollovers are those that brought keys up to the measurement's counter.
-func (g *gatherer) rollovers(b *recordv1.Bundle) error {
+// statements are those on the meter after its registration, each where it
+// belongs: the rollovers, the parameters that the claim names, the others.
+func (g *gatherer) statements(b *recordv1.Bundle) error {
 	meter, err := state.GetMeter(g.server.Store, g.measurement.Sample.MeterID)
 	if err != nil {
 		return err
 	}
-	for _, key := range meter.GetKeys()[1:] {
-		if key.GetFirstCounter() > g.measurement.Sample.Counter {
-			break
+	for _, index := range meter.GetStatements()[1:] {
+		if index >= g.certificate.Checkpoint.Size {
+			break // applied here and not certified yet
 		}
-		proven, err := g.prove(key.GetIndex())
+		proven, err := g.prove(index)
 		if err != nil {
 			return err
 		}
-		b.Rollovers = append(b.Rollovers, proven)
+		r, err := record.Parse(proven.GetRecord())
+		if err != nil {
+			return err
+		}
+		switch e := record.ToEnvelope(r.GetStatement()); {
+		case e.Digest() == g.measurement.Claim.Registration:
+			b.Parameters = proven
+		case e.PayloadType == record.TypeMeterKeyRollover:
+			b.Rollovers = append(b.Rollovers, proven)
+		default:
+			b.History = append(b.History, proven)
+		}
 	}
 	return nil
 }
