@@ -49,6 +49,7 @@ const (
 	BadEvidence         Reason = "BAD_EVIDENCE"           // the evidence does not prove the event
 	Expired             Reason = "EXPIRED"                // a statement whose validity ended before its block
 	UnknownOrganisation Reason = "UNKNOWN_ORGANISATION"   // an endorsement policy names no organisation of the network
+	TooSoon             Reason = "TOO_SOON"               // a heartbeat less than 10 s after the meter's last
 	Overlapping         Reason = "OVERLAPPING"            // a validity or effective time that reaches back over what was given or used already
 	AlreadyRegistered   Reason = "ALREADY_REGISTERED"     // the meter has its registration, which nothing overwrites
 	KeyInUse            Reason = "KEY_IN_USE"             // the key was or is another's, or the meter's own before

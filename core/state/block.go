@@ -222,6 +222,8 @@ func (b *Block) Submit(s *Submission) ([]Outcome, error) {
 	}
 	var err error
 	switch first := &s.items[0]; {
+	case s.pulses && b.height > 0:
+		err = b.submitPulses(s, outcomes)
 	case first.err == nil && b.height == 0 && first.statement == nil:
 		refused := reason.New(reason.WrongPlace, "a genesis block holds statements only")
 		for i := range outcomes {

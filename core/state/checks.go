@@ -44,6 +44,14 @@ func (c *collector) item(it *item) error {
 	case it.measurement != nil:
 		m := it.measurement
 		return c.sample(m.sample.MeterID, m.sample.Counter, m.signed, m.record.GetSignature())
+	case it.pulse != nil:
+		p := it.pulse
+		meter, err := c.meter(p.MeterID)
+		if err != nil || meter == nil || p.NewestCounter >= maxCounter {
+			return err
+		}
+		key, _ := MeterKeyAt(meter, p.nextCounter(meter))
+		c.add(key, p.signed, p.signature)
 	case it.set != nil:
 		for _, e := range it.set.endorsements {
 			if err := c.byNode(e.GetNodeId(), it.set.message, e.GetSignature()); err != nil {

@@ -25,6 +25,7 @@ const (
 	PrefixEvidence  = "v/"      // hexadecimal digest: lacre.state.v1.ErasedEvidence
 	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
 	PrefixTable     = "t/"      // id: lacre.state.v1.Table
+	PrefixPulse     = "h/"      // meter id: lacre.state.v1.MeterPulse
 	PrefixCanary    = "c/"      // id: lacre.state.v1.Canary
 )
 
@@ -52,6 +53,9 @@ func TableKey(id string) string { return PrefixTable + id }
 
 // CanaryKey is the state key of a notified body's test.
 func CanaryKey(id string) string { return PrefixCanary + id }
+
+// PulseKey is the state key of a meter's newest heartbeat.
+func PulseKey(id string) string { return PrefixPulse + id }
 
 // ChainKey is the state key of a meter's counters.
 func ChainKey(id string) string { return PrefixChain + id }

@@ -137,7 +137,7 @@ func (b *Block) judgeMeasurement(m *measurement, v *verdict, raw RawVector) (*st
 	if err := checkRaw(s, raw); err != nil {
 		return nil, err
 	}
-	if err := b.checkTime(s); err != nil {
+	if err := b.checkTime(s.KnownHeight, s.KnownBlock, s.CapturedAtUnixNano); err != nil {
 		return nil, err
 	}
 	if err := checkStanding(meter.state, v.algorithm, s); err != nil {
@@ -230,26 +230,26 @@ func checkRaw(s *sample.Sample, raw RawVector) error {
 	return nil
 }
 
-// checkTime holds the capture between the block that the meter knew and this
+// checkTime holds a meter's time between the block that the meter knew and this
 // one, plus the bound for clocks that run ahead (rule S2).
-func (b *Block) checkTime(s *sample.Sample) error {
-	if s.KnownHeight > b.head.Height {
-		return reason.New(reason.UnknownBlock, "sample names block %d, the newest is %d", s.KnownHeight, b.head.Height)
+func (b *Block) checkTime(knownHeight uint64, knownBlock digest.Digest, atUnixNano int64) error {
+	if knownHeight > b.head.Height {
+		return reason.New(reason.UnknownBlock, "the meter names block %d, the newest is %d", knownHeight, b.head.Height)
 	}
-	known, ok, err := b.view.Block(s.KnownHeight)
+	known, ok, err := b.view.Block(knownHeight)
 	switch {
 	case err != nil:
 		return err
 	case !ok:
-		return corrupt("block %d is missing below head %d", s.KnownHeight, b.head.Height)
-	case known.Header != s.KnownBlock:
-		return reason.New(reason.UnknownBlock, "sample names %s as block %d, it is %s", s.KnownBlock.Short(), s.KnownHeight, known.Header.Short())
-	case s.CapturedAtUnixNano < known.BlockTimeUnixNano:
-		return reason.New(reason.BackDated, "captured at %d ns, block %d that the meter knew is of %d", s.CapturedAtUnixNano, s.KnownHeight, known.BlockTimeUnixNano)
+		return corrupt("block %d is missing below head %d", knownHeight, b.head.Height)
+	case known.Header != knownBlock:
+		return reason.New(reason.UnknownBlock, "the meter names %s as block %d, it is %s", knownBlock.Short(), knownHeight, known.Header.Short())
+	case atUnixNano < known.BlockTimeUnixNano:
+		return reason.New(reason.BackDated, "captured at %d ns, block %d that the meter knew is of %d", atUnixNano, knownHeight, known.BlockTimeUnixNano)
 	}
 	// Both are positive, so the difference does not overflow.
-	if ahead, bound := s.CapturedAtUnixNano-b.blockTimeUnixNano, b.config.Message.GetLimits().GetFutureBoundNano(); ahead > bound {
-		return reason.New(reason.FutureDated, "captured at %d ns, block time is %d and the bound %d", s.CapturedAtUnixNano, b.blockTimeUnixNano, bound)
+	if ahead, bound := atUnixNano-b.blockTimeUnixNano, b.config.Message.GetLimits().GetFutureBoundNano(); ahead > bound {
+		return reason.New(reason.FutureDated, "captured at %d ns, block time is %d and the bound %d", atUnixNano, b.blockTimeUnixNano, bound)
 	}
 	return nil
 }

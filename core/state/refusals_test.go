@@ -176,6 +176,11 @@ var refusals = []refusal{
 		a.Policy = policy.OutOf(1, policy.Organisation("org-00"), policy.Organisation("nobody"))
 		return n.SignApproval(a, statetest.Body(), statetest.Maker())
 	}),
+	statements("heartbeat after heartbeat", reason.TooSoon, func(n *statetest.Network, m *statetest.Meter) []byte {
+		n.Accept(m.Heartbeat())
+		n.NowUnix += 9
+		return m.Heartbeat()
+	}),
 	headers("three channels", reason.WrongChannelCount, func(h *sample.Header) { h.Channels = 3 }),
 	headers("another rate", reason.WrongSampleRate, func(h *sample.Header) { h.SampleRateMillihertz++ }),
 	batches("another raw vector", reason.DigestMismatch, func(n *statetest.Network, m *statetest.Meter) *statetest.Batch {

@@ -1,7 +1,10 @@
 package state
 
 import (
+	"slices"
+
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/heartbeat"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -20,12 +23,15 @@ func DescribeRaw(vector []byte) RawVector {
 }
 
 // Submission is what one client handed in at once, decoded: one statement, one
-// event, or one endorsement set followed by 1 to 1,024 measurements. It is
+// event, 1 to 1,024 heartbeats, or one endorsement set followed by 1 to 1,024
+// measurements. It is
 // immutable, so it may be parsed on any goroutine, shared and kept; whatever
 // depends on the state is left to Block.Submit.
 type Submission struct {
 	items []item
 	raw   []RawVector // one for each measurement, in order
+	// pulses: these are heartbeats, each decided for itself.
+	pulses bool
 }
 
 // item is one decoded record; exactly one pointer is set, or err.
@@ -36,6 +42,7 @@ type item struct {
 	set         *endorsementSet
 	measurement *measurement
 	event       *event
+	pulse       *pulse
 }
 
 // ParseSubmission decodes records and checks what needs no state; of statements
@@ -76,11 +83,13 @@ func parseItem(b []byte) item {
 		it.measurement, it.err = parseMeasurement(body.Measurement)
 	case *recordv1.Record_SecurityEvent:
 		it.event, it.err = parseEvent(body.SecurityEvent)
+	case *recordv1.Record_Heartbeat:
+		it.pulse, it.err = parsePulse(body.Heartbeat)
 	default:
 		it.err = reason.New(reason.WrongPlace, "a block header is made by the ledger, never submitted")
 	}
 	if it.err != nil {
-		it.statement, it.set, it.measurement, it.event = nil, nil, nil, nil
+		it.statement, it.set, it.measurement, it.event, it.pulse = nil, nil, nil, nil, nil
 	}
 	return it
 }
@@ -99,12 +108,21 @@ func (s *Submission) checkShape() {
 	}
 	first := &s.items[0]
 	alone := first.statement != nil || first.event != nil
+	s.pulses = !alone && first.set == nil && slices.ContainsFunc(s.items, func(it item) bool { return it.pulse != nil })
 	switch {
 	case alone && len(s.items) > 1:
 		misplaced("a statement or event is a submission of its own, this one has %d records", len(s.items))
-	case alone && len(s.raw) > 0:
+	case (alone || s.pulses) && len(s.raw) > 0:
 		misplaced("a submission without measurements came with %d raw vectors", len(s.raw))
 	case alone:
+	case s.pulses && len(s.items) > heartbeat.MaxBatch:
+		misplaced("%d heartbeats in a submission, at most %d", len(s.items), heartbeat.MaxBatch)
+	case s.pulses:
+		for i := range s.items {
+			if it := &s.items[i]; it.err == nil && it.pulse == nil {
+				it.err = reason.New(reason.WrongPlace, "among heartbeats there is nothing else")
+			}
+		}
 	case first.set == nil:
 		misplaced("measurements need an endorsement set before them")
 	case len(s.items) < 2 || len(s.items) > 1+record.MaxClaims:

@@ -7,6 +7,7 @@ import (
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/heartbeat"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -101,6 +102,27 @@ func (m *Meter) Peek(change ...func(*sample.Header)) *Capture {
 	s, sig, err := sample.Sign(m.Key, h)
 	m.Network.must(err)
 	return &Capture{Meter: m, Sample: s, Signature: sig, Raw: raw}
+}
+
+// Heartbeat signs a sign of life at NowUnix, knowing the newest block; change, if
+// given, alters it before it is signed. It returns the leaf.
+func (m *Meter) Heartbeat(change ...func(*heartbeat.Heartbeat)) []byte {
+	n := m.Network
+	n.TB.Helper()
+	head := n.Store.Head()
+	h := &heartbeat.Heartbeat{
+		NetworkID: n.ID, MeterID: m.ID, NewestSample: m.Previous, AtUnixNano: n.NowUnix * Second,
+		ClockSync: recordv1.ClockSync_CLOCK_SYNC_SYNCHRONISED, KnownHeight: head.Height, KnownBlock: head.Header,
+	}
+	if !m.Previous.IsZero() {
+		h.NewestCounter = m.Counter - 1
+	}
+	for _, f := range change {
+		f(h)
+	}
+	leaf, err := heartbeat.Sign(m.Key, h)
+	n.must(err)
+	return leaf
 }
 
 // Batch is a submission of measurements in the making. A test may change any

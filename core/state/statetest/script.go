@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/heartbeat"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -170,6 +171,10 @@ func (s *Script) act() bool {
 	case 18:
 		s.statement(s.configuration())
 	case 19:
+		if by := s.next(); by >= 128 { // a heartbeat, at times too soon or at another counter
+			s.heartbeat(m, by)
+			break
+		}
 		s.event(m)
 	case 20:
 		s.n.NowUnix += int64(s.next())
@@ -262,6 +267,23 @@ func (s *Script) fault(kind byte) byte {
 		return 0
 	}
 	return s.next()
+}
+
+// heartbeat hands in what is pending first, or a sample that waits would overtake it.
+func (s *Script) heartbeat(m *Meter, by byte) {
+	s.submit(0)
+	leaf := s.of(m).Heartbeat(func(h *heartbeat.Heartbeat) {
+		switch by % 8 {
+		case 0:
+			h.AtUnixNano -= int64(by) * Second
+		case 1:
+			h.NewestCounter += uint64(by)
+			h.NewestSample = digest.Plain([]byte{by})
+		case 2:
+			h.StatusFlags = uint32(by)
+		}
+	})
+	s.block.Submissions = append(s.block.Submissions, RawSubmission{Records: [][]byte{leaf, leaf}[:1+by%2]})
 }
 
 func (s *Script) statement(leaf []byte) {
