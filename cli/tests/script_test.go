@@ -29,8 +29,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/lacre-metrology/lacre/algorithms/speed"
 	"github.com/lacre-metrology/lacre/cli/internal/command"
 	"github.com/lacre-metrology/lacre/cli/internal/devnet"
+	"github.com/lacre-metrology/lacre/core/digest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -59,6 +61,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GOLDEN", golden)       // receipts that other implementers have too
 			env.Setenv("RECORDING", recording) // the example of `meter send`
+			env.Setenv("MODULE", digest.Plain(speed.Module()).String())
+			env.Setenv("STRANGER", digest.Plain([]byte("no module")).String())
 			env.Values[running] = &process{}
 			return nil
 		},

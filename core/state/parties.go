@@ -89,6 +89,16 @@ func signedBy(e *envelope.Envelope, key signature.Key) bool {
 	return false
 }
 
+// SubjectOf is the subject that a statement is about. The error is a
+// *reason.Error for what is no statement.
+func SubjectOf(e *envelope.Envelope) (string, error) {
+	st, err := parseStatement(&recordv1.Envelope{PayloadType: e.PayloadType, Payload: e.Payload, Signatures: placeholder})
+	if err != nil {
+		return "", err
+	}
+	return st.subject, nil
+}
+
 // GenesisConfig is the configuration that a genesis founds, after its block was
 // made as every replica makes it.
 func GenesisConfig(genesis *recordv1.Genesis) (*Config, error) {

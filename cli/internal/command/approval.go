@@ -30,7 +30,7 @@ func newApproval(a *app) *cobra.Command {
 		Long: `A type approval is an in-toto statement on a module's SHA-256, signed by a
 notified body and the manufacturer. Drafting may ask the network where the
 statement attaches; signing needs no connection; submitting needs no key.`,
-	}, newApprovalDraft(a), newApprovalStatus(a), newApprovalShow(a), newApprovalSign(a), newApprovalSubmit(a), newApprovalList(a))
+	}, newApprovalDraft(a), newApprovalStatus(a), newApprovalShow(a), newApprovalSign(a), newApprovalSubmit(a), newApprovalList(a), newApprovalHistory(a), newApprovalVerify(a))
 }
 
 // approvalDraft is the command line of `approval draft`.
