@@ -65,7 +65,7 @@ func newOf(t *testing.T, d protoreflect.MessageDescriptor) protoreflect.Message 
 		&recordv1.Verification{}, &recordv1.MeterRegistration{}, &recordv1.MeterStatus{}, &recordv1.MeterKeyRollover{},
 		&recordv1.MeterParameters{}, &recordv1.ErrorBand{}, &recordv1.NationalTable{}, &recordv1.EvidenceErasure{},
 		&recordv1.CanaryCommitment{}, &recordv1.CanaryVector{}, &recordv1.CanaryExpectation{}, &recordv1.CanaryReveal{},
-		&recordv1.Evidence{}, &recordv1.Heartbeat{}, &recordv1.SignedHeartbeat{}, &recordv1.ProvenRecord{}, &recordv1.Bundle{},
+		&recordv1.Evidence{}, &recordv1.Heartbeat{}, &recordv1.SignedHeartbeat{}, &recordv1.ProvenRecord{}, &recordv1.Bundle{}, &recordv1.Completeness{},
 		&statev1.Version{}, &statev1.MeterPulse{}, &statev1.Table{}, &statev1.Canary{}, &statev1.ErasedEvidence{},
 		&statev1.StatementRef{}, &statev1.Config{}, &statev1.Node{}, &statev1.Span{}, &statev1.Algorithm{}, &statev1.MeterKey{},
 		&statev1.MissingRange{}, &statev1.Meter{}, &statev1.MeterChain{}, &statev1.CounterPage{},

@@ -12,6 +12,7 @@ import unittest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+import completeness
 import crypto
 import evidence
 import meter
@@ -59,6 +60,18 @@ class Vectors(unittest.TestCase):
             rounding = {"ROUNDING_DOWN": table.DOWN, "ROUNDING_HALF_UP": table.HALF_UP, "ROUNDING_UP": table.UP}[v["rounding"]]
             got = table.considered(bands, rounding, v["step"], v["measured"])
             self.assertEqual(got, (v["errorMillionths"], v["considered"]), v)
+
+    def test_completeness(self):
+        v = load("completeness.json")
+        trust = tlog.TrustBundle(v["trust"].encode())
+        for one in v["files"]:
+            file, want = base64.b64decode(one["file"]), one["result"]
+            missing = [n for r in want["missing"] for n in range(r["first"], r["last"] + 1)]
+            self.assertEqual(completeness.judge(file, trust), (want["verdict"], missing, want["present"]), one["name"])
+            self.assertEqual(completeness.judge(file, None)[0], "undecidable")
+            for at in range(0, len(file), 61):
+                damaged = file[:at] + bytes([file[at] ^ 1]) + file[at + 1:]
+                self.assertNotEqual(completeness.judge(damaged, trust)[0], "verified", "byte %d of %s" % (at, one["name"]))
 
     def test_envelope(self):
         v, file = load("envelope.json"), read("envelope.dsse.json")

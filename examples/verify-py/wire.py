@@ -95,6 +95,8 @@ Bundle: 1 version uint32, 2 receipt bytes, 3 endorsement_set ProvenRecord, 4 reg
     5 approval ProvenRecord, 6 config ProvenRecord, 7 nodes ProvenRecord*, 8 rollovers ProvenRecord*,
     9 raw_vector bytes, 10 module bytes, 11 parameters ProvenRecord, 12 national_table ProvenRecord,
     13 history ProvenRecord*
+Completeness: 1 version uint32, 2 certificate bytes, 3 first_counter uint64, 4 last_counter uint64,
+    5 registration ProvenRecord, 6 rollovers ProvenRecord*, 7 measurements ProvenRecord*
 """
 
 

@@ -124,7 +124,7 @@ func blockTime(flag, text string) (int64, error) {
 		return 0, nil
 	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339Nano} {
-		if t, err := time.Parse(layout, text); err == nil && t.Unix() > 0 {
+		if t, err := time.Parse(layout, text); err == nil && t.Unix() > 0 && t.Year() < 2262 { // what 64 bits of nanoseconds hold
 			return t.UnixNano(), nil
 		}
 	}
