@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"crypto"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/sample"
-	"github.com/lacre-metrology/lacre/core/signature"
 	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
@@ -128,7 +125,7 @@ the identity under which "lacre evidence get" asks.`,
 			if err != nil {
 				return err
 			}
-			registration, err := nodeRegistration(id, o.organisation, recordv1.Role_ROLE_AUTHORITY, signing.Public(), tls.SPKI())
+			registration, err := statement.Node(id, o.organisation, recordv1.Role_ROLE_AUTHORITY, signing.Public(), tls.SPKI())
 			if err != nil {
 				return err
 			}
@@ -140,17 +137,4 @@ the identity under which "lacre evidence get" asks.`,
 	})
 	o.flags(c)
 	return c
-}
-
-// nodeRegistration is a node's registration but for its header.
-func nodeRegistration(id, organisation string, role recordv1.Role, signing crypto.PublicKey, spki identity.SPKI) (*recordv1.NodeRegistration, error) {
-	kind, err := sample.KindOf(signing)
-	if err != nil {
-		return nil, err
-	}
-	key, err := signature.KeyOf(kind, signing)
-	if err != nil {
-		return nil, err
-	}
-	return &recordv1.NodeRegistration{NodeId: id, Organisation: organisation, Role: role, Key: key.Bytes(), TlsSpki: spki[:]}, nil
 }
