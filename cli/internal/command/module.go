@@ -25,7 +25,7 @@ func newModule(a *app) *cobra.Command {
 		Long: `A module is a WebAssembly binary of the sandbox profile; its identity is the
 SHA-256 of its bytes. Where a module's file is expected, "speed" means the
 built-in speed module.`,
-	}, newModuleInspect(a), newModuleTest(a), newModuleInstall(a), newModuleExport(a))
+	}, newModuleInspect(a), newModuleTest(a), newModuleInstall(a), newModuleGet(a), newModuleExport(a))
 }
 
 // inspected is what `module inspect` finds.
