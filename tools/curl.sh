@@ -44,6 +44,7 @@ call replica-authority $ledger/GetBundle '{"measurement":{"meterId":"nobody","co
 call replica-authority $ledger/Submit '{"records":["AA=="]}' PERMISSION_DENIED
 call endorser-institute lacre.compute.v1.ComputeService/ListAlgorithms '{}' '{}'
 call gateway lacre.ingest.v1.IngestService/GetHead '{}' proof
+call gateway lacre.evidence.v1.EvidenceService/Stat '{"digests":["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="]}' STANDING_ABSENT
 call approval lacre.approval.v1.ApprovalService/GetSubject '{"subject":"network"}' networkId
 call approval lacre.approval.v1.ApprovalService/ListApprovals '{}' '{'
 call approval lacre.approval.v1.ApprovalService/ListMeters '{}' '{'
