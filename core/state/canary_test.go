@@ -159,3 +159,28 @@ func TestS4_CanariesStandOnce(t *testing.T) {
 		t.Errorf("a commitment of no notified body: %+v", got)
 	}
 }
+
+// FuzzCanaryExpectation: what is accepted has one form and is within its bounds.
+func FuzzCanaryExpectation(f *testing.F) {
+	f.Add(wire.MustEncode(&recordv1.CanaryExpectation{Salt: make([]byte, 32), Vectors: []*recordv1.CanaryVector{
+		{MeterId: "m-1", Counter: 1, RawDigest: make([]byte, 32), Result: statetest.Result(100)},
+		{MeterId: "m-1", Counter: 2, RawDigest: make([]byte, 32), Result: statetest.Result(abi.CodeValid, 1, -2, 3)},
+	}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := state.ParseCanaryExpectation(b)
+		if err != nil {
+			if reason.Of(err) == "" {
+				t.Fatalf("refused without a reason: %v", err)
+			}
+			return
+		}
+		if again := wire.MustEncode(e); !bytes.Equal(again, b) {
+			t.Fatalf("%x is written %x", b, again)
+		}
+		for i, v := range e.GetVectors() {
+			if len(v.GetRawDigest()) != 32 || i > 0 && v.GetMeterId() == e.GetVectors()[i-1].GetMeterId() && v.GetCounter() <= e.GetVectors()[i-1].GetCounter() {
+				t.Fatalf("vector %d of %v", i, e.GetVectors())
+			}
+		}
+	})
+}
