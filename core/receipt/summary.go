@@ -36,12 +36,13 @@ type Summary struct {
 
 // Site is where the meter stands, by its parameters in force at the capture.
 type Site struct {
-	Name      string `json:"name"`
-	Latitude  string `json:"latitude"`  // decimal degrees north
-	Longitude string `json:"longitude"` // decimal degrees east
-	Lane      uint32 `json:"lane"`
-	Seal      string `json:"seal"`
-	Model     string `json:"model"`
+	Name         string `json:"name"`
+	Latitude     string `json:"latitude"`  // decimal degrees north
+	Longitude    string `json:"longitude"` // decimal degrees east
+	Lane         uint32 `json:"lane"`
+	Seal         string `json:"seal"`
+	Model        string `json:"model"`
+	TypeApproval string `json:"typeApproval"` // the model's certificate
 }
 
 // Value is one value of a result: Number times 10^Scale Unit. Name and unit are
@@ -140,7 +141,7 @@ func Describe(r *Receipt, contents *Contents) Summary {
 	}
 	if reg, p := contents.Registration, contents.Parameters; reg != nil && p != nil {
 		summary.Site = &Site{
-			Name: p.Site.GetName(), Lane: p.Site.GetLane(), Seal: p.Seal, Model: reg.GetModel(),
+			Name: p.Site.GetName(), Lane: p.Site.GetLane(), Seal: p.Seal, Model: reg.GetModel(), TypeApproval: reg.GetTypeApproval(),
 			Latitude:  decimal(int64(p.Site.GetLatitudeE7()), -7),
 			Longitude: decimal(int64(p.Site.GetLongitudeE7()), -7),
 		}

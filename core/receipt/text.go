@@ -18,7 +18,8 @@ func (s Summary) String() string {
 		line("status", "the meter reports error flags %#x", s.StatusFlags)
 	}
 	if s.Site != nil {
-		line("site", "%s, lane %d (%s, %s); model %s, seal %s", s.Site.Name, s.Site.Lane, s.Site.Latitude, s.Site.Longitude, s.Site.Model, s.Site.Seal)
+		line("site", "%s, lane %d (%s, %s); model %s, type approval %s, seal %s",
+			s.Site.Name, s.Site.Lane, s.Site.Latitude, s.Site.Longitude, s.Site.Model, s.Site.TypeApproval, s.Site.Seal)
 	}
 	line("result", "code %d, %s", s.Code, s.CodeName)
 	kind := "measured"

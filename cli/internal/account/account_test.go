@@ -133,6 +133,9 @@ func TestS5_AccountCountsEachMeasurementOnceForEachOrganisation(t *testing.T) {
 			"a city":         {Measurements: 3, Refused: 1, Computations: map[string]uint64{"org-00": 3, "org-01": 2, "org-02": 1, "org-03": 1}},
 			account.Unlisted: {Measurements: 1, Computations: map[string]uint64{"org-00": 1, "org-01": 1}},
 		},
+		account.Site: {
+			"km 41": {Measurements: 4, Refused: 1, Computations: map[string]uint64{"org-00": 4, "org-01": 3, "org-02": 1, "org-03": 1}},
+		},
 		account.Period: {
 			"2026-01-01": {Measurements: 3, Refused: 1, Computations: map[string]uint64{"org-00": 3, "org-01": 3}},
 			"2026-01-02": {Measurements: 1, Computations: map[string]uint64{"org-00": 1, "org-02": 1, "org-03": 1}},

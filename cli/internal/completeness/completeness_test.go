@@ -1,0 +1,129 @@
+package completeness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/completeness"
+	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/receipt"
+	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
+	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/sandbox/audit"
+)
+
+// ledger has samples 1 to 4 of meter m-1, a minute apart, in blocks of their own.
+func ledger(t *testing.T) *receipttest.Network {
+	n := &receipttest.Network{Network: statetest.New(t, statetest.Options{})}
+	n.Network.Approve()
+	m := n.Network.Register("m-1")
+	for range 4 {
+		n.NowUnix += 60
+		n.AcceptCaptures(m.Capture())
+	}
+	return n
+}
+
+// source is a copy of a ledger with certificates up to a height.
+type source struct {
+	blocks []*audit.Block
+	fail   error
+}
+
+func copyOf(n *receipttest.Network, certified int) *source {
+	s := &source{}
+	for i, ref := range n.Store.Blocks {
+		b := &audit.Block{Height: ref.Height}
+		if i < certified {
+			b.Certificate = n.Certificate(ref.Height)
+		}
+		for _, leaf := range n.Store.BlockLeaves(ref.Height) {
+			b.Leaves = append(b.Leaves, bytes.Clone(leaf))
+		}
+		s.blocks = append(s.blocks, b)
+	}
+	return s
+}
+
+func (s *source) Blocks(context.Context, uint64) iter.Seq2[*audit.Block, error] {
+	return func(yield func(*audit.Block, error) bool) {
+		for _, b := range s.blocks {
+			if !yield(b, nil) {
+				return
+			}
+		}
+		if s.fail != nil {
+			yield(nil, s.fail)
+		}
+	}
+}
+
+func (s *source) Record(context.Context, uint64) ([]byte, error) {
+	return nil, errors.New("no such record")
+}
+
+func TestS6_CollectedFileVerifies(t *testing.T) {
+	n := ledger(t)
+	second := statetest.Second
+	for name, c := range map[string]struct {
+		o           Options
+		certified   int
+		first, last uint64
+		missing     int
+	}{
+		"by counters":         {Options{First: 1, Last: 4}, 100, 1, 4, 0},
+		"a part":              {Options{First: 2, Last: 3}, 100, 2, 3, 0},
+		"beyond the newest":   {Options{First: 3, Last: 6}, 100, 3, 6, 1},
+		"by captures":         {Options{FromUnixNano: (statetest.GenesisUnix + 120) * second, UntilUnixNano: (statetest.GenesisUnix + 240) * second}, 100, 2, 3, 0},
+		"without an end":      {Options{FromUnixNano: 1}, 100, 1, 4, 0},
+		"the last two blocks": {Options{First: 1, Last: 4}, len(n.Store.Blocks) - 2, 1, 4, 1}, // are not certified
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.o.Trust, c.o.Meter = n.Trust(), "m-1"
+			file, _, err := Of(t.Context(), copyOf(n, c.certified), c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := completeness.Verify(file, n.Trust())
+			want := receipt.Verified
+			if c.missing > 0 {
+				want = receipt.Undecidable
+			}
+			if r.Verdict != want || r.First != c.first || r.Last != c.last || len(r.Missing) != c.missing {
+				t.Errorf("%+v; want %v, %d to %d, %d ranges missing", r, want, c.first, c.last, c.missing)
+			}
+		})
+	}
+}
+
+func TestCollectedFileIsNoneOfWhatDoesNotHold(t *testing.T) {
+	n := ledger(t)
+	o := Options{Trust: n.Trust(), Meter: "m-1", First: 1, Last: 4}
+	altered := copyOf(n, 100)
+	altered.blocks[3].Leaves[1][30] ^= 1
+	if file, report, err := Of(t.Context(), altered, o); file != nil || err != nil || report.Verdict != receipt.Refuted {
+		t.Errorf("altered: %d bytes, %v, %v", len(file), report.Verdict, err)
+	}
+	if file, report, err := Of(t.Context(), copyOf(n, 0), Options{Meter: "m-1", First: 1, Last: 4}); file != nil || err != nil || report.Verdict == receipt.Verified {
+		t.Errorf("nobody certifies: %d bytes, %v, %v", len(file), report.Verdict, err)
+	}
+	failing := copyOf(n, 100)
+	failing.fail = errors.New("the line is down")
+	if file, _, err := Of(t.Context(), failing, o); file != nil || !errors.Is(err, failing.fail) {
+		t.Errorf("a source that failed: %d bytes, %v", len(file), err)
+	}
+	for want, change := range map[reason.Reason]func(*Options){
+		reason.UnknownMeter: func(o *Options) { o.Meter = "m-9" },
+		reason.NotFound:     func(o *Options) { o.First, o.FromUnixNano = 0, 1<<62 },
+		reason.TooLarge:     func(o *Options) { o.Last = 1025 },
+	} {
+		other := o
+		change(&other)
+		if file, _, err := Of(t.Context(), copyOf(n, 100), other); file != nil || reason.Of(err) != want {
+			t.Errorf("%s: %d bytes, %v", want, len(file), err)
+		}
+	}
+}
