@@ -71,7 +71,10 @@ func Parse(b []byte) (*Heartbeat, error) {
 			return nil, reason.New(reason.Malformed, "newest_sample is all zero; leave it out before the first sample")
 		}
 	}
-	return h, h.check()
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func (h *Heartbeat) check() error {

@@ -216,6 +216,15 @@ func (c *checker) statements() ([]MeterStatement, error) {
 	return list, nil
 }
 
+// DecodeOnMeter reads a statement on a meter.
+func DecodeOnMeter(e *envelope.Envelope) (StatementOnMeter, error) {
+	m := meterMessage(e.PayloadType)
+	if m == nil {
+		return nil, fmt.Errorf("a statement of type %q says nothing of a meter", e.PayloadType)
+	}
+	return m, wire.Decode(e.Payload, m)
+}
+
 // meterMessage is the message of a payload type on meters; nil for another.
 func meterMessage(payloadType string) StatementOnMeter {
 	for _, m := range []StatementOnMeter{

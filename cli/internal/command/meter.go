@@ -24,11 +24,12 @@ import (
 func newMeter(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "meter",
-		Short: "Meters: make keys, register, send recordings, simulate, look at the outbox, check firmware",
+		Short: "Meters: make keys, register, send, simulate, change, look at outbox and history, check firmware",
 		Long: `A meter has a directory: key.pem signs its samples, tls.pem its connections,
 meter.json says how it was registered, and outbox/ keeps every sample until its
 receipt verifies. By default it lies in the network's directory.`,
-	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a), newMeterConformance(a))
+	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a), newMeterConformance(a),
+		newMeterHistory(a), newMeterStatus(a), newMeterParameters(a), newMeterRollover(a))
 }
 
 // meterFlags say which meter is meant and where it lies.
