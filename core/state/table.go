@@ -25,6 +25,11 @@ const MaxTableVersions = 64
 // too, begins after every capture that its own block still takes: block time
 // plus the bound on clocks that run ahead (rule S2). A meter may name a table
 // that is recorded later; until then its values have no considered one.
+//
+// Known hole: the bound is the configuration's in force. Where it was larger
+// before, a meter whose clock ran ahead by more than today's bound may have a
+// capture on the ledger that a version then covers; a maximum of all capture
+// times in the state would close it.
 type nationalTable struct{ *recordv1.NationalTable }
 
 func (t nationalTable) check(st *statement) error {
