@@ -102,8 +102,8 @@ static i64 product(i64 lag, i64 stride, i64 from, i64 to) { // sum of head[i] * 
   squares[0] = first; squares[1] = second; return both;
 }
 static i64 gain(i64 sign, i64 lag, i64 stride, i64 from, i64 to) { // of the tail over the head, Q16
-  i64 near = product(sign * (lag >> 16), stride, from, to) * 65536 / max(1, squares[0]);
-  i64 far = product(sign * ((lag >> 16) + 1), stride, from, to) * 65536 / max(1, squares[0]);
+  i64 near = product(sign * (lag >> 16), stride, from, to), square = max(1, squares[0]); near = near * 65536 / square;
+  i64 far = product(sign * ((lag >> 16) + 1), stride, from, to); square = max(1, squares[0]); far = far * 65536 / square;
   return near + ((far - near) * (lag & 65535) >> 16);
 }
 static i64 correlate(i64 sign, i64 delay, i64 loop, i64 shortest, i64 longest) { // delay of best likeness, or 0
