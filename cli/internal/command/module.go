@@ -132,7 +132,8 @@ func newModuleInstall(a *app) *cobra.Command {
 		Short: "Hand an approved module to the endorsers",
 		Long: `Hands a module to every endorser of the network directory, as its gateway; or,
 with --server, --spki and --tls-key, to one endorser, as the node whose TLS key
-that is. An endorser refuses a module that no approval names, and records the
+that is. A module that its approval withholds goes only to the endorsers of the
+organisations that the policy names. An endorser refuses a module that no approval names, and records the
 refused attempt on the ledger.`,
 		Example: `  lacre module install speed
   lacre module install speed.wasm --server 10.0.0.5:4000 --spki HEX --tls-key gateway-tls.pem`,
@@ -189,7 +190,14 @@ func install(ctx context.Context, t *target, tlsKey string, module []byte) ([]in
 	if err != nil {
 		return installed, err
 	}
+	may, err := contracted(ctx, t, digest.Plain(module))
+	if err != nil {
+		return installed, err
+	}
 	for _, node := range n.ByRole(recordv1.Role_ROLE_ENDORSER) {
+		if !may(node.Organisation) {
+			continue
+		}
 		spki, err := digest.Parse(node.SPKI)
 		if err == nil {
 			err = at(node.ID, node.Address, identity.SPKI(spki), as)
