@@ -46,6 +46,7 @@ func newMeterSend(a *app) *cobra.Command {
 	var files []string
 	var rate float64
 	var options meter.ImportOptions
+	var beside attached
 	var timeout time.Duration
 	c := a.reading(&cobra.Command{
 		Use:   "send METER --csv FILE --rate HZ",
@@ -72,7 +73,7 @@ when the time is over is sent by the next "meter send" or "meter simulate".`,
 					return fmt.Errorf("%s: %w", file, err)
 				}
 			}
-			return a.send(c.Context(), &m, args[0], timeout, len(files), func(s *standing, i int) (sentSample, [][]int16, error) {
+			return a.sendBeside(c.Context(), &m, &beside, args[0], timeout, len(files), func(s *standing, i int) (sentSample, [][]int16, error) {
 				if s.SampleRateMillihertz != millihertz(rate) {
 					return sentSample{}, nil, fmt.Errorf("--rate is %g Hz, meter %s is registered for %g Hz: register it for the recording's rate", rate, s.MeterID, float64(s.SampleRateMillihertz)/1000)
 				}
@@ -82,6 +83,7 @@ when the time is over is sent by the next "meter send" or "meter simulate".`,
 	})
 	m.flags(c)
 	m.trust.flags(c)
+	beside.flags(c)
 	f := c.Flags()
 	f.StringArrayVar(&files, "csv", nil, "file of one recording (repeat)")
 	f.Float64Var(&rate, "rate", 0, "rows per second in Hz")
@@ -108,6 +110,7 @@ func newMeterSimulate(a *app) *cobra.Command {
 	var seed uint64
 	var fault string
 	var severity float64
+	var beside attached
 	var timeout time.Duration
 	c := a.reading(&cobra.Command{
 		Use:   "simulate METER",
@@ -132,7 +135,7 @@ Faults: ` + strings.Join(faultNames(), ", ") + `.`,
 				seed = rand.Uint64() //nolint:gosec // a simulator's seed, printed so that the passes can be repeated.
 			}
 			a.say("seed %d", seed)
-			return a.send(c.Context(), &m, args[0], timeout, passes, func(s *standing, i int) (sentSample, [][]int16, error) {
+			return a.sendBeside(c.Context(), &m, &beside, args[0], timeout, passes, func(s *standing, i int) (sentSample, [][]int16, error) {
 				rng := sim.NewRand(seed, uint64(i))
 				conditions := sim.Good(speeds[i%len(speeds)], float64(s.SampleRateMillihertz)/1000, float64(s.SpacingMillimetres)/1000, sim.Families, rng)
 				conditions.Channels, conditions.Fault, conditions.Severity = int(s.Channels), kind, severity
@@ -144,6 +147,7 @@ Faults: ` + strings.Join(faultNames(), ", ") + `.`,
 	})
 	m.flags(c)
 	m.trust.flags(c)
+	beside.flags(c)
 	f := c.Flags()
 	f.IntVar(&passes, "passes", 10, "number of passes")
 	f.Float64SliceVar(&speeds, "speed", []float64{30, 50, 80, 110, 140}, "speeds in km/h, driven in turn")
@@ -175,7 +179,12 @@ func faultNamed(name string) (sim.Fault, error) {
 
 // send records n samples, one after the other, waits for the answers and
 // prints them.
-func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.Duration, n int, next func(*standing, int) (sentSample, [][]int16, error)) (err error) {
+func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.Duration, n int, next func(*standing, int) (sentSample, [][]int16, error)) error {
+	return a.sendBeside(ctx, m, &attached{}, id, timeout, n, next)
+}
+
+// sendBeside is send with evidence beside each sample.
+func (a *app) sendBeside(ctx context.Context, m *meterFlags, beside *attached, id string, timeout time.Duration, n int, next func(*standing, int) (sentSample, [][]int16, error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	bar := progress.New(a.err, "answered")
@@ -188,14 +197,18 @@ func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.D
 		answered++
 		bar.Set(min(answered, n), n)
 	}
-	opened, s, err := m.open(ctx, id, meter.Config{
+	hooks := meter.Config{
 		OnReceipt: func(meter.Receipt) { step() },
 		OnAlarm: func(alarm meter.Alarm) {
 			if alarm.Kind == meter.AlarmRefused {
 				step()
 			}
 		},
-	})
+	}
+	if err := beside.configure(&hooks); err != nil {
+		return err
+	}
+	opened, s, err := m.open(ctx, id, hooks)
 	if err != nil {
 		return err
 	}
@@ -206,7 +219,11 @@ func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.D
 		if err != nil {
 			return err
 		}
-		ticket, err := opened.Record(ctx, meter.Capture{Channels: channels, CapturedAt: time.Now(), ClockSync: recordv1.ClockSync_CLOCK_SYNC_SYNCHRONISED})
+		pieces, err := beside.seal(opened)
+		if err != nil {
+			return err
+		}
+		ticket, err := opened.Record(ctx, meter.Capture{Channels: channels, Evidence: pieces, CapturedAt: time.Now(), ClockSync: recordv1.ClockSync_CLOCK_SYNC_SYNCHRONISED})
 		if err != nil {
 			return unanswered(opened, err)
 		}
@@ -224,6 +241,9 @@ func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.D
 	}
 	if err := opened.Flush(ctx); err != nil { // what earlier runs left behind
 		return unanswered(opened, err)
+	}
+	if err := a.delivered(ctx, opened); err != nil {
+		return err
 	}
 	bar.Stop()
 	if err := a.print(sent, sentText(sent)); err != nil {
