@@ -10,6 +10,7 @@ const (
 	AlarmBadReceipt AlarmKind = "BAD_RECEIPT" // a gateway lies, or the trust bundle is out of date
 	AlarmBadHead    AlarmKind = "BAD_HEAD"    // the same, of the newest block
 	AlarmDamaged    AlarmKind = "DAMAGED"     // a stored sample was altered and set aside
+	AlarmHeartbeat  AlarmKind = "HEARTBEAT"   // the signer made no heartbeat
 	AlarmStorage    AlarmKind = "STORAGE"     // a write failed; it is tried again
 )
 

@@ -52,6 +52,11 @@ type Config struct {
 	// 8 MiB of them (or one).
 	MaxInFlight int
 
+	// Heartbeat is how long the meter may record nothing before it signs that it
+	// lives; default 60 s, at least 10 s (the ledger takes none sooner), negative
+	// for never.
+	Heartbeat time.Duration
+
 	// OnReceipt is called for each receipt once it is stored, OnAlarm for what an
 	// operator should know. Calls may be concurrent; they must return soon, and not
 	// call Close.
@@ -60,6 +65,8 @@ type Config struct {
 }
 
 const (
+	defaultHeartbeat   = time.Minute
+	leastHeartbeat     = 10 * time.Second
 	defaultMaxBytes    = 256 << 20
 	defaultMaxInFlight = 256
 	defaultMaxEvidence = 1 << 30
@@ -83,6 +90,10 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = defaultMaxInFlight
 	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = defaultHeartbeat
+	}
+	fault(c.Heartbeat > 0 && c.Heartbeat < leastHeartbeat, "Heartbeat is %v, want at least %v", c.Heartbeat, leastHeartbeat)
 	if c.FirstCounter == 0 {
 		c.FirstCounter = 1
 	}

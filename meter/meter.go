@@ -257,7 +257,7 @@ func (m *Meter) Flush(ctx context.Context) error {
 
 // counts are totals since Open.
 type counts struct {
-	recorded, full, certified, refused, badReceipts, sessions atomic.Uint64
+	recorded, full, certified, refused, badReceipts, sessions, heartbeats atomic.Uint64
 }
 
 // Stats is the state of a meter at one moment.
@@ -278,6 +278,7 @@ type Stats struct {
 	OutboxFull                   uint64 // captures refused for want of room
 	BadReceipts                  uint64 // receipts that did not verify
 	Sessions                     uint64 // streams opened
+	Heartbeats                   uint64 // that a gateway says were certified
 }
 
 // Stats gathers the state; its parts may be apart by the events of a moment.
@@ -294,5 +295,6 @@ func (m *Meter) Stats() Stats {
 		Endpoint: endpoint, LastError: last, Known: m.known.newest(),
 		Recorded: m.counts.recorded.Load(), Certified: m.counts.certified.Load(), Refused: m.counts.refused.Load(),
 		OutboxFull: m.counts.full.Load(), BadReceipts: m.counts.badReceipts.Load(), Sessions: m.counts.sessions.Load(),
+		Heartbeats: m.counts.heartbeats.Load(),
 	}
 }

@@ -91,6 +91,11 @@ func (s *sender) session(ctx context.Context, endpoint string) (useful bool, err
 	helpers.Go(func() { s.watch(ctx, cancel) })
 	helpers.Go(func() { s.sendEvidence(ctx, conn, endpoint) })
 	helpers.Go(func() { s.follow(ctx, cancel, client, endpoint) })
+	if interval := s.meter.config.Heartbeat; interval > 0 {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		helpers.Go(func() { s.beat(ctx, client, ticker.C) })
+	}
 	for err == nil {
 		var answer *ingestv1.SubmitStreamResponse
 		if answer, err = stream.Recv(); err == nil {

@@ -42,6 +42,7 @@ func TestReadsVerify(t *testing.T) {
 	c.rekey(via, c.mirror.Endorsers[0])
 	c.rollOver(via, m)
 	c.measure(via, m, 2)
+	c.accept(via, [][]byte{m.Heartbeat()}, nil)
 	c.same(four...)
 
 	r := reader{cluster: c, client: c.public(via), trust: c.trust()}
@@ -238,6 +239,19 @@ func (r *reader) meter(t *testing.T) {
 	if got.GetNewestCounter() != 1_000_006 || !bytes.Equal(got.GetNewestSample(), chain.GetNewestSample()) || !got.GetInService() || got.GetSequence() != 2 ||
 		len(got.GetMissing()) != 1 || got.GetMissing()[0].GetFirst() != 4 || got.GetMissing()[0].GetLast() != 1_000_003 {
 		t.Errorf("meter is %v", got)
+	}
+	listed, err := r.client.ListMeters(t.Context(), &ledgerv1.ListMetersRequest{})
+	if err != nil || len(listed.GetMeters()) != 1 || listed.GetNextPageToken() != "" {
+		t.Fatalf("meters are %v (%v), want meter-1 alone", listed, err)
+	}
+	if l := listed.GetMeters()[0]; l.GetMeterId() != "meter-1" || !l.GetInService() || l.GetNewestCounter() != 1_000_006 || l.GetHeartbeatCounter() != 1_000_006 ||
+		l.GetNewestCapturedAtUnixNano() != chain.GetNewestCapturedAtUnixNano() || l.GetHeartbeatAtUnixNano() != r.mirror.NowUnix*statetest.Second {
+		t.Errorf("meter-1 is listed as %v", l)
+	}
+	for name, request := range map[string]*ledgerv1.ListMetersRequest{"a token of nobody": {PageToken: "x y"}, "1,001 at once": {PageSize: 1001}} {
+		if _, err := r.client.ListMeters(t.Context(), request); reason.Of(err) != reason.Malformed {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	if _, err := r.client.GetMeter(t.Context(), &ledgerv1.GetMeterRequest{MeterId: "meter-2"}); reason.Of(err) != reason.NotFound {
 		t.Errorf("unknown meter: %v", err)

@@ -29,7 +29,7 @@ func newMeter(a *app) *cobra.Command {
 meter.json says how it was registered, and outbox/ keeps every sample until its
 receipt verifies. By default it lies in the network's directory.`,
 	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a), newMeterConformance(a),
-		newMeterHistory(a), newMeterStatus(a), newMeterParameters(a), newMeterRollover(a))
+		newMeterHistory(a), newMeterSilence(a), newMeterStatus(a), newMeterParameters(a), newMeterRollover(a))
 }
 
 // meterFlags say which meter is meant and where it lies.

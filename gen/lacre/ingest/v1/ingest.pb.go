@@ -449,6 +449,98 @@ func (x *SubmitStreamResponse) GetSubmit() *SubmitResponse {
 	return nil
 }
 
+// SubmitHeartbeatRequest is one signed heartbeat.
+type SubmitHeartbeatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// record is the exact bytes of the leaf: a Record of a SignedHeartbeat.
+	Record        []byte `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitHeartbeatRequest) Reset() {
+	*x = SubmitHeartbeatRequest{}
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitHeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitHeartbeatRequest) ProtoMessage() {}
+
+func (x *SubmitHeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitHeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*SubmitHeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SubmitHeartbeatRequest) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// SubmitHeartbeatResponse says where it lies.
+type SubmitHeartbeatResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// index is its place in the log; that of the earlier one, if it was there already.
+	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitHeartbeatResponse) Reset() {
+	*x = SubmitHeartbeatResponse{}
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitHeartbeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitHeartbeatResponse) ProtoMessage() {}
+
+func (x *SubmitHeartbeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitHeartbeatResponse.ProtoReflect.Descriptor instead.
+func (*SubmitHeartbeatResponse) Descriptor() ([]byte, []int) {
+	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SubmitHeartbeatResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // GetHeadRequest is empty.
 type GetHeadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -458,7 +550,7 @@ type GetHeadRequest struct {
 
 func (x *GetHeadRequest) Reset() {
 	*x = GetHeadRequest{}
-	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[7]
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +562,7 @@ func (x *GetHeadRequest) String() string {
 func (*GetHeadRequest) ProtoMessage() {}
 
 func (x *GetHeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[7]
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +575,7 @@ func (x *GetHeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHeadRequest.ProtoReflect.Descriptor instead.
 func (*GetHeadRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 // GetHeadResponse is the newest certified block that the gateway knows.
@@ -498,7 +590,7 @@ type GetHeadResponse struct {
 
 func (x *GetHeadResponse) Reset() {
 	*x = GetHeadResponse{}
-	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +602,7 @@ func (x *GetHeadResponse) String() string {
 func (*GetHeadResponse) ProtoMessage() {}
 
 func (x *GetHeadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[8]
+	mi := &file_lacre_ingest_v1_ingest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +615,7 @@ func (x *GetHeadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetHeadResponse.ProtoReflect.Descriptor instead.
 func (*GetHeadResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_lacre_ingest_v1_ingest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetHeadResponse) GetProof() []byte {
@@ -560,13 +652,18 @@ const file_lacre_ingest_v1_ingest_proto_rawDesc = "" +
 	"\x13SubmitStreamRequest\x126\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1e.lacre.ingest.v1.SubmitRequestR\x06submit\"O\n" +
 	"\x14SubmitStreamResponse\x127\n" +
-	"\x06submit\x18\x01 \x01(\v2\x1f.lacre.ingest.v1.SubmitResponseR\x06submit\"\x10\n" +
+	"\x06submit\x18\x01 \x01(\v2\x1f.lacre.ingest.v1.SubmitResponseR\x06submit\"0\n" +
+	"\x16SubmitHeartbeatRequest\x12\x16\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\"/\n" +
+	"\x17SubmitHeartbeatResponse\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\"\x10\n" +
 	"\x0eGetHeadRequest\"'\n" +
 	"\x0fGetHeadResponse\x12\x14\n" +
-	"\x05proof\x18\x01 \x01(\fR\x05proof2\x89\x02\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof2\xef\x02\n" +
 	"\rIngestService\x12I\n" +
 	"\x06Submit\x12\x1e.lacre.ingest.v1.SubmitRequest\x1a\x1f.lacre.ingest.v1.SubmitResponse\x12_\n" +
-	"\fSubmitStream\x12$.lacre.ingest.v1.SubmitStreamRequest\x1a%.lacre.ingest.v1.SubmitStreamResponse(\x010\x01\x12L\n" +
+	"\fSubmitStream\x12$.lacre.ingest.v1.SubmitStreamRequest\x1a%.lacre.ingest.v1.SubmitStreamResponse(\x010\x01\x12d\n" +
+	"\x0fSubmitHeartbeat\x12'.lacre.ingest.v1.SubmitHeartbeatRequest\x1a(.lacre.ingest.v1.SubmitHeartbeatResponse\x12L\n" +
 	"\aGetHead\x12\x1f.lacre.ingest.v1.GetHeadRequest\x1a .lacre.ingest.v1.GetHeadResponseB?Z=github.com/lacre-metrology/lacre/gen/lacre/ingest/v1;ingestv1b\x06proto3"
 
 var (
@@ -581,35 +678,39 @@ func file_lacre_ingest_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_lacre_ingest_v1_ingest_proto_rawDescData
 }
 
-var file_lacre_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_lacre_ingest_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_lacre_ingest_v1_ingest_proto_goTypes = []any{
-	(*SubmitRequest)(nil),        // 0: lacre.ingest.v1.SubmitRequest
-	(*Receipt)(nil),              // 1: lacre.ingest.v1.Receipt
-	(*Refusal)(nil),              // 2: lacre.ingest.v1.Refusal
-	(*Pending)(nil),              // 3: lacre.ingest.v1.Pending
-	(*SubmitResponse)(nil),       // 4: lacre.ingest.v1.SubmitResponse
-	(*SubmitStreamRequest)(nil),  // 5: lacre.ingest.v1.SubmitStreamRequest
-	(*SubmitStreamResponse)(nil), // 6: lacre.ingest.v1.SubmitStreamResponse
-	(*GetHeadRequest)(nil),       // 7: lacre.ingest.v1.GetHeadRequest
-	(*GetHeadResponse)(nil),      // 8: lacre.ingest.v1.GetHeadResponse
+	(*SubmitRequest)(nil),           // 0: lacre.ingest.v1.SubmitRequest
+	(*Receipt)(nil),                 // 1: lacre.ingest.v1.Receipt
+	(*Refusal)(nil),                 // 2: lacre.ingest.v1.Refusal
+	(*Pending)(nil),                 // 3: lacre.ingest.v1.Pending
+	(*SubmitResponse)(nil),          // 4: lacre.ingest.v1.SubmitResponse
+	(*SubmitStreamRequest)(nil),     // 5: lacre.ingest.v1.SubmitStreamRequest
+	(*SubmitStreamResponse)(nil),    // 6: lacre.ingest.v1.SubmitStreamResponse
+	(*SubmitHeartbeatRequest)(nil),  // 7: lacre.ingest.v1.SubmitHeartbeatRequest
+	(*SubmitHeartbeatResponse)(nil), // 8: lacre.ingest.v1.SubmitHeartbeatResponse
+	(*GetHeadRequest)(nil),          // 9: lacre.ingest.v1.GetHeadRequest
+	(*GetHeadResponse)(nil),         // 10: lacre.ingest.v1.GetHeadResponse
 }
 var file_lacre_ingest_v1_ingest_proto_depIdxs = []int32{
-	1, // 0: lacre.ingest.v1.SubmitResponse.receipt:type_name -> lacre.ingest.v1.Receipt
-	2, // 1: lacre.ingest.v1.SubmitResponse.refusal:type_name -> lacre.ingest.v1.Refusal
-	3, // 2: lacre.ingest.v1.SubmitResponse.pending:type_name -> lacre.ingest.v1.Pending
-	0, // 3: lacre.ingest.v1.SubmitStreamRequest.submit:type_name -> lacre.ingest.v1.SubmitRequest
-	4, // 4: lacre.ingest.v1.SubmitStreamResponse.submit:type_name -> lacre.ingest.v1.SubmitResponse
-	0, // 5: lacre.ingest.v1.IngestService.Submit:input_type -> lacre.ingest.v1.SubmitRequest
-	5, // 6: lacre.ingest.v1.IngestService.SubmitStream:input_type -> lacre.ingest.v1.SubmitStreamRequest
-	7, // 7: lacre.ingest.v1.IngestService.GetHead:input_type -> lacre.ingest.v1.GetHeadRequest
-	4, // 8: lacre.ingest.v1.IngestService.Submit:output_type -> lacre.ingest.v1.SubmitResponse
-	6, // 9: lacre.ingest.v1.IngestService.SubmitStream:output_type -> lacre.ingest.v1.SubmitStreamResponse
-	8, // 10: lacre.ingest.v1.IngestService.GetHead:output_type -> lacre.ingest.v1.GetHeadResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1,  // 0: lacre.ingest.v1.SubmitResponse.receipt:type_name -> lacre.ingest.v1.Receipt
+	2,  // 1: lacre.ingest.v1.SubmitResponse.refusal:type_name -> lacre.ingest.v1.Refusal
+	3,  // 2: lacre.ingest.v1.SubmitResponse.pending:type_name -> lacre.ingest.v1.Pending
+	0,  // 3: lacre.ingest.v1.SubmitStreamRequest.submit:type_name -> lacre.ingest.v1.SubmitRequest
+	4,  // 4: lacre.ingest.v1.SubmitStreamResponse.submit:type_name -> lacre.ingest.v1.SubmitResponse
+	0,  // 5: lacre.ingest.v1.IngestService.Submit:input_type -> lacre.ingest.v1.SubmitRequest
+	5,  // 6: lacre.ingest.v1.IngestService.SubmitStream:input_type -> lacre.ingest.v1.SubmitStreamRequest
+	7,  // 7: lacre.ingest.v1.IngestService.SubmitHeartbeat:input_type -> lacre.ingest.v1.SubmitHeartbeatRequest
+	9,  // 8: lacre.ingest.v1.IngestService.GetHead:input_type -> lacre.ingest.v1.GetHeadRequest
+	4,  // 9: lacre.ingest.v1.IngestService.Submit:output_type -> lacre.ingest.v1.SubmitResponse
+	6,  // 10: lacre.ingest.v1.IngestService.SubmitStream:output_type -> lacre.ingest.v1.SubmitStreamResponse
+	8,  // 11: lacre.ingest.v1.IngestService.SubmitHeartbeat:output_type -> lacre.ingest.v1.SubmitHeartbeatResponse
+	10, // 12: lacre.ingest.v1.IngestService.GetHead:output_type -> lacre.ingest.v1.GetHeadResponse
+	9,  // [9:13] is the sub-list for method output_type
+	5,  // [5:9] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_lacre_ingest_v1_ingest_proto_init() }
@@ -628,7 +729,7 @@ func file_lacre_ingest_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_ingest_v1_ingest_proto_rawDesc), len(file_lacre_ingest_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

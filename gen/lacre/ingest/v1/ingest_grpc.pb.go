@@ -22,9 +22,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	IngestService_Submit_FullMethodName       = "/lacre.ingest.v1.IngestService/Submit"
-	IngestService_SubmitStream_FullMethodName = "/lacre.ingest.v1.IngestService/SubmitStream"
-	IngestService_GetHead_FullMethodName      = "/lacre.ingest.v1.IngestService/GetHead"
+	IngestService_Submit_FullMethodName          = "/lacre.ingest.v1.IngestService/Submit"
+	IngestService_SubmitStream_FullMethodName    = "/lacre.ingest.v1.IngestService/SubmitStream"
+	IngestService_SubmitHeartbeat_FullMethodName = "/lacre.ingest.v1.IngestService/SubmitHeartbeat"
+	IngestService_GetHead_FullMethodName         = "/lacre.ingest.v1.IngestService/GetHead"
 )
 
 // IngestServiceClient is the client API for IngestService service.
@@ -37,6 +38,8 @@ type IngestServiceClient interface {
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
 	// SubmitStream takes samples as they come and answers in any order, keyed by sample digest.
 	SubmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse], error)
+	// SubmitHeartbeat takes one sign of life of a meter that measures nothing, and answers when it is certified, or refused.
+	SubmitHeartbeat(ctx context.Context, in *SubmitHeartbeatRequest, opts ...grpc.CallOption) (*SubmitHeartbeatResponse, error)
 	// GetHead returns the newest certified block that the gateway knows, for the next sample's header.
 	GetHead(ctx context.Context, in *GetHeadRequest, opts ...grpc.CallOption) (*GetHeadResponse, error)
 }
@@ -72,6 +75,16 @@ func (c *ingestServiceClient) SubmitStream(ctx context.Context, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IngestService_SubmitStreamClient = grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse]
 
+func (c *ingestServiceClient) SubmitHeartbeat(ctx context.Context, in *SubmitHeartbeatRequest, opts ...grpc.CallOption) (*SubmitHeartbeatResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubmitHeartbeatResponse)
+	err := c.cc.Invoke(ctx, IngestService_SubmitHeartbeat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ingestServiceClient) GetHead(ctx context.Context, in *GetHeadRequest, opts ...grpc.CallOption) (*GetHeadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetHeadResponse)
@@ -92,6 +105,8 @@ type IngestServiceServer interface {
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
 	// SubmitStream takes samples as they come and answers in any order, keyed by sample digest.
 	SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error
+	// SubmitHeartbeat takes one sign of life of a meter that measures nothing, and answers when it is certified, or refused.
+	SubmitHeartbeat(context.Context, *SubmitHeartbeatRequest) (*SubmitHeartbeatResponse, error)
 	// GetHead returns the newest certified block that the gateway knows, for the next sample's header.
 	GetHead(context.Context, *GetHeadRequest) (*GetHeadResponse, error)
 	mustEmbedUnimplementedIngestServiceServer()
@@ -109,6 +124,9 @@ func (UnimplementedIngestServiceServer) Submit(context.Context, *SubmitRequest) 
 }
 func (UnimplementedIngestServiceServer) SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method SubmitStream not implemented")
+}
+func (UnimplementedIngestServiceServer) SubmitHeartbeat(context.Context, *SubmitHeartbeatRequest) (*SubmitHeartbeatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubmitHeartbeat not implemented")
 }
 func (UnimplementedIngestServiceServer) GetHead(context.Context, *GetHeadRequest) (*GetHeadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetHead not implemented")
@@ -159,6 +177,24 @@ func _IngestService_SubmitStream_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type IngestService_SubmitStreamServer = grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]
 
+func _IngestService_SubmitHeartbeat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubmitHeartbeatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(IngestServiceServer).SubmitHeartbeat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: IngestService_SubmitHeartbeat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(IngestServiceServer).SubmitHeartbeat(ctx, req.(*SubmitHeartbeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _IngestService_GetHead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetHeadRequest)
 	if err := dec(in); err != nil {
@@ -187,6 +223,10 @@ var IngestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Submit",
 			Handler:    _IngestService_Submit_Handler,
+		},
+		{
+			MethodName: "SubmitHeartbeat",
+			Handler:    _IngestService_SubmitHeartbeat_Handler,
 		},
 		{
 			MethodName: "GetHead",

@@ -81,7 +81,7 @@ func (StreamView) EnumDescriptor() ([]byte, []int) {
 	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{0}
 }
 
-// SubmitRequest is one submission: one statement, one event, or one endorsement set with its measurements.
+// SubmitRequest is one submission: one statement, one event, heartbeats alone, or one endorsement set with its measurements.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// records are the exact bytes of the leaves wanted, in order.
@@ -1235,6 +1235,216 @@ func (x *GetMeterResponse) GetCertifiedHeight() uint64 {
 	return 0
 }
 
+// ListMetersRequest asks for a page of the meters.
+type ListMetersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// page_size is at most 1,000; 0 means 100.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// page_token continues an earlier answer.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMetersRequest) Reset() {
+	*x = ListMetersRequest{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMetersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMetersRequest) ProtoMessage() {}
+
+func (x *ListMetersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMetersRequest.ProtoReflect.Descriptor instead.
+func (*ListMetersRequest) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListMetersRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListMetersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListMetersResponse is a page, in the order of their ids.
+type ListMetersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// meters are the page.
+	Meters []*ListedMeter `protobuf:"bytes,1,rep,name=meters,proto3" json:"meters,omitempty"`
+	// next_page_token is empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// certified_height is where the answer was true.
+	CertifiedHeight uint64 `protobuf:"varint,3,opt,name=certified_height,json=certifiedHeight,proto3" json:"certified_height,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ListMetersResponse) Reset() {
+	*x = ListMetersResponse{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMetersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMetersResponse) ProtoMessage() {}
+
+func (x *ListMetersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMetersResponse.ProtoReflect.Descriptor instead.
+func (*ListMetersResponse) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListMetersResponse) GetMeters() []*ListedMeter {
+	if x != nil {
+		return x.Meters
+	}
+	return nil
+}
+
+func (x *ListMetersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListMetersResponse) GetCertifiedHeight() uint64 {
+	if x != nil {
+		return x.CertifiedHeight
+	}
+	return 0
+}
+
+// ListedMeter is a meter and its newest signs of life.
+type ListedMeter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// meter_id names it.
+	MeterId string `protobuf:"bytes,1,opt,name=meter_id,json=meterId,proto3" json:"meter_id,omitempty"`
+	// in_service is false once barred or decommissioned.
+	InService bool `protobuf:"varint,2,opt,name=in_service,json=inService,proto3" json:"in_service,omitempty"`
+	// newest_counter is the highest accepted counter; 0 before the first.
+	NewestCounter uint64 `protobuf:"varint,3,opt,name=newest_counter,json=newestCounter,proto3" json:"newest_counter,omitempty"`
+	// newest_captured_at_unix_nano is its capture time.
+	NewestCapturedAtUnixNano int64 `protobuf:"varint,4,opt,name=newest_captured_at_unix_nano,json=newestCapturedAtUnixNano,proto3" json:"newest_captured_at_unix_nano,omitempty"`
+	// heartbeat_at_unix_nano is the meter's clock in its newest heartbeat; 0 before the first.
+	HeartbeatAtUnixNano int64 `protobuf:"varint,5,opt,name=heartbeat_at_unix_nano,json=heartbeatAtUnixNano,proto3" json:"heartbeat_at_unix_nano,omitempty"`
+	// heartbeat_counter is the newest counter that the meter had signed then.
+	HeartbeatCounter uint64 `protobuf:"varint,6,opt,name=heartbeat_counter,json=heartbeatCounter,proto3" json:"heartbeat_counter,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ListedMeter) Reset() {
+	*x = ListedMeter{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedMeter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedMeter) ProtoMessage() {}
+
+func (x *ListedMeter) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedMeter.ProtoReflect.Descriptor instead.
+func (*ListedMeter) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListedMeter) GetMeterId() string {
+	if x != nil {
+		return x.MeterId
+	}
+	return ""
+}
+
+func (x *ListedMeter) GetInService() bool {
+	if x != nil {
+		return x.InService
+	}
+	return false
+}
+
+func (x *ListedMeter) GetNewestCounter() uint64 {
+	if x != nil {
+		return x.NewestCounter
+	}
+	return 0
+}
+
+func (x *ListedMeter) GetNewestCapturedAtUnixNano() int64 {
+	if x != nil {
+		return x.NewestCapturedAtUnixNano
+	}
+	return 0
+}
+
+func (x *ListedMeter) GetHeartbeatAtUnixNano() int64 {
+	if x != nil {
+		return x.HeartbeatAtUnixNano
+	}
+	return 0
+}
+
+func (x *ListedMeter) GetHeartbeatCounter() uint64 {
+	if x != nil {
+		return x.HeartbeatCounter
+	}
+	return 0
+}
+
 // CounterRange is an inclusive range of counters.
 type CounterRange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1248,7 +1458,7 @@ type CounterRange struct {
 
 func (x *CounterRange) Reset() {
 	*x = CounterRange{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1470,7 @@ func (x *CounterRange) String() string {
 func (*CounterRange) ProtoMessage() {}
 
 func (x *CounterRange) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1483,7 @@ func (x *CounterRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRange.ProtoReflect.Descriptor instead.
 func (*CounterRange) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CounterRange) GetFirst() uint64 {
@@ -1311,7 +1521,7 @@ type ListMeasurementsRequest struct {
 
 func (x *ListMeasurementsRequest) Reset() {
 	*x = ListMeasurementsRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1533,7 @@ func (x *ListMeasurementsRequest) String() string {
 func (*ListMeasurementsRequest) ProtoMessage() {}
 
 func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1546,7 @@ func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsRequest.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListMeasurementsRequest) GetMeterId() string {
@@ -1394,7 +1604,7 @@ type ListMeasurementsResponse struct {
 
 func (x *ListMeasurementsResponse) Reset() {
 	*x = ListMeasurementsResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1616,7 @@ func (x *ListMeasurementsResponse) String() string {
 func (*ListMeasurementsResponse) ProtoMessage() {}
 
 func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1629,7 @@ func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsResponse.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListMeasurementsResponse) GetMeasurements() []*ListedMeasurement {
@@ -1449,7 +1659,7 @@ type ListedMeasurement struct {
 
 func (x *ListedMeasurement) Reset() {
 	*x = ListedMeasurement{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1671,7 @@ func (x *ListedMeasurement) String() string {
 func (*ListedMeasurement) ProtoMessage() {}
 
 func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1684,7 @@ func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedMeasurement.ProtoReflect.Descriptor instead.
 func (*ListedMeasurement) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListedMeasurement) GetIndex() uint64 {
@@ -1506,7 +1716,7 @@ type StreamBlocksRequest struct {
 
 func (x *StreamBlocksRequest) Reset() {
 	*x = StreamBlocksRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1728,7 @@ func (x *StreamBlocksRequest) String() string {
 func (*StreamBlocksRequest) ProtoMessage() {}
 
 func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1741,7 @@ func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksRequest.ProtoReflect.Descriptor instead.
 func (*StreamBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StreamBlocksRequest) GetFromHeight() uint64 {
@@ -1571,7 +1781,7 @@ type Leaf struct {
 
 func (x *Leaf) Reset() {
 	*x = Leaf{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1793,7 @@ func (x *Leaf) String() string {
 func (*Leaf) ProtoMessage() {}
 
 func (x *Leaf) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1806,7 @@ func (x *Leaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaf.ProtoReflect.Descriptor instead.
 func (*Leaf) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Leaf) GetContent() isLeaf_Content {
@@ -1659,7 +1869,7 @@ type StreamBlocksResponse struct {
 
 func (x *StreamBlocksResponse) Reset() {
 	*x = StreamBlocksResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1881,7 @@ func (x *StreamBlocksResponse) String() string {
 func (*StreamBlocksResponse) ProtoMessage() {}
 
 func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1894,7 @@ func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksResponse.ProtoReflect.Descriptor instead.
 func (*StreamBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamBlocksResponse) GetHeight() uint64 {
@@ -1790,7 +2000,23 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\amissing\x18\a \x03(\v2\x1d.lacre.ledger.v1.CounterRangeR\amissing\x12\x1d\n" +
 	"\n" +
 	"in_service\x18\b \x01(\bR\tinService\x12)\n" +
-	"\x10certified_height\x18\t \x01(\x04R\x0fcertifiedHeight\"8\n" +
+	"\x10certified_height\x18\t \x01(\x04R\x0fcertifiedHeight\"O\n" +
+	"\x11ListMetersRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x9d\x01\n" +
+	"\x12ListMetersResponse\x124\n" +
+	"\x06meters\x18\x01 \x03(\v2\x1c.lacre.ledger.v1.ListedMeterR\x06meters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n" +
+	"\x10certified_height\x18\x03 \x01(\x04R\x0fcertifiedHeight\"\x90\x02\n" +
+	"\vListedMeter\x12\x19\n" +
+	"\bmeter_id\x18\x01 \x01(\tR\ameterId\x12\x1d\n" +
+	"\n" +
+	"in_service\x18\x02 \x01(\bR\tinService\x12%\n" +
+	"\x0enewest_counter\x18\x03 \x01(\x04R\rnewestCounter\x12>\n" +
+	"\x1cnewest_captured_at_unix_nano\x18\x04 \x01(\x03R\x18newestCapturedAtUnixNano\x123\n" +
+	"\x16heartbeat_at_unix_nano\x18\x05 \x01(\x03R\x13heartbeatAtUnixNano\x12+\n" +
+	"\x11heartbeat_counter\x18\x06 \x01(\x04R\x10heartbeatCounter\"8\n" +
 	"\fCounterRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\x04R\x04last\"\x8d\x02\n" +
@@ -1829,7 +2055,7 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x17STREAM_VIEW_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aSTREAM_VIEW_ADMINISTRATIVE\x10\x01\x12\x17\n" +
 	"\x13STREAM_VIEW_RECORDS\x10\x02\x12\x14\n" +
-	"\x10STREAM_VIEW_FULL\x10\x032\xe9\a\n" +
+	"\x10STREAM_VIEW_FULL\x10\x032\xc0\b\n" +
 	"\rLedgerService\x12I\n" +
 	"\x06Submit\x12\x1e.lacre.ledger.v1.SubmitRequest\x1a\x1f.lacre.ledger.v1.SubmitResponse\x12R\n" +
 	"\tGetStatus\x12!.lacre.ledger.v1.GetStatusRequest\x1a\".lacre.ledger.v1.GetStatusResponse\x12^\n" +
@@ -1840,7 +2066,9 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"GetReceipt\x12\".lacre.ledger.v1.GetReceiptRequest\x1a#.lacre.ledger.v1.GetReceiptResponse\x12R\n" +
 	"\tGetBundle\x12!.lacre.ledger.v1.GetBundleRequest\x1a\".lacre.ledger.v1.GetBundleResponse\x12p\n" +
 	"\x13GetConsistencyProof\x12+.lacre.ledger.v1.GetConsistencyProofRequest\x1a,.lacre.ledger.v1.GetConsistencyProofResponse\x12O\n" +
-	"\bGetMeter\x12 .lacre.ledger.v1.GetMeterRequest\x1a!.lacre.ledger.v1.GetMeterResponse\x12g\n" +
+	"\bGetMeter\x12 .lacre.ledger.v1.GetMeterRequest\x1a!.lacre.ledger.v1.GetMeterResponse\x12U\n" +
+	"\n" +
+	"ListMeters\x12\".lacre.ledger.v1.ListMetersRequest\x1a#.lacre.ledger.v1.ListMetersResponse\x12g\n" +
 	"\x10ListMeasurements\x12(.lacre.ledger.v1.ListMeasurementsRequest\x1a).lacre.ledger.v1.ListMeasurementsResponse\x12]\n" +
 	"\fStreamBlocks\x12$.lacre.ledger.v1.StreamBlocksRequest\x1a%.lacre.ledger.v1.StreamBlocksResponse0\x01B?Z=github.com/lacre-metrology/lacre/gen/lacre/ledger/v1;ledgerv1b\x06proto3"
 
@@ -1857,7 +2085,7 @@ func file_lacre_ledger_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_ledger_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(StreamView)(0),                     // 0: lacre.ledger.v1.StreamView
 	(*SubmitRequest)(nil),               // 1: lacre.ledger.v1.SubmitRequest
@@ -1880,49 +2108,55 @@ var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(*GetConsistencyProofResponse)(nil), // 18: lacre.ledger.v1.GetConsistencyProofResponse
 	(*GetMeterRequest)(nil),             // 19: lacre.ledger.v1.GetMeterRequest
 	(*GetMeterResponse)(nil),            // 20: lacre.ledger.v1.GetMeterResponse
-	(*CounterRange)(nil),                // 21: lacre.ledger.v1.CounterRange
-	(*ListMeasurementsRequest)(nil),     // 22: lacre.ledger.v1.ListMeasurementsRequest
-	(*ListMeasurementsResponse)(nil),    // 23: lacre.ledger.v1.ListMeasurementsResponse
-	(*ListedMeasurement)(nil),           // 24: lacre.ledger.v1.ListedMeasurement
-	(*StreamBlocksRequest)(nil),         // 25: lacre.ledger.v1.StreamBlocksRequest
-	(*Leaf)(nil),                        // 26: lacre.ledger.v1.Leaf
-	(*StreamBlocksResponse)(nil),        // 27: lacre.ledger.v1.StreamBlocksResponse
+	(*ListMetersRequest)(nil),           // 21: lacre.ledger.v1.ListMetersRequest
+	(*ListMetersResponse)(nil),          // 22: lacre.ledger.v1.ListMetersResponse
+	(*ListedMeter)(nil),                 // 23: lacre.ledger.v1.ListedMeter
+	(*CounterRange)(nil),                // 24: lacre.ledger.v1.CounterRange
+	(*ListMeasurementsRequest)(nil),     // 25: lacre.ledger.v1.ListMeasurementsRequest
+	(*ListMeasurementsResponse)(nil),    // 26: lacre.ledger.v1.ListMeasurementsResponse
+	(*ListedMeasurement)(nil),           // 27: lacre.ledger.v1.ListedMeasurement
+	(*StreamBlocksRequest)(nil),         // 28: lacre.ledger.v1.StreamBlocksRequest
+	(*Leaf)(nil),                        // 29: lacre.ledger.v1.Leaf
+	(*StreamBlocksResponse)(nil),        // 30: lacre.ledger.v1.StreamBlocksResponse
 }
 var file_lacre_ledger_v1_ledger_proto_depIdxs = []int32{
 	2,  // 0: lacre.ledger.v1.SubmitResponse.outcomes:type_name -> lacre.ledger.v1.RecordOutcome
 	12, // 1: lacre.ledger.v1.GetReceiptRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
 	12, // 2: lacre.ledger.v1.GetBundleRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
-	21, // 3: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
-	24, // 4: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
-	0,  // 5: lacre.ledger.v1.StreamBlocksRequest.view:type_name -> lacre.ledger.v1.StreamView
-	26, // 6: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
-	1,  // 7: lacre.ledger.v1.LedgerService.Submit:input_type -> lacre.ledger.v1.SubmitRequest
-	4,  // 8: lacre.ledger.v1.LedgerService.GetStatus:input_type -> lacre.ledger.v1.GetStatusRequest
-	6,  // 9: lacre.ledger.v1.LedgerService.GetCheckpoint:input_type -> lacre.ledger.v1.GetCheckpointRequest
-	8,  // 10: lacre.ledger.v1.LedgerService.GetTrust:input_type -> lacre.ledger.v1.GetTrustRequest
-	10, // 11: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
-	13, // 12: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
-	15, // 13: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
-	17, // 14: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
-	19, // 15: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
-	22, // 16: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
-	25, // 17: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
-	3,  // 18: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
-	5,  // 19: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
-	7,  // 20: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
-	9,  // 21: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
-	11, // 22: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
-	14, // 23: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
-	16, // 24: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
-	18, // 25: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
-	20, // 26: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
-	23, // 27: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
-	27, // 28: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	24, // 3: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
+	23, // 4: lacre.ledger.v1.ListMetersResponse.meters:type_name -> lacre.ledger.v1.ListedMeter
+	27, // 5: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
+	0,  // 6: lacre.ledger.v1.StreamBlocksRequest.view:type_name -> lacre.ledger.v1.StreamView
+	29, // 7: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
+	1,  // 8: lacre.ledger.v1.LedgerService.Submit:input_type -> lacre.ledger.v1.SubmitRequest
+	4,  // 9: lacre.ledger.v1.LedgerService.GetStatus:input_type -> lacre.ledger.v1.GetStatusRequest
+	6,  // 10: lacre.ledger.v1.LedgerService.GetCheckpoint:input_type -> lacre.ledger.v1.GetCheckpointRequest
+	8,  // 11: lacre.ledger.v1.LedgerService.GetTrust:input_type -> lacre.ledger.v1.GetTrustRequest
+	10, // 12: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
+	13, // 13: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
+	15, // 14: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
+	17, // 15: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
+	19, // 16: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
+	21, // 17: lacre.ledger.v1.LedgerService.ListMeters:input_type -> lacre.ledger.v1.ListMetersRequest
+	25, // 18: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
+	28, // 19: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
+	3,  // 20: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
+	5,  // 21: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
+	7,  // 22: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
+	9,  // 23: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
+	11, // 24: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
+	14, // 25: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
+	16, // 26: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
+	18, // 27: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
+	20, // 28: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
+	22, // 29: lacre.ledger.v1.LedgerService.ListMeters:output_type -> lacre.ledger.v1.ListMetersResponse
+	26, // 30: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
+	30, // 31: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
+	20, // [20:32] is the sub-list for method output_type
+	8,  // [8:20] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_lacre_ledger_v1_ledger_proto_init() }
@@ -1931,7 +2165,7 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 		return
 	}
 	file_lacre_ledger_v1_ledger_proto_msgTypes[5].OneofWrappers = []any{}
-	file_lacre_ledger_v1_ledger_proto_msgTypes[25].OneofWrappers = []any{
+	file_lacre_ledger_v1_ledger_proto_msgTypes[28].OneofWrappers = []any{
 		(*Leaf_Record)(nil),
 		(*Leaf_Hash)(nil),
 	}
@@ -1941,7 +2175,7 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_ledger_v1_ledger_proto_rawDesc), len(file_lacre_ledger_v1_ledger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

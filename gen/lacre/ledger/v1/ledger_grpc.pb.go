@@ -31,6 +31,7 @@ const (
 	LedgerService_GetBundle_FullMethodName           = "/lacre.ledger.v1.LedgerService/GetBundle"
 	LedgerService_GetConsistencyProof_FullMethodName = "/lacre.ledger.v1.LedgerService/GetConsistencyProof"
 	LedgerService_GetMeter_FullMethodName            = "/lacre.ledger.v1.LedgerService/GetMeter"
+	LedgerService_ListMeters_FullMethodName          = "/lacre.ledger.v1.LedgerService/ListMeters"
 	LedgerService_ListMeasurements_FullMethodName    = "/lacre.ledger.v1.LedgerService/ListMeasurements"
 	LedgerService_StreamBlocks_FullMethodName        = "/lacre.ledger.v1.LedgerService/StreamBlocks"
 )
@@ -59,6 +60,8 @@ type LedgerServiceClient interface {
 	GetConsistencyProof(ctx context.Context, in *GetConsistencyProofRequest, opts ...grpc.CallOption) (*GetConsistencyProofResponse, error)
 	// GetMeter returns a meter's standing.
 	GetMeter(ctx context.Context, in *GetMeterRequest, opts ...grpc.CallOption) (*GetMeterResponse, error)
+	// ListMeters pages through all meters with their newest signs of life.
+	ListMeters(ctx context.Context, in *ListMetersRequest, opts ...grpc.CallOption) (*ListMetersResponse, error)
 	// ListMeasurements pages through a meter's measurements by counter or capture time.
 	ListMeasurements(ctx context.Context, in *ListMeasurementsRequest, opts ...grpc.CallOption) (*ListMeasurementsResponse, error)
 	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified.
@@ -163,6 +166,16 @@ func (c *ledgerServiceClient) GetMeter(ctx context.Context, in *GetMeterRequest,
 	return out, nil
 }
 
+func (c *ledgerServiceClient) ListMeters(ctx context.Context, in *ListMetersRequest, opts ...grpc.CallOption) (*ListMetersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMetersResponse)
+	err := c.cc.Invoke(ctx, LedgerService_ListMeters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ledgerServiceClient) ListMeasurements(ctx context.Context, in *ListMeasurementsRequest, opts ...grpc.CallOption) (*ListMeasurementsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListMeasurementsResponse)
@@ -216,6 +229,8 @@ type LedgerServiceServer interface {
 	GetConsistencyProof(context.Context, *GetConsistencyProofRequest) (*GetConsistencyProofResponse, error)
 	// GetMeter returns a meter's standing.
 	GetMeter(context.Context, *GetMeterRequest) (*GetMeterResponse, error)
+	// ListMeters pages through all meters with their newest signs of life.
+	ListMeters(context.Context, *ListMetersRequest) (*ListMetersResponse, error)
 	// ListMeasurements pages through a meter's measurements by counter or capture time.
 	ListMeasurements(context.Context, *ListMeasurementsRequest) (*ListMeasurementsResponse, error)
 	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified.
@@ -256,6 +271,9 @@ func (UnimplementedLedgerServiceServer) GetConsistencyProof(context.Context, *Ge
 }
 func (UnimplementedLedgerServiceServer) GetMeter(context.Context, *GetMeterRequest) (*GetMeterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMeter not implemented")
+}
+func (UnimplementedLedgerServiceServer) ListMeters(context.Context, *ListMetersRequest) (*ListMetersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMeters not implemented")
 }
 func (UnimplementedLedgerServiceServer) ListMeasurements(context.Context, *ListMeasurementsRequest) (*ListMeasurementsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMeasurements not implemented")
@@ -446,6 +464,24 @@ func _LedgerService_GetMeter_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LedgerService_ListMeters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMetersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).ListMeters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_ListMeters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).ListMeters(ctx, req.(*ListMetersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LedgerService_ListMeasurements_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListMeasurementsRequest)
 	if err := dec(in); err != nil {
@@ -517,6 +553,10 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetMeter",
 			Handler:    _LedgerService_GetMeter_Handler,
+		},
+		{
+			MethodName: "ListMeters",
+			Handler:    _LedgerService_ListMeters_Handler,
 		},
 		{
 			MethodName: "ListMeasurements",

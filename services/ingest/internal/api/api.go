@@ -140,6 +140,15 @@ func sourceOf(ctx context.Context) gateway.Source {
 	return gateway.Source{ID: caller.ID, Relays: caller.Role != identity.RoleMeter}
 }
 
+// SubmitHeartbeat takes one sign of life.
+func (s *Server) SubmitHeartbeat(ctx context.Context, request *ingestv1.SubmitHeartbeatRequest) (*ingestv1.SubmitHeartbeatResponse, error) {
+	index, err := s.gateway.Heartbeat(ctx, sourceOf(ctx), request.GetRecord())
+	if err != nil {
+		return nil, err
+	}
+	return &ingestv1.SubmitHeartbeatResponse{Index: index}, nil
+}
+
 // GetHead proves the newest certified block, for the next sample's header.
 func (s *Server) GetHead(context.Context, *ingestv1.GetHeadRequest) (*ingestv1.GetHeadResponse, error) {
 	snapshot, err := s.gateway.Head()

@@ -1,0 +1,103 @@
+package meter
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/lacre-metrology/lacre/core/heartbeat"
+	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/sample"
+	"github.com/lacre-metrology/lacre/core/signature"
+	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
+)
+
+// pulses is a gateway that only counts heartbeats.
+type pulses struct {
+	ingestv1.IngestServiceClient
+	got  chan []byte
+	fail atomic.Bool
+}
+
+func (p *pulses) SubmitHeartbeat(_ context.Context, r *ingestv1.SubmitHeartbeatRequest, _ ...grpc.CallOption) (*ingestv1.SubmitHeartbeatResponse, error) {
+	fail := p.fail.Load() // before the test goes on
+	p.got <- r.GetRecord()
+	if fail {
+		return nil, context.DeadlineExceeded
+	}
+	return &ingestv1.SubmitHeartbeatResponse{}, nil
+}
+
+// A meter that records nothing signs that it lives, with its newest counter; one
+// that records does not.
+func TestHeartbeatWhileNothingIsRecorded(t *testing.T) {
+	n := newNotary(t)
+	c := configOf(t, n, startGateway(t, n))
+	c.Heartbeat = -1 // the test gives the intervals
+	m := openMeter(t, c)
+	ticket, err := m.Record(t.Context(), capture(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	gateway, intervals, ended := &pulses{got: make(chan []byte)}, make(chan time.Time), make(chan struct{})
+	go func() { m.sender.beat(ctx, gateway, intervals); close(ended) }()
+	intervals <- time.Time{}
+	b := heartbeatOf(t, m, <-gateway.got)
+	if b.NewestCounter != ticket.Counter || b.NewestSample != ticket.Sample || b.MeterID != c.MeterID || b.NetworkID != c.NetworkID {
+		t.Errorf("heartbeat %+v, want one of counter %d and sample %s", b, ticket.Counter, ticket.Sample)
+	}
+	if b.KnownBlock.IsZero() || b.AtUnixNano < captureTime.UnixNano() {
+		t.Errorf("heartbeat %+v names no block or no time", b)
+	}
+	gateway.fail.Store(true)
+	intervals <- time.Time{}
+	<-gateway.got
+	if _, err := m.Record(t.Context(), capture(1)); err != nil {
+		t.Fatal(err)
+	}
+	intervals <- time.Time{} // the sample is the sign of life
+	intervals <- time.Time{}
+	if b := heartbeatOf(t, m, <-gateway.got); b.NewestCounter != ticket.Counter+1 {
+		t.Errorf("after another sample: %+v", b)
+	}
+	cancel()
+	<-ended
+	if got := m.Stats().Heartbeats; got != 1 {
+		t.Errorf("%d heartbeats were taken, want the first alone", got)
+	}
+}
+
+// heartbeatOf reads a leaf and verifies the meter's signature.
+func heartbeatOf(t *testing.T, m *Meter, leaf []byte) *heartbeat.Heartbeat {
+	t.Helper()
+	r, err := record.Parse(leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := heartbeat.Parse(r.GetHeartbeat().GetHeartbeat())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, err := sample.KindOf(m.config.Signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signature.KeyOf(kind, m.config.Signer.Public())
+	if err != nil || !signature.Verify(kind, key, heartbeat.Message(r.GetHeartbeat().GetHeartbeat()), r.GetHeartbeat().GetSignature()) {
+		t.Errorf("the heartbeat does not verify (%v)", err)
+	}
+	return h
+}
+
+func TestHeartbeatIntervalIsBounded(t *testing.T) {
+	n := newNotary(t)
+	c := configOf(t, n, startGateway(t, n))
+	c.Heartbeat = leastHeartbeat - 1
+	if _, err := Open(t.Context(), c); err == nil {
+		t.Error("an interval below 10 s is taken")
+	}
+}
