@@ -110,6 +110,16 @@ class Vectors(unittest.TestCase):
             with self.assertRaises(Refused):
                 evidence.open_sealed(sealed, private, context[0], "another-meter", context[2])
 
+    def test_heartbeat(self):
+        v = {name: base64.b64decode(text) for name, text in load("heartbeat.json").items()}
+        body = statements.parse_record(v["record"], "heartbeat")
+        self.assertEqual(body["heartbeat"], v["heartbeat"])
+        h = wire.decode("Heartbeat", v["heartbeat"])
+        self.assertEqual((h["meter_id"], h["newest_counter"], h["status_flags"]), ("meter-1", 41, 5))
+        self.assertEqual(crypto.pae("application/vnd.lacre.heartbeat.v1+protobuf", v["heartbeat"]), v["signed"])
+        self.assertTrue(crypto.verify(v["publicKey"], v["signed"], body["signature"]))
+        self.assertFalse(crypto.verify(v["publicKey"], crypto.pae(crypto.SAMPLE_HEADER, v["heartbeat"]), body["signature"]))
+
     def test_claim(self):
         v = load("claim.json")
         claim = base64.b64decode(v["claim"])
