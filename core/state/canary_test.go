@@ -160,6 +160,22 @@ func TestS4_CanariesStandOnce(t *testing.T) {
 	}
 }
 
+// Followers see no measurements, and so judge no verdict; they take the reveal that
+// the replicas took, and go on.
+func TestS6_FollowersTakeAReveal(t *testing.T) {
+	n := newCanary(t)
+	n.Accept(n.Sign(n.reveal(), statetest.Body()))
+	n.Register("m-2")
+	followed, err := follow(t, n.Network, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := state.CanaryKey("test-1")
+	if followed.Head() != n.Store.Head() || len(followed.Values[key]) == 0 || !bytes.Equal(followed.Values[key], n.Store.Values[key]) {
+		t.Errorf("follower's head is %+v, the ledger's %+v; canary %x and %x", followed.Head(), n.Store.Head(), followed.Values[key], n.Store.Values[key])
+	}
+}
+
 // FuzzCanaryExpectation: what is accepted has one form and is within its bounds.
 func FuzzCanaryExpectation(f *testing.F) {
 	f.Add(wire.MustEncode(&recordv1.CanaryExpectation{Salt: make([]byte, 32), Vectors: []*recordv1.CanaryVector{

@@ -175,6 +175,7 @@ func ReplayAdministrative(view View, head BlockRef, opts Options, leaves []Leaf)
 	if err != nil {
 		return nil, err
 	}
+	r.administrative = true
 	for i, leaf := range leaves[:len(leaves)-1] {
 		it := item{}
 		if leaf.Record != nil {

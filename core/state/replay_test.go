@@ -181,48 +181,51 @@ func TestReplayNamesTheLeaf(t *testing.T) {
 }
 
 // S6: a follower of statements and headers alone arrives at the same standing of
-// nodes, algorithms and meters, and notices a statement withheld.
-func TestS6_FollowerSeesAllStatements(t *testing.T) {
-	n := history(t)
-	follow := func(withhold int) (*statetest.Store, error) {
-		s := statetest.NewStore()
-		statement := 0
-		for height := range n.Store.Blocks {
-			leaves := n.Store.BlockLeaves(uint64(height))
-			if height == 0 {
-				sealed, err := state.ReplayGenesis(leaves, state.Options{})
-				if err != nil {
-					return nil, err
-				}
-				s.Apply(sealed)
-				continue
-			}
-			view := make([]state.Leaf, len(leaves))
-			for i, leaf := range leaves {
-				r, err := record.Parse(leaf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				view[i] = state.Leaf{Hash: tlog.LeafHash(leaf)}
-				if r.GetStatement() != nil {
-					if statement++; statement == withhold {
-						continue
-					}
-					view[i] = state.Leaf{Record: leaf}
-				}
-				if r.GetBlockHeader() != nil {
-					view[i] = state.Leaf{Record: leaf}
-				}
-			}
-			sealed, err := state.ReplayAdministrative(s, s.Head(), state.Options{}, view)
+// follow replays the ledger as a follower does, which sees statements and headers and
+// of all else the hashes; withhold is the number of a statement that it is not shown.
+func follow(t *testing.T, n *statetest.Network, withhold int) (*statetest.Store, error) {
+	s := statetest.NewStore()
+	statement := 0
+	for height := range n.Store.Blocks {
+		leaves := n.Store.BlockLeaves(uint64(height))
+		if height == 0 {
+			sealed, err := state.ReplayGenesis(leaves, state.Options{})
 			if err != nil {
 				return nil, err
 			}
 			s.Apply(sealed)
+			continue
 		}
-		return s, nil
+		view := make([]state.Leaf, len(leaves))
+		for i, leaf := range leaves {
+			r, err := record.Parse(leaf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			view[i] = state.Leaf{Hash: tlog.LeafHash(leaf)}
+			if r.GetStatement() != nil {
+				if statement++; statement == withhold {
+					continue
+				}
+				view[i] = state.Leaf{Record: leaf}
+			}
+			if r.GetBlockHeader() != nil {
+				view[i] = state.Leaf{Record: leaf}
+			}
+		}
+		sealed, err := state.ReplayAdministrative(s, s.Head(), state.Options{}, view)
+		if err != nil {
+			return nil, err
+		}
+		s.Apply(sealed)
 	}
-	s, err := follow(0)
+	return s, nil
+}
+
+// nodes, algorithms and meters, and notices a statement withheld.
+func TestS6_FollowerSeesAllStatements(t *testing.T) {
+	n := history(t)
+	s, err := follow(t, n, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +252,7 @@ func TestS6_FollowerSeesAllStatements(t *testing.T) {
 		}
 	}
 	for withhold := 1; withhold <= 5; withhold++ {
-		if _, err := follow(withhold); err == nil {
+		if _, err := follow(t, n, withhold); err == nil {
 			t.Errorf("statement %d was withheld unnoticed", withhold)
 		}
 	}

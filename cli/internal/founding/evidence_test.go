@@ -1,6 +1,7 @@
 package founding
 
 import (
+	"bytes"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func TestMemberCarriesItsEvidenceKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := draft.config().GetOrganisations()[0].GetEvidenceKey(); string(got) != string(key) {
+	if got := draft.config().GetOrganisations()[0].GetEvidenceKey(); !bytes.Equal(got, key) {
 		t.Errorf("configuration has evidence key %x, want %x", got, key)
 	}
 	if want := hex.EncodeToString(key); !strings.Contains(draft.Text(), want) {
