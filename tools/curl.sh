@@ -38,7 +38,7 @@ call replica-university $ledger/GetRecord '{"index":0}' proof
 call replica-authority $ledger/GetConsistencyProof '{"fromSize":1,"toSize":2}' proof
 call replica-authority $ledger/StreamBlocks '{"stopAtHead":true}' leaves
 call replica-authority $ledger/GetMeter '{"meterId":"nobody"}' NOT_FOUND
-call replica-authority $ledger/ListMeters '{}' certifiedHeight
+call replica-authority $ledger/ListMeters '{}' '{'
 call replica-authority $ledger/ListMeasurements '{"meterId":"nobody"}' NOT_FOUND
 call replica-authority $ledger/GetReceipt '{"measurement":{"meterId":"nobody","counter":1}}' NOT_FOUND
 call replica-authority $ledger/GetBundle '{"measurement":{"meterId":"nobody","counter":1}}' NOT_FOUND
