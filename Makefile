@@ -39,6 +39,7 @@ demo: build ## run the whole path once: four organisations, ten meters, 1,000 ve
 tutorial: build ## run the tutorials as they are written
 	docs/tutorials/first-measurement.sh bin/lacre
 	docs/tutorials/founding.sh bin
+	docs/tutorials/notified-body.sh bin/lacre
 
 ##@ Testing it
 

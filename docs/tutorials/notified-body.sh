@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# The commands of notified-body.md: from an empty network to a bundle that a court can check, one after the other. It fails
+# loudly: the first command that does not hold ends it with that command's line, and an attack that succeeds does too.
+#
+#   docs/tutorials/notified-body.sh [path of the lacre binary, default bin/lacre]
+set -euo pipefail
+
+lacre=$(realpath "${1:-bin/lacre}")
+tables=$(realpath "$(dirname "$0")/../../examples/tables")
+work=$(mktemp -d)
+dev=
+say() { printf '\n== %s\n' "$*"; }
+lacre() { "$lacre" "$@"; }
+
+finish() {
+  status=$?
+  if [ -n "$dev" ] && kill -INT "$dev" 2>/dev/null; then # only what this script started
+    wait "$dev" || { echo "the network did not stop cleanly" >&2; [ "$status" -ne 0 ] || status=1; }
+  fi
+  if [ "$status" -eq 0 ]; then
+    rm -rf "$work"
+    echo "all of it held"
+  else
+    echo "FAILED (exit $status); everything is kept in $work" >&2
+    tail -n 20 "$work/dev.log" >&2 || true
+  fi
+  exit "$status"
+}
+trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
+trap finish EXIT
+cd "$work"
+
+refused() { # refused REASON COMMAND: it must not pass, and say why
+  local want=$1
+  shift
+  if "$@" >refused.out 2>&1; then
+    echo "accepted, and should be refused with $want: $*" >&2
+    return 1
+  fi
+  grep -q "$want" refused.out || { cat refused.out >&2; return 1; }
+  echo "refused: $(grep -m 1 "$want" refused.out)"
+}
+
+# sign FILE OUT KEY..: what the signer does at the machine that has the key, without a connection. The digest comes to it by
+# another way than the file.
+sign() {
+  local file=$1 out=$2 keys=()
+  shift 2
+  for key in "$@"; do keys+=(--key "$key"); done
+  lacre approval sign "$file" --digest "$(lacre approval show "$file" --digest)" "${keys[@]}" --out "$out" >"$out.shown" 2>&1
+}
+submit() { lacre approval submit "$1" --network network; }
+
+say "1. a network, and its keys"
+"$lacre" dev --dir network >dev.out 2>dev.log &
+dev=$!
+until grep -q '^ready' dev.out; do
+  kill -0 "$dev" # it ended: nothing to wait for
+  sleep 0.2
+done
+body=network/keys/notified-body.pem
+maker=network/keys/example-manufacturer.pem
+digest=$(lacre trust show --trust network/trust | awk '$1 == "digest" {print $2}')
+
+say "2. the type test, and the approval that names its report"
+lacre module test --out report.json
+lacre approval draft --network network --test-report report.json --out approval.json
+lacre approval show approval.json
+sign approval.json half.dsse "$maker"
+refused NOT_AUTHORISED lacre approval submit half.dsse --network network --dry-run
+sign half.dsse approval.dsse "$body"
+lacre approval submit approval.dsse --network network --dry-run
+submit approval.dsse
+lacre module export speed.wasm
+lacre approval verify approval.dsse --network network --module speed.wasm --report report.json --rerun
+lacre approval list --network network
+
+say "3. the module goes to the endorsers; another one is refused, and that is recorded"
+lacre module install speed --network network
+cp speed.wasm other.wasm
+printf '\0' >>other.wasm
+refused UNKNOWN_ALGORITHM lacre module install other.wasm --network network
+
+say "4. the national table"
+from=$(date -u -d '+14 seconds' +%Y-%m-%dT%H:%M:%SZ)
+lacre table draft "$tables/br.json" --valid-from "$from" --network network --out br.draft
+sign br.draft br.dsse "$body"
+submit br.dsse
+lacre table consider "$tables/br.json" 150
+
+say "5. a meter, registered under the table"
+lacre meter keygen km-41 --network network
+lacre meter register km-41 --network network --table br --seal 4711 --certificate 2026-041 --draft register.json
+sign register.json register.dsse "$body"
+submit register.dsse
+refused ALREADY_REGISTERED lacre meter register km-41 --network network --key "$body"
+until [ "$(date -u +%Y-%m-%dT%H:%M:%SZ)" \> "$from" ]; do sleep 1; done # until then the table is not in force
+
+say "6. vehicles, with pictures that only the authority can read"
+printf 'a picture of a plate' >plate
+authority=$(lacre evidence key network/keys/authority.evidence.pem)
+lacre evidence reader reader --organisation authority --key network/keys/authority.pem --network network
+lacre meter simulate km-41 --network network --passes 3 --speed 80 --seed 1 --evidence plate --evidence-key "$authority"
+
+say "7. a test that the endorsers do not know to be one"
+lacre canary prepare km-41 --network network --id test-1 --vectors 3 --out secret.json --draft commitment.json
+sign commitment.json commitment.dsse "$body"
+submit commitment.dsse
+lacre canary send km-41 --network network --secret secret.json
+lacre canary reveal --network network --secret secret.json --draft reveal.json
+sign reveal.json reveal.dsse "$body"
+submit reveal.dsse
+
+say "8. the meter's life: new parameters, a suspension, its end"
+lacre meter parameters km-41 --network network --seal 4712 --reason 'loops laid anew' --out parameters.json
+sign parameters.json parameters.dsse "$body"
+submit parameters.dsse
+lacre meter simulate km-41 --network network --passes 1 --speed 120 --seed 2
+lacre meter status suspend km-41 --network network --reason 'under examination' --out suspend.json
+sign suspend.json suspend.dsse "$body"
+submit suspend.dsse
+refused METER_NOT_IN_SERVICE lacre meter simulate km-41 --network network --passes 1 --seed 3
+lacre meter status resume km-41 --network network --out resume.json
+sign resume.json resume.dsse "$body"
+submit resume.dsse
+refused OUT_OF_SEQUENCE lacre approval submit suspend.dsse --network network
+lacre meter history km-41 --network network
+
+say "9. the court's bundle, checked offline"
+lacre bundle get km-41 1 --network network --module speed --out bundle
+lacre receipt verify bundle --trust network/trust --pin "$digest"
+lacre receipt show bundle --trust network/trust | tee record.txt
+grep -q '^considered .*km/h' record.txt
+printf '\1' | dd of=bundle bs=1 seek=2000 conv=notrunc status=none
+refused refuted lacre receipt verify bundle --trust network/trust
+
+say "10. the picture, read on the record, and erased"
+piece=$(lacre evidence list km-41 --network network | grep -o -m 1 '[0-9a-f]\{64\}' | head -n 1)
+lacre evidence get "$piece" --meter km-41 --key network/keys/authority.evidence.pem --purpose 'case 17' --out read --network network
+cmp read plate
+lacre evidence erase "$piece" --organisation authority --key network/keys/authority.pem --rule 'retention is over' --network network
+lacre receipt get km-41 1 --network network --out erased.tlog
+lacre receipt verify erased.tlog --trust network/trust
+
+say "11. nothing is missing, everything is accounted for"
+lacre completeness prove km-41 --network network --from 1 --to 7 --out complete
+lacre completeness verify complete --trust network/trust
+lacre account --network network
