@@ -28,14 +28,11 @@ func (a algorithmApproval) check(*statement) error {
 }
 
 func (a algorithmApproval) authority(_ *reader, config *Config) ([]signers, error) {
-	body := config.NotifiedBody(a.NotifiedBody)
-	if body == nil {
-		return nil, reason.New(reason.NotAuthorised, "%s is no notified body of the network", a.NotifiedBody)
+	body, err := bodySigns(config, a.NotifiedBody)
+	if err != nil {
+		return nil, err
 	}
-	return []signers{
-		{who: "notified body " + a.NotifiedBody, sets: []keySet{bodyKeys(body)}},
-		oneOf("the manufacturer", a.Manufacturer.Key),
-	}, nil
+	return append(body, oneOf("the manufacturer", a.Manufacturer.Key)), nil
 }
 
 func (a algorithmApproval) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
@@ -129,6 +126,15 @@ func notifiedBodies(config *Config) signers {
 		group.sets = append(group.sets, bodyKeys(n))
 	}
 	return group
+}
+
+// bodySigns is a named notified body, by as many of its keys as it must use.
+func bodySigns(config *Config, id string) ([]signers, error) {
+	body := config.NotifiedBody(id)
+	if body == nil {
+		return nil, reason.New(reason.NotAuthorised, "%.80q is no notified body of the network", id)
+	}
+	return []signers{{who: "notified body " + id, sets: []keySet{bodyKeys(body)}}}, nil
 }
 
 // bodyKeys are the keys of a notified body, of which its threshold must sign.

@@ -8,7 +8,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/sample"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
@@ -129,19 +128,11 @@ func (b *Block) judgeCanary(v *recordv1.CanaryVector, committed uint64) (recordv
 	if index <= committed {
 		return 0, reason.New(reason.InvalidStatement, "counter %d of meter %s is leaf %d, before the commitment in leaf %d", v.GetCounter(), v.GetMeterId(), index, committed)
 	}
-	leaf, err := b.recordAt(index)
+	m, s, err := b.measurementAt(v.GetMeterId(), v.GetCounter(), index)
 	if err != nil {
 		return 0, err
 	}
-	r, err := record.Parse(leaf)
-	if err != nil || r.GetMeasurement() == nil {
-		return 0, corrupt("counter %d of %s points to leaf %d, which is no measurement", v.GetCounter(), v.GetMeterId(), index)
-	}
-	s, err := sample.Parse(r.GetMeasurement().GetHeader())
-	if err != nil {
-		return 0, corrupt("leaf %d: %w", index, err)
-	}
-	c, err := claim.Parse(r.GetMeasurement().GetClaim())
+	c, err := claim.Parse(m.GetClaim())
 	if err != nil {
 		return 0, corrupt("leaf %d: %w", index, err)
 	}
@@ -188,13 +179,4 @@ func ParseCanaryExpectation(b []byte) (*recordv1.CanaryExpectation, error) {
 		}
 	}
 	return e, nil
-}
-
-// bodySigns is a named notified body, by as many of its keys as it must use.
-func bodySigns(config *Config, id string) ([]signers, error) {
-	body := config.NotifiedBody(id)
-	if body == nil {
-		return nil, reason.New(reason.NotAuthorised, "%.80q is no notified body of the network", id)
-	}
-	return []signers{{who: "notified body " + id, sets: []keySet{bodyKeys(body)}}}, nil
 }

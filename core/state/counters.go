@@ -7,6 +7,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
 
@@ -23,23 +24,33 @@ func (b *Block) earlierSample(s *sample.Sample) (used, err error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	leaf, err := b.recordAt(index)
+	_, earlier, err := b.measurementAt(s.MeterID, s.Counter, index)
 	if err != nil {
 		return nil, err
-	}
-	r, err := record.Parse(leaf)
-	if err != nil || r.GetMeasurement() == nil {
-		return nil, corrupt("counter %d of %s points to leaf %d, which is no measurement", s.Counter, s.MeterID, index)
-	}
-	earlier, err := sample.Parse(r.GetMeasurement().GetHeader())
-	if err != nil || earlier.MeterID != s.MeterID || earlier.Counter != s.Counter {
-		return nil, corrupt("counter %d of %s points to leaf %d, which is another measurement", s.Counter, s.MeterID, index)
 	}
 	if earlier.Digest == s.Digest {
 		return nil, &earlierError{reason.New(reason.Duplicate, "sample %s is leaf %d already", s.Digest.Short(), index), index}
 	}
 	return reason.New(reason.Equivocation, "counter %d of meter %s is sample %s in leaf %d, this is %s",
 		s.Counter, s.MeterID, earlier.Digest.Short(), index, s.Digest.Short()), nil
+}
+
+// measurementAt reads the measurement of a counter, which its page says is this
+// leaf. The error is a failure to read the state.
+func (b *Block) measurementAt(meter string, counter, index uint64) (*recordv1.Measurement, *sample.Sample, error) {
+	leaf, err := b.recordAt(index)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := record.Parse(leaf)
+	if err != nil || r.GetMeasurement() == nil {
+		return nil, nil, corrupt("counter %d of %s points to leaf %d, which is no measurement", counter, meter, index)
+	}
+	s, err := sample.Parse(r.GetMeasurement().GetHeader())
+	if err != nil || s.MeterID != meter || s.Counter != counter {
+		return nil, nil, corrupt("counter %d of %s points to leaf %d, which is another measurement", counter, meter, index)
+	}
+	return r.GetMeasurement(), s, nil
 }
 
 // advanceChain is the meter's chain with the sample in its place, or why it has
