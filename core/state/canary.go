@@ -74,21 +74,19 @@ func (c canaryReveal) check(st *statement) error {
 	return nil
 }
 
-func (c canaryReveal) authority(r *reader, config *Config) ([]signers, error) {
-	canary, err := message[statev1.Canary](r, CanaryKey(c.GetCanaryId()))
-	if err != nil {
-		return nil, err
-	}
-	if canary == nil {
-		return nil, reason.New(reason.InvalidStatement, "nothing is committed to for canary %s", c.GetCanaryId())
-	}
-	return bodySigns(config, canary.GetNotifiedBody())
+// authority is the body that the statement names, so that a configuration alone
+// says who signs; apply holds the name to the commitment's.
+func (c canaryReveal) authority(_ *reader, config *Config) ([]signers, error) {
+	return bodySigns(config, c.GetNotifiedBody())
 }
 
 func (c canaryReveal) apply(b *Block, _ *statement, ref *statev1.StatementRef) error {
 	old, err := message[statev1.Canary](b.reader, CanaryKey(c.GetCanaryId()))
 	if err != nil {
 		return err
+	}
+	if c.GetNotifiedBody() != old.GetNotifiedBody() {
+		return reason.New(reason.NotAuthorised, "notified body %.80q would reveal canary %s, to which %s committed", c.GetNotifiedBody(), c.GetCanaryId(), old.GetNotifiedBody())
 	}
 	if got := CanaryCommitment(c.GetExpectation()); !bytes.Equal(got[:], old.GetCommitment()) {
 		return reason.New(reason.DigestMismatch, "the expectation has the digest %s, canary %s committed to %s", got.Short(), c.GetCanaryId(), shortOf(old.GetCommitment()))

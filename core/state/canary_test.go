@@ -9,6 +9,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/core/wire"
@@ -26,6 +27,12 @@ type canary struct {
 
 func newCanary(t *testing.T) *canary {
 	n := statetest.New(t, statetest.Options{})
+	config := proto.CloneOf(n.Config)
+	config.Header = n.Header(record.SubjectNetwork)
+	config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{
+		Id: "nc", Keys: [][]byte{statetest.Tagged(signature.Ed25519, statetest.Key("body/nc"))}, Threshold: 1,
+	})
+	n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
 	n.Approve()
 	m := n.Register("m-1")
 	n.AcceptCaptures(m.Capture())
@@ -63,7 +70,7 @@ var verdicts = []recordv1.CanaryVerdict{
 
 func (c *canary) reveal() *recordv1.CanaryReveal {
 	return &recordv1.CanaryReveal{
-		Header: c.Header(record.SubjectCanary("test-1")), CanaryId: "test-1", Expectation: c.bytes(), Verdicts: verdicts,
+		Header: c.Header(record.SubjectCanary("test-1")), CanaryId: "test-1", Expectation: c.bytes(), Verdicts: verdicts, NotifiedBody: "nb",
 	}
 }
 
@@ -113,7 +120,12 @@ func TestS4_CanaryVerdictsAreTheLedgers(t *testing.T) {
 			r.CanaryId = "test-2"
 			r.Header = c.Header(record.SubjectCanary("test-2"))
 		}, want: reason.InvalidStatement},
-		"of another subject": {change: func(_ *canary, r *recordv1.CanaryReveal) { r.CanaryId = "test-2" }, want: reason.InvalidStatement},
+		"in nobody's name": {change: func(_ *canary, r *recordv1.CanaryReveal) { r.NotifiedBody = "" }, want: reason.NotAuthorised},
+		"by a body that did not commit": {change: func(_ *canary, r *recordv1.CanaryReveal) {
+			r.NotifiedBody = "nc"
+		}, by: statetest.Key("body/nc"), want: reason.NotAuthorised},
+		"by it in the name of the one that did": {by: statetest.Key("body/nc"), want: reason.NotAuthorised},
+		"of another subject":                    {change: func(_ *canary, r *recordv1.CanaryReveal) { r.CanaryId = "test-2" }, want: reason.Malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := &canary{Network: base.Clone(t), expectation: proto.CloneOf(base.expectation)}

@@ -104,6 +104,9 @@ func (c networkConfig) checkBodies() error {
 			return reason.New(reason.InvalidStatement, "notified body %s has %d keys, %d of which must sign: want 1 to %d keys and a threshold from 1 to their number",
 				n.GetId(), count, n.GetThreshold(), MaxBodyKeys)
 		}
+		if o := n.GetOrganisation(); o != "" && (&Config{Message: c.NetworkConfig}).Organisation(o) == nil {
+			return reason.New(reason.InvalidStatement, "%.80q acts for notified body %s, which is no organisation of the network", o, n.GetId())
+		}
 		for i, key := range n.GetKeys() {
 			if i > 0 && bytes.Compare(n.GetKeys()[i-1], key) >= 0 {
 				return reason.New(reason.InvalidStatement, "notified body %s: its keys are not in ascending order", n.GetId())

@@ -83,6 +83,8 @@ func TestS4_NetworkConfigs(t *testing.T) {
 		{"a key of two bodies", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies = append(c.NotifiedBodies, &recordv1.NotifiedBody{Id: "nc", Keys: c.NotifiedBodies[0].Keys, Threshold: 1})
 		}, reason.InvalidStatement},
+		{"a body for which a stranger acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "nobody" }, reason.InvalidStatement},
+		{"a body for which an organisation acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "org-02" }, ""},
 		{"P-256 body", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies[0].Keys[0] = statetest.Tagged(signature.P256, statetest.P256Key("x"))
 		}, ""},

@@ -71,7 +71,7 @@ if "$lacre" init institute --organisation institute --replica 127.0.0.1; then ex
 inspection=$(awk '/^public key/ {print $3}' inspection.txt)
 
 say "2. one drafts, each signs offline, one assembles, everybody verifies"
-"$lacre" network draft ./*/*.member --name roads.example --notified-body "inspection=$inspection" --out draft
+"$lacre" network draft ./*/*.member --name roads.example --notified-body "inspection@authority=$inspection" --out draft
 for o in "${organisations[@]}"; do
   "$lacre" network sign draft --key "$o/keys/$o.pem" --member "$o/$o.member" --out "$o.sig" >"$o.signed"
 done

@@ -52,7 +52,7 @@ StatementHeader: 1 network_id bytes, 2 subject string, 3 sequence uint64, 4 pred
     5 issued_at_unix_nano int64
 Organisation: 1 id string, 2 root_key bytes, 3 evidence_key bytes
 Replica: 1 node_id string, 2 organisation string, 3 cosigner_key bytes, 4 log_key bytes
-NotifiedBody: 1 id string, 2 keys bytes*, 3 threshold uint32
+NotifiedBody: 1 id string, 2 keys bytes*, 3 threshold uint32, 4 organisation string
 Limits: 1 lateness_bound_nano int64, 2 future_bound_nano int64, 3 max_missing_ranges uint32,
     4 max_uncertified_blocks uint32
 NetworkConfig: 1 header StatementHeader, 2 name string, 3 organisations Organisation*, 4 replicas Replica*,
@@ -83,7 +83,8 @@ EvidenceErasure: 1 header StatementHeader, 2 evidence bytes, 3 organisation stri
 CanaryCommitment: 1 header StatementHeader, 2 canary_id string, 3 commitment bytes, 4 notified_body string
 CanaryVector: 1 meter_id string, 2 counter uint64, 3 raw_digest bytes, 4 result bytes
 CanaryExpectation: 1 salt bytes, 2 vectors CanaryVector*
-CanaryReveal: 1 header StatementHeader, 2 canary_id string, 3 expectation bytes, 4 verdicts CanaryVerdict*
+CanaryReveal: 1 header StatementHeader, 2 canary_id string, 3 expectation bytes, 4 verdicts CanaryVerdict*,
+    5 notified_body string
 enum Role: 1 REPLICA, 2 ENDORSER, 3 GATEWAY, 4 APPROVAL, 5 AUTHORITY
 enum AlgorithmAction: 1 SUSPEND, 2 RESUME, 3 WITHDRAW, 4 SUPERSEDE
 enum MeterAction: 1 SUSPEND, 2 RESUME, 3 SEAL_BROKEN, 4 KEY_COMPROMISED, 5 VERIFIED, 6 DECOMMISSION

@@ -5,10 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/policy"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -57,11 +60,15 @@ func TestWithheldModuleGoesToContractedEndorsersOnly(t *testing.T) {
 	}
 }
 
-// A public module is anybody's; a withheld one goes to the notified body's node.
+// A public module is anybody's; a withheld one goes to the nodes of the
+// organisation that acts for the notified body of its approval, as the
+// configuration in force says.
 func TestWithheldModuleIsGivenToTheNotifiedBodyOnly(t *testing.T) {
 	b := newBench(t)
-	node := statetest.Node{ID: "approval-00", Organisation: "org-00", Role: recordv1.Role_ROLE_APPROVAL, Key: statetest.Key("node/approval-00")}
-	b.ledger.TLS(t, node)
+	for _, organisation := range []string{"org-00", "org-01"} {
+		id := "approval-of-" + organisation
+		b.ledger.TLS(t, statetest.Node{ID: id, Organisation: organisation, Role: recordv1.Role_ROLE_APPROVAL, Key: statetest.Key("node/" + id)})
+	}
 	b.restart(func(*statetest.Network) {})
 	if _, err := b.get(""); reason.Of(err) != reason.NotInstalled {
 		t.Errorf("before it is installed: %v", err)
@@ -73,14 +80,42 @@ func TestWithheldModuleIsGivenToTheNotifiedBodyOnly(t *testing.T) {
 		t.Errorf("a public module to a stranger: %d bytes, %v", len(got), err)
 	}
 	b.withhold("org-00")
-	for _, as := range []string{"", "gateway-00", b.node.ID} {
-		if got, err := b.get(as); reason.Of(err) != reason.PermissionDenied || len(got) != 0 {
-			t.Errorf("a withheld module to %q: %d bytes, %v", as, len(got), err)
+	refused := func(says string, callers ...string) {
+		t.Helper()
+		for _, as := range callers {
+			if got, err := b.get(as); reason.Of(err) != reason.PermissionDenied || len(got) != 0 || !strings.Contains(err.Error(), says) {
+				t.Errorf("a withheld module to %q: %d bytes, %v, want %q", as, len(got), err, says)
+			}
 		}
 	}
-	if got, err := b.get("approval-00"); err != nil || !bytes.Equal(got, b.module) {
-		t.Errorf("to the notified body's node: %d bytes, %v", len(got), err)
+	given := func(as string) {
+		t.Helper()
+		if got, err := b.get(as); err != nil || !bytes.Equal(got, b.module) {
+			t.Errorf("to %s, a node of the notified body: %d bytes, %v", as, len(got), err)
+		}
 	}
+	refused("it goes to a node registered as approval", "", "gateway-00", b.node.ID)
+	refused("organisation org-00 acts for notified body nb, which approved it; approval-of-org-01 is of org-01", "approval-of-org-01")
+	given("approval-of-org-00")
+
+	b.actFor("org-01")
+	refused("organisation org-01 acts for notified body nb", "approval-of-org-00")
+	given("approval-of-org-01")
+
+	b.actFor("")
+	refused("no organisation acts for notified body nb", "approval-of-org-00", "approval-of-org-01")
+}
+
+// actFor brings a configuration that names the organisation that acts for the
+// notified body.
+func (b *bench) actFor(organisation string) {
+	b.t.Helper()
+	b.restart(func(n *statetest.Network) {
+		config := proto.CloneOf(n.Config)
+		config.Header = n.Header(record.SubjectNetwork)
+		config.NotifiedBodies[0].Organisation = organisation
+		n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	})
 }
 
 // A failed installation leaves the version that runs as it is.

@@ -301,7 +301,7 @@ Exit code: 0 all match, 1 some do not.`,
 }
 
 func (a *app) revealCanary(ctx context.Context, t *target, test *canary.Test, bundle *trust.Bundle, draft string) error {
-	message := &recordv1.CanaryReveal{CanaryId: test.ID}
+	message := &recordv1.CanaryReveal{CanaryId: test.ID, NotifiedBody: test.NotifiedBody}
 	var err error
 	if message.Expectation, err = test.Expectation(); err != nil {
 		return err

@@ -46,19 +46,21 @@ func newNetworkDraft(a *app) *cobra.Command {
 		Long: `Writes the draft that every organisation will sign: the member files as they are,
 and what the network shall be. A notified body takes part with its public keys
 alone ("lacre key new" makes one, "lacre key show" prints the public part); of
-several, say after a colon how many must sign each of its statements.
+several, say after a colon how many must sign each of its statements. After an @
+stands the organisation whose approval nodes act for it, if one does: endorsers
+give a module that the body's approval withholds to these nodes alone.
 
 The quorum must satisfy rule C6: with n replicas and F = floor((n-1)/3) that may
 lie, 2q-n > F and q <= n-F. The default is the smallest, 2F+1 for n = 3F+1.`,
 		Example: `  lacre network draft */*.member --name roads.example --notified-body inspection=HEX --out draft
-  lacre network draft */*.member --name roads.example --notified-body inspection=HEX,HEX,HEX:2 --out draft`,
+  lacre network draft */*.member --name roads.example --notified-body inspection@authority=HEX,HEX,HEX:2 --out draft`,
 		Args: atLeastOne,
 		RunE: func(_ *cobra.Command, args []string) error { return a.runNetworkDraft(&d, args) },
 	})
 	f := c.Flags()
 	f.StringVar(&d.name, "name", "", "the network's name, for ever: first part of the log's origin, such as roads.example")
 	f.Uint32Var(&d.quorum, "quorum", 0, "cosignatures of a certificate (default: the smallest that rule C6 admits)")
-	f.StringArrayVar(&d.bodies, "notified-body", nil, "ID=PUBLICKEY of a notified body, in hexadecimal, or ID=PUBLICKEY,PUBLICKEY,..:M of which M must sign (repeat)")
+	f.StringArrayVar(&d.bodies, "notified-body", nil, "ID=PUBLICKEY of a notified body, in hexadecimal; ID=PUBLICKEY,PUBLICKEY,..:M of which M must sign; ID@ORGANISATION=.. whose approval nodes act for it (repeat)")
 	f.StringVar(&d.out, "out", "", "file to write; must not exist")
 	f.DurationVar(&d.lateness, "lateness", time.Duration(limits.LatenessBoundNano), "a sample captured longer ago is recorded as late")
 	f.DurationVar(&d.future, "future-bound", time.Duration(limits.FutureBoundNano), "how far a capture may lie after its block; at least 10s")

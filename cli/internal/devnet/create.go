@@ -61,7 +61,7 @@ func create(dir string, now time.Time) (*Network, error) {
 	}
 	draft, err := founding.NewDraft(founding.Terms{
 		Name: NetworkName, IssuedAtUnixNano: now.Add(-time.Minute).UnixNano(), Quorum: founding.DefaultQuorum(len(organisations)),
-		NotifiedBodies: []founding.Body{{ID: NotifiedBody, Keys: []founding.PublicKey{{Key: key}}, Threshold: 1}}, Limits: founding.DefaultLimits(),
+		NotifiedBodies: []founding.Body{{ID: NotifiedBody, Keys: []founding.PublicKey{{Key: key}}, Threshold: 1, Organisation: Authority}}, Limits: founding.DefaultLimits(),
 	}, members...)
 	if err != nil {
 		return nil, err

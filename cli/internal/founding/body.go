@@ -15,14 +15,21 @@ type Body struct {
 	ID        string      `json:"id"`
 	Keys      []PublicKey `json:"keys"` // ascending by tag and bytes, each once
 	Threshold uint32      `json:"threshold"`
+	// Organisation is that of the network whose approval nodes act for it, or "".
+	Organisation string `json:"organisation,omitempty"`
 }
 
 // ParseBody reads a body of the command line: ID=KEY, or ID=KEY,KEY,..:M of
-// which M must sign. Whether that can be is the ledger's to say.
+// which M must sign, or ID@ORGANISATION=.. for which an organisation acts.
+// Whether that can be is the ledger's to say.
 func ParseBody(text string) (Body, error) {
-	id, rest, _ := strings.Cut(text, "=")
+	who, rest, _ := strings.Cut(text, "=")
+	id, organisation, named := strings.Cut(who, "@")
+	if named && organisation == "" {
+		return Body{}, fmt.Errorf("%q names no organisation after the @", who)
+	}
 	list, needed, counted := strings.Cut(rest, ":")
-	b := Body{ID: id, Threshold: 1}
+	b := Body{ID: id, Threshold: 1, Organisation: organisation}
 	for _, key := range strings.Split(list, ",") {
 		public, err := ParsePublicKey(key)
 		if err != nil {
@@ -37,7 +44,7 @@ func ParseBody(text string) (Body, error) {
 		}
 		b.Threshold = uint32(m)
 	} else if len(b.Keys) > 1 {
-		return Body{}, fmt.Errorf("%d keys: say how many must sign, as in %s=KEY,KEY:2", len(b.Keys), id)
+		return Body{}, fmt.Errorf("%d keys: say how many must sign, as in %s=KEY,KEY:2", len(b.Keys), who)
 	}
 	return b, nil
 }
@@ -49,7 +56,7 @@ func (b Body) sorted() Body {
 }
 
 func (b *Body) message() *recordv1.NotifiedBody {
-	m := &recordv1.NotifiedBody{Id: b.ID, Threshold: b.Threshold}
+	m := &recordv1.NotifiedBody{Id: b.ID, Threshold: b.Threshold, Organisation: b.Organisation}
 	for _, key := range b.Keys {
 		m.Keys = append(m.Keys, key.Bytes())
 	}
@@ -65,6 +72,11 @@ func (b *Body) text() string {
 	}
 	if len(b.Keys) > 1 || b.Threshold != 1 {
 		fmt.Fprintf(&t, "  %d of its %d keys must sign\n", b.Threshold, len(b.Keys))
+	}
+	if b.Organisation != "" {
+		fmt.Fprintf(&t, "  organisation %s acts for it: its approval nodes are given withheld modules\n", b.Organisation)
+	} else {
+		t.WriteString("  no organisation acts for it: no endorser gives it a module that it approved as withheld\n")
 	}
 	return t.String()
 }

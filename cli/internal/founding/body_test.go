@@ -59,7 +59,15 @@ func TestParseBody(t *testing.T) {
 	if err != nil || short.ID != "nb" || short.Threshold != 1 || len(short.Keys) != 1 {
 		t.Errorf("the short form gives %+v, %v", short, err)
 	}
+	acting, err := ParseBody("nb@institute=" + key)
+	if err != nil || acting.ID != "nb" || acting.Organisation != "institute" || acting.message().GetOrganisation() != "institute" {
+		t.Errorf("with an organisation that acts for it: %+v, %v", acting, err)
+	}
+	if text := acting.text(); !strings.Contains(text, "organisation institute acts for it") || !strings.Contains(short.text(), "no organisation acts for it") {
+		t.Errorf("the text says\n%s%s", text, short.text())
+	}
 	for text, says := range map[string]string{
+		"nb@=" + key:                      "names no organisation",
 		"nb":                              "public key",
 		"nb=xyz":                          "hexadecimal",
 		"nb=" + key + "," + other:         "say how many must sign",

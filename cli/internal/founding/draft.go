@@ -61,6 +61,12 @@ func (t *Terms) checkNames() error {
 		if err := record.CheckID(b.ID); err != nil {
 			failures = append(failures, fmt.Errorf("notified body: %w", err))
 		}
+		if b.Organisation == "" {
+			continue
+		}
+		if err := record.CheckID(b.Organisation); err != nil {
+			failures = append(failures, fmt.Errorf("organisation that acts for notified body %.80q: %w", b.ID, err))
+		}
 	}
 	return errors.Join(failures...)
 }

@@ -87,7 +87,7 @@ var bodyKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
 func terms(t *testing.T) Terms {
 	t.Helper()
 	return Terms{Name: "roads.example", IssuedAtUnixNano: testTime.UnixNano(), Quorum: 3, Limits: DefaultLimits(),
-		NotifiedBodies: []Body{{"inspection", []PublicKey{publicOf(bodyKey)}, 1}}}
+		NotifiedBodies: []Body{{ID: "inspection", Keys: []PublicKey{publicOf(bodyKey)}, Threshold: 1}}}
 }
 
 func signed(t *testing.T, d *Draft, list []organisation) []Signatures {
@@ -323,6 +323,8 @@ func TestC6_DraftRefusesImpossibleNetworks(t *testing.T) {
 		"a body of none of 1":  {func(t *Terms) { t.NotifiedBodies[0].Threshold = 0 }, files, []string{"inspection has 1 keys, 0 of which must sign"}},
 		"no time":              {func(t *Terms) { t.IssuedAtUnixNano = 0 }, files, []string{"want a time after 1970"}},
 		"a future bound of 1s": {func(t *Terms) { t.Limits.FutureBoundNano = 1e9 }, files, []string{"future bound"}},
+		"a stranger's body":    {func(t *Terms) { t.NotifiedBodies[0].Organisation = "nobody" }, files, []string{`"nobody" acts for notified body inspection`}},
+		"a body of a drawing":  {func(t *Terms) { t.NotifiedBodies[0].Organisation = "b\ny" }, files, []string{`organisation that acts for notified body`, `"b\ny"`}},
 		"a body with the root key": {func(t *Terms) { t.NotifiedBodies[0].Keys[0] = publicOf(list[0].root) }, files,
 			[]string{"root key of university is also the key of notified body inspection"}},
 		"a member twice": {func(*Terms) {}, append([][]byte{files[0]}, files...), []string{"university has two member files"}},

@@ -128,7 +128,7 @@ func New(tb testing.TB, o Options) *Network {
 	config := &recordv1.NetworkConfig{
 		Header: &recordv1.StatementHeader{Subject: record.SubjectNetwork, Sequence: 1, IssuedAtUnixNano: GenesisUnix * Second},
 		Name:   "test.lacre", Quorum: uint32(q), Limits: o.Limits, RecordVersion: state.RecordVersion,
-		NotifiedBodies: []*recordv1.NotifiedBody{{Id: "nb", Keys: [][]byte{Tagged(signature.Ed25519, Body())}, Threshold: 1}},
+		NotifiedBodies: []*recordv1.NotifiedBody{{Id: "nb", Keys: [][]byte{Tagged(signature.Ed25519, Body())}, Threshold: 1, Organisation: OrganisationID(0)}},
 	}
 	var leaves []policy.Policy
 	for i := range o.Organisations {

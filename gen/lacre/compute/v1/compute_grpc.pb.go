@@ -37,7 +37,8 @@ type ComputeServiceClient interface {
 	Endorse(ctx context.Context, in *EndorseRequest, opts ...grpc.CallOption) (*EndorseResponse, error)
 	// InstallAlgorithm hands a module to the endorser; one that no approval names is refused and reported.
 	InstallAlgorithm(ctx context.Context, in *InstallAlgorithmRequest, opts ...grpc.CallOption) (*InstallAlgorithmResponse, error)
-	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to the node of an approval service.
+	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to an approval
+	// node of the organisation that acts for the notified body of its approval.
 	GetAlgorithm(ctx context.Context, in *GetAlgorithmRequest, opts ...grpc.CallOption) (*GetAlgorithmResponse, error)
 	// ListAlgorithms tells which modules are loaded.
 	ListAlgorithms(ctx context.Context, in *ListAlgorithmsRequest, opts ...grpc.CallOption) (*ListAlgorithmsResponse, error)
@@ -101,7 +102,8 @@ type ComputeServiceServer interface {
 	Endorse(context.Context, *EndorseRequest) (*EndorseResponse, error)
 	// InstallAlgorithm hands a module to the endorser; one that no approval names is refused and reported.
 	InstallAlgorithm(context.Context, *InstallAlgorithmRequest) (*InstallAlgorithmResponse, error)
-	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to the node of an approval service.
+	// GetAlgorithm gives a module's bytes: one whose disclosure is withheld only to an approval
+	// node of the organisation that acts for the notified body of its approval.
 	GetAlgorithm(context.Context, *GetAlgorithmRequest) (*GetAlgorithmResponse, error)
 	// ListAlgorithms tells which modules are loaded.
 	ListAlgorithms(context.Context, *ListAlgorithmsRequest) (*ListAlgorithmsResponse, error)

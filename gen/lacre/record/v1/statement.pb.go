@@ -615,7 +615,10 @@ type NotifiedBody struct {
 	// keys sign its statements (tagged public keys), in ascending order; at most 16.
 	Keys [][]byte `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	// threshold is how many of them must sign a statement, at least 1.
-	Threshold     uint32 `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Threshold uint32 `protobuf:"varint,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	// organisation of the network whose approval nodes act for it: they fetch the modules that its approvals withhold.
+	// Empty if none does.
+	Organisation  string `protobuf:"bytes,4,opt,name=organisation,proto3" json:"organisation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -669,6 +672,13 @@ func (x *NotifiedBody) GetThreshold() uint32 {
 		return x.Threshold
 	}
 	return 0
+}
+
+func (x *NotifiedBody) GetOrganisation() string {
+	if x != nil {
+		return x.Organisation
+	}
+	return ""
 }
 
 // Limits bound what a network accepts; all are part of the signed configuration.
@@ -2204,7 +2214,7 @@ func (x *CanaryExpectation) GetVectors() []*CanaryVector {
 	return nil
 }
 
-// CanaryReveal opens a commitment and records the comparison; a notified body signs. An audit recomputes the verdicts.
+// CanaryReveal opens a commitment and records the comparison; the notified body that committed signs. An audit recomputes the verdicts.
 type CanaryReveal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// header has the subject "canary/ID" and sequence 2.
@@ -2214,7 +2224,9 @@ type CanaryReveal struct {
 	// expectation is the exact CanaryExpectation, whose digest the commitment is.
 	Expectation []byte `protobuf:"bytes,3,opt,name=expectation,proto3" json:"expectation,omitempty"`
 	// verdicts belong to its vectors, in their order.
-	Verdicts      []CanaryVerdict `protobuf:"varint,4,rep,packed,name=verdicts,proto3,enum=lacre.record.v1.CanaryVerdict" json:"verdicts,omitempty"`
+	Verdicts []CanaryVerdict `protobuf:"varint,4,rep,packed,name=verdicts,proto3,enum=lacre.record.v1.CanaryVerdict" json:"verdicts,omitempty"`
+	// notified_body made the commitment and signs this.
+	NotifiedBody  string `protobuf:"bytes,5,opt,name=notified_body,json=notifiedBody,proto3" json:"notified_body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2277,6 +2289,13 @@ func (x *CanaryReveal) GetVerdicts() []CanaryVerdict {
 	return nil
 }
 
+func (x *CanaryReveal) GetNotifiedBody() string {
+	if x != nil {
+		return x.NotifiedBody
+	}
+	return ""
+}
+
 var File_lacre_record_v1_statement_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_statement_proto_rawDesc = "" +
@@ -2297,11 +2316,12 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\"\n" +
 	"\forganisation\x18\x02 \x01(\tR\forganisation\x12!\n" +
 	"\fcosigner_key\x18\x03 \x01(\fR\vcosignerKey\x12\x17\n" +
-	"\alog_key\x18\x04 \x01(\fR\x06logKey\"P\n" +
+	"\alog_key\x18\x04 \x01(\fR\x06logKey\"t\n" +
 	"\fNotifiedBody\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x1c\n" +
-	"\tthreshold\x18\x03 \x01(\rR\tthreshold\"\xc8\x01\n" +
+	"\tthreshold\x18\x03 \x01(\rR\tthreshold\x12\"\n" +
+	"\forganisation\x18\x04 \x01(\tR\forganisation\"\xc8\x01\n" +
 	"\x06Limits\x12.\n" +
 	"\x13lateness_bound_nano\x18\x01 \x01(\x03R\x11latenessBoundNano\x12*\n" +
 	"\x11future_bound_nano\x18\x02 \x01(\x03R\x0ffutureBoundNano\x12,\n" +
@@ -2429,12 +2449,13 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x06result\x18\x04 \x01(\fR\x06result\"`\n" +
 	"\x11CanaryExpectation\x12\x12\n" +
 	"\x04salt\x18\x01 \x01(\fR\x04salt\x127\n" +
-	"\avectors\x18\x02 \x03(\v2\x1d.lacre.record.v1.CanaryVectorR\avectors\"\xc3\x01\n" +
+	"\avectors\x18\x02 \x03(\v2\x1d.lacre.record.v1.CanaryVectorR\avectors\"\xe8\x01\n" +
 	"\fCanaryReveal\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1b\n" +
 	"\tcanary_id\x18\x02 \x01(\tR\bcanaryId\x12 \n" +
 	"\vexpectation\x18\x03 \x01(\fR\vexpectation\x12:\n" +
-	"\bverdicts\x18\x04 \x03(\x0e2\x1e.lacre.record.v1.CanaryVerdictR\bverdicts*z\n" +
+	"\bverdicts\x18\x04 \x03(\x0e2\x1e.lacre.record.v1.CanaryVerdictR\bverdicts\x12#\n" +
+	"\rnotified_body\x18\x05 \x01(\tR\fnotifiedBody*z\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fROLE_REPLICA\x10\x01\x12\x11\n" +

@@ -36,8 +36,8 @@ func (s *Server) contracted(approved *statev1.Algorithm) error {
 	return nil
 }
 
-// GetAlgorithm gives a module's bytes. What is withheld goes to the node of an
-// approval service alone: the notified body's escrowed copy.
+// GetAlgorithm gives a module's bytes. What is withheld goes to the notified body
+// that approved it alone, for its escrow.
 func (s *Server) GetAlgorithm(ctx context.Context, request *computev1.GetAlgorithmRequest) (*computev1.GetAlgorithmResponse, error) {
 	id, err := record.Digest32("algorithm", request.GetAlgorithm())
 	if err != nil {
@@ -59,9 +59,10 @@ func (s *Server) GetAlgorithm(ctx context.Context, request *computev1.GetAlgorit
 		return nil, err
 	}
 	caller := rpcserver.PeerFrom(ctx)
-	if terms.Disclosure == approval.Withheld && caller.Role != identity.RoleApproval {
-		return nil, reason.New(reason.PermissionDenied, "module %s is withheld: it goes to a node registered as %s, the caller is %s",
-			id.Short(), identity.RoleApproval, caller.Role)
+	if terms.Disclosure == approval.Withheld {
+		if err := actsFor(snapshot.Config(), caller, terms); err != nil {
+			return nil, err
+		}
 	}
 	module, err := s.modules.Bytes(id)
 	if err != nil {
@@ -72,4 +73,24 @@ func (s *Server) GetAlgorithm(ctx context.Context, request *computev1.GetAlgorit
 	}
 	s.log.InfoContext(ctx, "algorithm handed out", "algorithm", id, "caller", caller.ID, "role", caller.Role)
 	return &computev1.GetAlgorithmResponse{Module: module}, nil
+}
+
+// actsFor refuses a caller that is no approval node of the organisation that acts
+// for the notified body of an approval, by the configuration and the registration
+// in force now.
+func actsFor(config *state.Config, caller identity.Peer, terms *approval.Approval) error {
+	refuse := func(format string, args ...any) error {
+		return reason.New(reason.PermissionDenied, "module %s is withheld: "+format, append([]any{terms.Module.Short()}, args...)...)
+	}
+	if caller.Role != identity.RoleApproval {
+		return refuse("it goes to a node registered as %s, the caller is %s", identity.RoleApproval, caller.Role)
+	}
+	organisation := config.NotifiedBody(terms.NotifiedBody).GetOrganisation()
+	if organisation == "" {
+		return refuse("no organisation acts for notified body %s, which approved it; a configuration may name one", terms.NotifiedBody)
+	}
+	if caller.Organisation != organisation {
+		return refuse("organisation %s acts for notified body %s, which approved it; %s is of %s", organisation, terms.NotifiedBody, caller.ID, caller.Organisation)
+	}
+	return nil
 }
