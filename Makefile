@@ -15,6 +15,9 @@ DIFFER ?= --count 200 # `make interop-py DIFFER=--all` flips every bit
 BENCH ?= .
 MEASURE ?= /tmp/lacre-measure
 ONLY ?=
+DURATION ?= 60s
+SEED ?=
+ROBUSTNESS ?= # more flags for the robustness suite, such as -v or -dir
 
 COMMANDS := $(wildcard services/*/cmd/*) $(wildcard cli/cmd/lacre)
 BASELINE := proto/baseline.binpb
@@ -79,6 +82,11 @@ fuzz-corpus: bin/fuzz ## put a few small inputs that campaigns found into each t
 tamper: ## flip every bit of receipts, bundles, a small ledger and its Raft log; make test flips a sample
 	LACRE_TAMPER=all go test -v -timeout 60m -run 'TestB2_(Every|NoUse)' ./core/receipt
 	LACRE_TAMPER=all go test -v -timeout 60m -run 'FlippedBit|ABitThatFlips' ./services/ledger/internal/ordering/raft ./services/ledger/internal/storage
+
+.PHONY: robustness
+robustness: ## kill, pause and cut off separate processes for DURATION (60s) as SEED (a random one) says, and check what is left
+	CGO_ENABLED=0 go build -trimpath -tags robustness -o bin/robustness/ $(addprefix ./,$(wildcard services/*/cmd/*)) ./cli/tests/robustness
+	bin/robustness/robustness -bin bin/robustness -duration $(DURATION) $(addprefix -seed ,$(SEED)) $(ROBUSTNESS)
 
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH (.)

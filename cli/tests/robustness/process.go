@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lacre-metrology/lacre/cli/internal/devnet"
+)
+
+// stopGrace is how long a process may take to stop.
+const stopGrace = 20 * time.Second
+
+// process is a node's. It is safe for concurrent use.
+type process struct {
+	node    devnet.Node
+	network *network
+
+	mu      sync.Mutex
+	env     []string      // of the next start, beside the suite's own
+	command *exec.Cmd     // nil before the first start
+	done    chan struct{} // closed when it has ended
+	asked   bool          // somebody ended it, or told it to end itself
+	held    bool          // nobody is to start it again
+	exits   []exit        // of which nobody knew
+}
+
+// exit is an end that nobody asked for.
+type exit struct {
+	Node string    `json:"node"`
+	Code int       `json:"code"` // -1 for a signal
+	At   time.Time `json:"at"`
+	Log  string    `json:"log"` // the end of it
+}
+
+func (p *process) running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.alive()
+}
+
+// alive is running under mu.
+func (p *process) alive() bool {
+	if p.command == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *process) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alive() || p.held {
+		return nil
+	}
+	path := p.network.logPath(p.node.ID)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the process has its own descriptor.
+	command := p.network.program(p.node)
+	command.Stderr, command.Env = log, append(os.Environ(), p.env...)
+	command.SysProcAttr = dieWithParent()
+	if err := p.network.starter.run(command.Start); err != nil {
+		return fmt.Errorf("start %s: %w", p.node.ID, err)
+	}
+	done := make(chan struct{})
+	p.command, p.done, p.asked = command, done, false
+	go p.wait(command, done, path)
+	return nil
+}
+
+// wait notes how the process ended.
+func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
+	err := command.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked {
+		code := -1
+		if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
+			code = ended.ExitCode()
+		} else if err == nil {
+			code = 0
+		}
+		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
+	}
+	close(done)
+}
+
+// kill ends the process as a power cut would end it.
+func (p *process) kill() {
+	p.mu.Lock()
+	if !p.alive() {
+		p.mu.Unlock()
+		return
+	}
+	p.asked = true
+	done, command := p.done, p.command
+	p.mu.Unlock()
+	_ = command.Process.Kill() // it may have ended this moment
+	<-done
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alive() {
+		_ = p.command.Process.Signal(s) // it may have ended this moment
+	}
+}
+
+func (p *process) terminate() {
+	p.mu.Lock()
+	p.asked = true
+	p.mu.Unlock()
+	p.signal(syscall.SIGCONT)
+	p.signal(syscall.SIGTERM)
+}
+
+// await waits for a process that was told to stop; one that does not is killed,
+// and that is an error.
+func (p *process) await() error {
+	p.mu.Lock()
+	if p.command == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	done := p.done
+	p.mu.Unlock()
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		p.kill()
+		return fmt.Errorf("%s did not stop within %s of SIGTERM", p.node.ID, stopGrace)
+	}
+}
+
+// unexpected are the ends so far that nobody asked for, and forgets them.
+func (p *process) unexpected() []exit {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	exits := p.exits
+	p.exits = nil
+	return exits
+}
+
+// tail is the last lines of a file.
+func tail(path string, lines int) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(string(bytes.TrimRight(b, "\n")), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// starter starts processes from one thread that lives until all have ended: what
+// dieWithParent ties them to is a thread, and the runtime may end any other.
+type starter struct {
+	once  sync.Once
+	calls chan func()
+}
+
+func (s *starter) run(f func() error) (err error) {
+	s.once.Do(func() {
+		s.calls = make(chan func())
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with this function
+			for call := range s.calls {
+				call()
+			}
+		}()
+	})
+	done := make(chan struct{})
+	s.calls <- func() { defer close(done); err = f() }
+	<-done
+	return err
+}
+
+func (s *starter) close() {
+	if s.calls != nil {
+		close(s.calls)
+	}
+}

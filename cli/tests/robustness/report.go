@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// print tells a result in a line, and each violation in one of its own.
+func (r *result) print() {
+	verdict := "ok"
+	if len(r.Violations) > 0 {
+		verdict = "VIOLATED"
+	}
+	fmt.Printf("seed %d: %s; %d faults, %d of %d acknowledged, %d blocks, %d operations, settled in %.1f s, first write after a leader's death %v ms, %.1f s\n",
+		r.Seed, verdict, r.Faults, r.Acknowledged, r.Sent, r.Blocks, r.History.Operations, r.SettleSeconds, r.FirstWriteMs, r.Seconds)
+	for _, v := range r.Violations {
+		fmt.Println("  !", v)
+	}
+	for _, e := range r.Exits {
+		fmt.Printf("  %s ended with code %d:\n%s\n", e.Node, e.Code, e.Log)
+	}
+}
+
+// summarise tells of all seeds.
+func summarise(all []*result, took time.Duration) {
+	var faults, acknowledged, sent, operations, bad int
+	var first []int64
+	for _, r := range all {
+		faults += r.Faults
+		acknowledged += r.Acknowledged
+		sent += r.Sent
+		operations += r.History.Operations
+		first = append(first, r.FirstWriteMs...)
+		if len(r.Violations) > 0 {
+			bad++
+		}
+	}
+	fmt.Printf("%d seeds in %s: %d violated; %d faults, %d of %d samples acknowledged, %d operations checked\n",
+		len(all), took.Round(time.Second), bad, faults, acknowledged, sent, operations)
+	if len(first) > 0 {
+		slices.Sort(first)
+		fmt.Printf("first write after a leader's death, of %d deaths: median %d ms, 99th percentile %d ms, longest %d ms\n",
+			len(first), percentile(first, 50), percentile(first, 99), first[len(first)-1])
+	}
+}
+
+// percentile of an ascending list: the nearest rank.
+func percentile(sorted []int64, p int) int64 {
+	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// result is what came of one seed.
+type result struct {
+	Seed          uint64   `json:"seed"`
+	Seconds       float64  `json:"seconds"`
+	Faults        int      `json:"faults"`
+	Sent          int      `json:"sent"`
+	Acknowledged  int      `json:"acknowledged"`
+	Blocks        uint64   `json:"blocks"`
+	History       verdict  `json:"history"`
+	FirstWriteMs  []int64  `json:"first_write_ms,omitempty"` // after each leader's death
+	NoWrite       int      `json:"no_write,omitempty"`       // leaders' deaths after which nothing was signed and acknowledged before the end
+	SettleSeconds float64  `json:"settle_seconds"`           // from the end of the faults until all agree
+	Exits         []exit   `json:"exits,omitempty"`          // that nobody asked for
+	Violations    []string `json:"violations,omitempty"`
+}
+
+const (
+	settleTimeout = 90 * time.Second
+	readyTimeout  = 60 * time.Second
+	checkPatience = 20 * time.Second
+	readers       = 2
+)
+
+// one runs a seed and checks what it left. An error means that nothing can be
+// said about the seed.
+func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, say func(string, ...any)) (*result, error) {
+	started := time.Now()
+	r := &result{Seed: seed}
+	if err := n.renew(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, p := range n.processes {
+			p.kill()
+		}
+	}()
+	ready, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := n.startAll(ready); err != nil {
+		return nil, err
+	}
+	t := &traffic{network: n, history: newHistory()}
+	if err := n.load(ctx, t, r, seed, duration, say); err != nil {
+		return nil, err
+	}
+	n.conclude(ctx, t, r)
+	for _, id := range n.ids() {
+		for _, e := range n.processes[id].unexpected() {
+			r.Exits = append(r.Exits, e)
+			r.Violations = append(r.Violations, fmt.Sprintf("%s ended with code %d, and nobody asked it to", e.Node, e.Code))
+		}
+	}
+	r.Sent, r.Acknowledged = t.sent, len(t.acks)
+	r.Violations = append(r.Violations, t.violations...)
+	r.Seconds = time.Since(started).Seconds()
+	return r, nil
+}
+
+// load lets meters measure and readers read while the faults happen, and then
+// until everything that was sent is answered and all replicas agree.
+func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, duration time.Duration, say func(string, ...any)) error {
+	life, end := context.WithCancel(ctx)
+	defer end()
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	var working sync.WaitGroup
+	defer working.Wait()
+	var failures errorList
+	chains, disconnect, err := t.chains()
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	ready, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for t.known.Load() == nil {
+		if err := chains[0].head(ready); err != nil && ready.Err() != nil {
+			return errors.Join(errNoHead, err)
+		}
+		_ = wait(ready, 50*time.Millisecond) // the call above says whether ready ended
+	}
+	clients, closing, err := n.connect()
+	if err != nil {
+		return err
+	}
+	defer closing()
+	working.Go(func() { chains[0].follow(life) })
+	var loads sync.WaitGroup
+	for i, c := range chains {
+		random := rand.New(rand.NewPCG(seed, 100+uint64(i))) //nolint:gosec // reproducible, not secret.
+		work := c.measure
+		if i == len(chains)-1 {
+			work = c.equivocate
+		}
+		loads.Go(func() { failures.add(work(loading, life, random)) })
+	}
+	for i := range readers {
+		rd := &reader{traffic: t, random: rand.New(rand.NewPCG(seed, 200+uint64(i))), replicas: clients, names: n.replicas(), counters: t.newest} //nolint:gosec // reproducible, not secret.
+		working.Go(func() { rd.read(life) })
+	}
+	s := &striker{network: n, replicas: clients, say: say}
+	faults := schedule(seed, duration, n.nodes())
+	r.Faults = len(faults)
+	began := time.Now()
+	if err := s.run(ctx, faults, began); err != nil {
+		return err
+	}
+	if err := wait(ctx, time.Until(began.Add(duration))); err != nil {
+		return err
+	}
+	stop()
+	settling, cancelSettling := context.WithTimeout(ctx, settleTimeout)
+	defer cancelSettling()
+	healed := time.Now()
+	answered := make(chan struct{})
+	go func() { loads.Wait(); close(answered) }()
+	select {
+	case <-answered:
+	case <-settling.Done():
+		r.Violations = append(r.Violations, fmt.Sprintf("STUCK: %d samples have no answer %s after all faults were healed", t.unansweredNow(), settleTimeout))
+	}
+	if r.Blocks, err = n.agree(settling, n.replicas()); err != nil {
+		r.Violations = append(r.Violations, err.Error())
+	}
+	r.SettleSeconds = time.Since(healed).Seconds()
+	end()
+	loads.Wait()
+	working.Wait()
+	r.firstWrites(s.deaths, t)
+	return failures.err()
+}
+
+// firstWrites finds, for each death of a leader, the first sample that was signed
+// after it and acknowledged.
+func (r *result) firstWrites(deaths []death, t *traffic) {
+	for _, d := range deaths {
+		first := time.Duration(-1)
+		for _, a := range t.acks {
+			if took := a.at.Sub(d.At); a.signed.After(d.At) && (first < 0 || took < first) {
+				first = took
+			}
+		}
+		if first < 0 {
+			r.NoWrite++
+			continue
+		}
+		r.FirstWriteMs = append(r.FirstWriteMs, first.Milliseconds())
+	}
+}
+
+// conclude stops the network and compares its disks with what was told.
+func (n *network) conclude(ctx context.Context, t *traffic, r *result) {
+	if err := n.stopAll(); err != nil {
+		r.Violations = append(r.Violations, err.Error())
+	}
+	found, problems, err := n.inspect(ctx, n.replicas())
+	if err != nil {
+		problems = append(problems, err.Error())
+	} else {
+		problems = append(problems, found.lost(t.acks)...)
+	}
+	r.Violations = append(r.Violations, problems...)
+	for _, a := range t.acks { // again: nothing that was given out may have changed
+		if _, err := n.verifier.Receipt(a.receipt, a.sample); err != nil {
+			r.Violations = append(r.Violations, fmt.Sprintf("the receipt of %s counter %d verifies no more: %v", a.meter, a.counter, err))
+		}
+	}
+	r.History = t.history.check(checkPatience)
+	for _, illegal := range r.History.Illegal {
+		r.Violations = append(r.Violations, "not linearizable: "+illegal)
+	}
+}
+
+// newest is the newest counter that a meter signed, as far as it was sent.
+func (t *traffic) newest(meter string) uint64 {
+	t.history.mu.Lock()
+	defer t.history.mu.Unlock()
+	for _, o := range slices.Backward(t.history.operations) {
+		if in := o.Input.(input); in.write && in.meter == meter { //nolint:errcheck,forcetypeassert // begin puts nothing else in.
+			return in.counter
+		}
+	}
+	return 0
+}
+
+func (t *traffic) unansweredNow() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open
+}
+
+// errorList gathers errors of several goroutines.
+type errorList struct {
+	mu   sync.Mutex
+	list []error
+}
+
+func (l *errorList) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, err)
+}
+
+func (l *errorList) err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.list...)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// kind says what a fault does.
+type kind string
+
+const (
+	kill      kind = "kill"      // SIGKILL, started again after the fault's length
+	pause     kind = "pause"     // SIGSTOP, SIGCONT after the fault's length
+	partition kind = "partition" // connections are cut, in one of the shapes
+	slow      kind = "slow"      // every byte between the chosen nodes comes later
+)
+
+// shape says which replicas a partition keeps from which.
+type shape string
+
+const (
+	isolated   shape = "isolated"   // the target and nobody else
+	halves     shape = "halves"     // two and two
+	deaf       shape = "deaf"       // nothing reaches the target, what it sends arrives
+	mute       shape = "mute"       // nothing that the target sends arrives, it hears all
+	through    shape = "through"    // everybody reaches the target and nobody else
+	noClients  shape = "no-clients" // the gateway and the endorsers reach the target no more
+	gatewayCut shape = "gateway"    // the gateway reaches no replica
+)
+
+var shapes = []shape{isolated, isolated, halves, deaf, mute, through, noClients, gatewayCut}
+
+// targets of faults that are not of the schedule but of the moment.
+const (
+	leader   = "leader"
+	follower = "follower" // one that does not lead
+)
+
+// fault is one entry of a schedule.
+type fault struct {
+	Kind   kind          `json:"kind"`
+	At     time.Duration `json:"at_ns"`     // since the load began
+	Length time.Duration `json:"length_ns"` // until it is healed
+	Target string        `json:"target"`    // a node's id, or leader or follower of that moment
+	Shape  shape         `json:"shape,omitempty"`
+	Reset  bool          `json:"reset,omitempty"` // cut connections are closed; otherwise their bytes wait
+	Delay  time.Duration `json:"delay_ns,omitempty"`
+	Point  string        `json:"point,omitempty"` // of kill: a failpoint instead of any moment
+	Choice uint64        `json:"choice"`          // settles what else is to be chosen when it strikes
+}
+
+func (f fault) String() string {
+	s := fmt.Sprintf("%.1fs %s %s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.Length.Seconds())
+	switch {
+	case f.Point != "":
+		s += " at " + f.Point
+	case f.Shape != "":
+		s += fmt.Sprintf(" %s", f.Shape)
+		if f.Reset {
+			s += " reset"
+		}
+	case f.Delay > 0:
+		s += " by " + f.Delay.String()
+	}
+	return s
+}
+
+// nodes are what a schedule chooses from.
+type nodes struct {
+	replicas, others []string
+}
+
+// schedule is the faults of a seed: a pure function of its arguments. Who leads
+// when a fault strikes is not, so a run is repeated in what is done, not in what
+// comes of it.
+func schedule(seed uint64, duration time.Duration, n nodes) []fault {
+	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible, not secret.
+	var faults []fault
+	between := func(low, high time.Duration) time.Duration {
+		return low + time.Duration(random.Int64N(int64(high-low)))
+	}
+	for at := between(300*time.Millisecond, time.Second); at < duration-time.Second; at += between(200*time.Millisecond, 2500*time.Millisecond) {
+		f := fault{At: at.Round(time.Millisecond), Choice: random.Uint64()}
+		f.Length = min(between(100*time.Millisecond, 4*time.Second), duration-at).Round(time.Millisecond)
+		f.Target = target(random, n)
+		switch roll := random.IntN(100); {
+		case roll < 40:
+			f.Kind = kill
+		case roll < 55:
+			f.Kind = pause
+		case roll < 85:
+			f.Kind, f.Shape = partition, shapes[random.IntN(len(shapes))]
+			f.Reset = random.IntN(2) == 0
+			f.Target = replicaTarget(random, n)
+		default:
+			f.Kind, f.Delay = slow, between(5*time.Millisecond, 250*time.Millisecond).Round(time.Millisecond)
+			f.Target = replicaTarget(random, n)
+		}
+		faults = append(faults, f)
+	}
+	return faults
+}
+
+// target prefers the leader, whose loss costs most.
+func target(random *rand.Rand, n nodes) string {
+	if random.IntN(5) == 0 {
+		return n.others[random.IntN(len(n.others))]
+	}
+	return replicaTarget(random, n)
+}
+
+func replicaTarget(random *rand.Rand, n nodes) string {
+	switch random.IntN(3) {
+	case 0:
+		return leader
+	case 1:
+		return follower
+	default:
+		return n.replicas[random.IntN(len(n.replicas))]
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"time"
+
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+)
+
+// striker lets the faults of a schedule happen.
+type striker struct {
+	network  *network
+	replicas map[string]ledgerv1.LedgerServiceClient
+	say      func(string, ...any)
+	deaths   []death // of leaders
+}
+
+// death is the moment at which a leader was killed.
+type death struct {
+	Leader string    `json:"leader"`
+	At     time.Time `json:"at"`
+}
+
+// leads asks the replicas who leads: a majority of those that answer in time, and
+// that replica runs.
+func (s *striker) leads(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	votes := make(map[string]int)
+	best := ""
+	for _, id := range s.network.replicas() {
+		if !s.network.processes[id].running() {
+			continue
+		}
+		status, err := s.replicas[id].GetStatus(ctx, &ledgerv1.GetStatusRequest{})
+		if err != nil || status.GetLeader() == "" {
+			continue
+		}
+		if votes[status.GetLeader()]++; votes[status.GetLeader()] > votes[best] {
+			best = status.GetLeader()
+		}
+	}
+	return best
+}
+
+// resolve is the node that a fault strikes.
+func (s *striker) resolve(ctx context.Context, f fault) (target string, leading bool) {
+	leads := s.leads(ctx)
+	switch f.Target {
+	case leader:
+		if leads != "" {
+			return leads, true
+		}
+	case follower:
+		rest := slices.DeleteFunc(s.network.replicas(), func(id string) bool { return id == leads })
+		return rest[f.Choice%uint64(len(rest))], false
+	default:
+		return f.Target, f.Target == leads
+	}
+	all := s.network.replicas()
+	return all[f.Choice%uint64(len(all))], false
+}
+
+// run follows the schedule from began on. Faults can overlap; each heals what it
+// did when its length is over.
+func (s *striker) run(ctx context.Context, faults []fault, began time.Time) error {
+	heals := make(chan func() error, len(faults))
+	healed := make(chan error, len(faults))
+	running := 0
+	for number, f := range faults {
+		if err := wait(ctx, time.Until(began.Add(f.At))); err != nil {
+			break
+		}
+		heal, err := s.strike(ctx, number, f)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		running++
+		time.AfterFunc(f.Length, func() { heals <- heal })
+		go func() { healed <- (<-heals)() }()
+	}
+	for range running {
+		if err := <-healed; err != nil {
+			return err
+		}
+	}
+	return s.healAll()
+}
+
+// strike begins a fault and says how it ends.
+func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() error, err error) {
+	target, leading := s.resolve(ctx, f)
+	s.say("%s: %s (leads: %v)", f, target, leading)
+	p := s.network.processes[target]
+	switch f.Kind {
+	case kill:
+		if leading && p.running() {
+			s.deaths = append(s.deaths, death{Leader: target, At: time.Now()})
+		}
+		p.kill()
+		return p.start, nil
+	case pause:
+		p.signal(syscall.SIGSTOP)
+		return func() error { p.signal(syscall.SIGCONT); return nil }, nil
+	case partition:
+		s.network.cut(number, f, target)
+		return func() error { s.network.heal(number); return nil }, nil
+	case slow:
+		s.network.delay(number, target, f.Delay)
+		return func() error { s.network.heal(number); return nil }, nil
+	}
+	return nil, fmt.Errorf("unknown fault %q", f.Kind)
+}
+
+// healAll starts and wakes whatever does not run.
+func (s *striker) healAll() error {
+	for _, id := range s.network.ids() {
+		p := s.network.processes[id]
+		p.signal(syscall.SIGCONT)
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heal takes a fault from all links.
+func (n *network) heal(number int) {
+	for _, l := range n.links {
+		l.heal(number)
+	}
+}
+
+func (n *network) delay(number int, target string, by time.Duration) {
+	for _, l := range n.links {
+		if l.from == target || l.to == target {
+			l.set(number, linkState{delay: by})
+		}
+	}
+}
+
+// cut puts a partition's shape on the links.
+func (n *network) cut(number int, f fault, target string) {
+	random := rand.New(rand.NewPCG(f.Choice, 2)) //nolint:gosec // reproducible, not secret.
+	replicas := n.replicas()
+	of := func(id string) bool { return slices.Contains(replicas, id) }
+	side := map[string]bool{target: true}
+	if f.Shape == halves {
+		rest := slices.DeleteFunc(slices.Clone(replicas), func(id string) bool { return id == target })
+		side[rest[random.IntN(len(rest))]] = true
+	}
+	for _, l := range n.links {
+		between := of(l.from) && of(l.to)
+		var there, back bool
+		switch f.Shape {
+		case isolated, halves:
+			there = between && side[l.from] != side[l.to]
+			back = there
+		case deaf: // nothing comes to the target
+			there, back = between && l.to == target, between && l.from == target
+		case mute: // nothing comes from the target
+			there, back = between && l.from == target, between && l.to == target
+		case through:
+			there = between && l.from != target && l.to != target
+			back = there
+		case noClients:
+			there = !of(l.from) && l.to == target
+			back = there
+		case gatewayCut:
+			there = l.from == "gateway"
+			back = there
+		}
+		if there || back {
+			l.set(number, linkState{there: there, back: back, reset: f.Reset})
+		}
+	}
+}
