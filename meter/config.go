@@ -14,6 +14,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
 // Config says who the meter is and whom it talks to. Everything without a
@@ -56,6 +57,12 @@ type Config struct {
 	// lives; default 60 s, at least 10 s (the ledger takes none sooner), negative
 	// for never.
 	Heartbeat time.Duration
+
+	// ClockSync says what the meter's clock is worth now, for each heartbeat and for
+	// each capture that does not say it itself; HostClock is one such source. Without
+	// it a heartbeat says NOT_SYNCHRONISED, and every capture must say. It must
+	// return soon; calls may be concurrent.
+	ClockSync func() recordv1.ClockSync
 
 	// OnReceipt is called for each receipt once it is stored, OnAlarm for what an
 	// operator should know. Calls may be concurrent; they must return soon, and not

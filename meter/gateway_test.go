@@ -229,6 +229,9 @@ type gateway struct {
 
 	mu   sync.Mutex
 	seen map[uint64]int // requests by counter
+
+	heartbeats     [][]byte // that came
+	heartbeatError error    // the answer to the next
 }
 
 // startGateway serves until the test ends. It is honest unless changed before
@@ -292,6 +295,13 @@ func pendingAnswer(r *ingestv1.SubmitRequest) *ingestv1.SubmitResponse {
 
 func (g *gateway) GetHead(context.Context, *ingestv1.GetHeadRequest) (*ingestv1.GetHeadResponse, error) {
 	return g.head()
+}
+
+func (g *gateway) SubmitHeartbeat(_ context.Context, r *ingestv1.SubmitHeartbeatRequest) (*ingestv1.SubmitHeartbeatResponse, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.heartbeats = append(g.heartbeats, r.GetRecord())
+	return &ingestv1.SubmitHeartbeatResponse{}, g.heartbeatError
 }
 
 func (g *gateway) SubmitStream(stream ingestv1.IngestService_SubmitStreamServer) error {

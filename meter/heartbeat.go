@@ -2,6 +2,8 @@ package meter
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/heartbeat"
@@ -17,30 +19,70 @@ func (s *sender) beat(ctx context.Context, client ingestv1.IngestServiceClient, 
 		select {
 		case <-ctx.Done():
 			return
+		case answer := <-s.demands:
+			answer <- s.beatOnce(ctx, client)
+			continue
 		case <-intervals:
 		}
 		before := recorded
 		if recorded = s.meter.counts.recorded.Load(); recorded != before {
 			continue // the samples are the sign of life
 		}
-		leaf, ok, err := s.meter.heartbeat(time.Now())
-		if err != nil {
-			s.meter.alarm(Alarm{Kind: AlarmHeartbeat, Err: err})
-		}
-		if !ok || err != nil {
-			continue
-		}
-		call, done := context.WithTimeout(ctx, s.timing.answer)
-		_, err = client.SubmitHeartbeat(call, &ingestv1.SubmitHeartbeatRequest{Record: leaf})
-		done()
-		if err == nil {
-			s.meter.counts.heartbeats.Add(1)
-		}
+		s.beatOnce(ctx, client) //nolint:errcheck // the next one says more.
+	}
+}
+
+// beatOnce signs and sends one; nil means that the gateway says it is certified.
+func (s *sender) beatOnce(ctx context.Context, client ingestv1.IngestServiceClient) error {
+	leaf, ok, err := s.meter.heartbeat(time.Now())
+	if err != nil {
+		s.meter.alarm(Alarm{Kind: AlarmHeartbeat, Err: err})
+		return err
+	}
+	if !ok {
+		return ErrNoKnownBlock
+	}
+	call, done := context.WithTimeout(ctx, s.timing.answer)
+	defer done()
+	if _, err = client.SubmitHeartbeat(call, &ingestv1.SubmitHeartbeatRequest{Record: leaf}); err == nil {
+		s.meter.counts.heartbeats.Add(1)
+	}
+	return err
+}
+
+// Heartbeat signs and sends a heartbeat now, whatever Config.Heartbeat says and
+// whatever was recorded; nil means that a gateway says it is certified, which is
+// its word. The ledger takes none sooner than 10 s after the last (TOO_SOON).
+// Errors: ErrNoKnownBlock (joined with ctx's) or ctx's, ErrClosed, the signer's, or
+// the gateway's refusal.
+func (m *Meter) Heartbeat(ctx context.Context) error {
+	select {
+	case <-m.known.some:
+	case <-ctx.Done():
+		return errors.Join(ErrNoKnownBlock, ctx.Err())
+	}
+	answer := make(chan error, 1)
+	select {
+	case m.sender.demands <- answer:
+	case <-m.sender.ended:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("no gateway is connected: %w", ctx.Err())
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 // heartbeat signs the newest counter; ok is false while no block is known.
 func (m *Meter) heartbeat(now time.Time) (leaf []byte, ok bool, err error) {
+	sync := recordv1.ClockSync_CLOCK_SYNC_NOT_SYNCHRONISED // nobody says otherwise
+	if m.config.ClockSync != nil {
+		sync = m.config.ClockSync() // as captures do
+	}
 	m.recording.Lock() // the signer's calls are serialised
 	defer m.recording.Unlock()
 	block, ok := m.known.at(now)
@@ -49,9 +91,7 @@ func (m *Meter) heartbeat(now time.Time) (leaf []byte, ok bool, err error) {
 	}
 	h := &heartbeat.Heartbeat{
 		NetworkID: m.config.NetworkID, MeterID: m.config.MeterID, AtUnixNano: now.UnixNano(),
-		// The host's clock; what it is worth is said of each capture.
-		ClockSync:   recordv1.ClockSync_CLOCK_SYNC_NOT_SYNCHRONISED,
-		KnownHeight: block.Height, KnownBlock: block.Header,
+		ClockSync: sync, KnownHeight: block.Height, KnownBlock: block.Header,
 	}
 	switch head := m.box.Head(); {
 	case head.Counter > 0:

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/core/heartbeat"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -68,6 +70,36 @@ func TestHeartbeatWhileNothingIsRecorded(t *testing.T) {
 	<-ended
 	if got := m.Stats().Heartbeats; got != 1 {
 		t.Errorf("%d heartbeats were taken, want the first alone", got)
+	}
+}
+
+// Heartbeat sends one now, whatever was recorded, and hands the gateway's answer on.
+func TestHeartbeatOnDemand(t *testing.T) {
+	n := newNotary(t)
+	g := startGateway(t, n)
+	c := configOf(t, n, g)
+	c.Heartbeat = -1
+	m := openMeter(t, c)
+	ticket := recordAll(t, m, 1)[0]
+	must(t, m.Heartbeat(t.Context()))
+	g.mu.Lock()
+	got := g.heartbeats
+	g.heartbeatError = reason.New(reason.TooSoon, "at most every 10 s")
+	g.mu.Unlock()
+	if len(got) != 1 || heartbeatOf(t, m, got[0]).NewestSample != ticket.Sample || m.Stats().Heartbeats != 1 {
+		t.Errorf("%d heartbeats came, %d were counted", len(got), m.Stats().Heartbeats)
+	}
+	if err := m.Heartbeat(t.Context()); err == nil || m.Stats().Heartbeats != 1 {
+		t.Errorf("a refused heartbeat: %v, %d counted", err, m.Stats().Heartbeats)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Heartbeat(gone); err == nil {
+		t.Error("a heartbeat after its time")
+	}
+	must(t, m.Close())
+	if err := m.Heartbeat(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("a closed meter's heartbeat: %v", err)
 	}
 }
 

@@ -148,10 +148,10 @@ func (m *Meter) UpdateTrust(bundle *trust.Bundle) error {
 
 // Capture is one raw vector with its circumstances.
 type Capture struct {
-	Channels   [][]int16 // one slice for each channel, of one length
-	CapturedAt time.Time // when the first sample was taken; never earlier than the capture before
-	ClockSync  recordv1.ClockSync
-	Encoding   recordv1.Encoding // default ENCODING_RICE
+	Channels   [][]int16          // one slice for each channel, of one length
+	CapturedAt time.Time          // when the first sample was taken; never earlier than the capture before
+	ClockSync  recordv1.ClockSync // at CapturedAt; default what Config.ClockSync says when it is recorded
+	Encoding   recordv1.Encoding  // default ENCODING_RICE
 	// Evidence is what is kept outside the ledger, such as a plate image; at most
 	// sample.MaxEvidence pieces.
 	Evidence    []sample.Evidence
@@ -179,6 +179,9 @@ func (m *Meter) Record(ctx context.Context, c Capture) (Ticket, error) {
 	}
 	if uint64(len(c.Channels)) != uint64(m.config.Channels) {
 		return Ticket{}, reason.New(reason.WrongChannelCount, "capture has %d channels, the meter %d", len(c.Channels), m.config.Channels)
+	}
+	if c.ClockSync == recordv1.ClockSync_CLOCK_SYNC_UNSPECIFIED && m.config.ClockSync != nil {
+		c.ClockSync = m.config.ClockSync()
 	}
 	raw, err := vector.Encode(c.Encoding, c.Channels)
 	if err != nil {

@@ -23,6 +23,8 @@ type sender struct {
 	// settled carries verified receipts to the one goroutine that stores them, so
 	// that one fsync of the directory serves many.
 	settled chan settlement
+	demands chan chan<- error // of Heartbeat; a session's beat takes them
+	ended   chan struct{}     // closed when nothing is sent any more
 
 	mu       sync.Mutex // guards the rest
 	endpoint string     // in use
@@ -39,7 +41,7 @@ type settlement struct {
 const maxSettle = 64
 
 func newSender(m *Meter, t timing) *sender {
-	return &sender{meter: m, timing: t, settled: make(chan settlement, maxSettle)}
+	return &sender{meter: m, timing: t, settled: make(chan settlement, maxSettle), demands: make(chan chan<- error), ended: make(chan struct{})}
 }
 
 // run sends until ctx ends, and returns when all receipts that came are stored.
@@ -48,6 +50,7 @@ func (s *sender) run(ctx context.Context) {
 	storing.Go(s.store)
 	defer storing.Wait()
 	defer close(s.settled)
+	defer close(s.ended)
 	endpoints := s.meter.config.Endpoints
 	for session, failures := 0, 0; ctx.Err() == nil; session++ {
 		useful, err := s.session(ctx, endpoints[session%len(endpoints)])
@@ -91,11 +94,13 @@ func (s *sender) session(ctx context.Context, endpoint string) (useful bool, err
 	helpers.Go(func() { s.watch(ctx, cancel) })
 	helpers.Go(func() { s.sendEvidence(ctx, conn, endpoint) })
 	helpers.Go(func() { s.follow(ctx, cancel, client, endpoint) })
+	var intervals <-chan time.Time // never, unless configured
 	if interval := s.meter.config.Heartbeat; interval > 0 {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
-		helpers.Go(func() { s.beat(ctx, client, ticker.C) })
+		intervals = ticker.C
 	}
+	helpers.Go(func() { s.beat(ctx, client, intervals) })
 	for err == nil {
 		var answer *ingestv1.SubmitStreamResponse
 		if answer, err = stream.Recv(); err == nil {

@@ -7,9 +7,13 @@
 // Beside testscript's own commands the scripts have:
 //
 //	exits CODE lacre ARGS...   run a command and want its exit code
+//	awaits CODE lacre ARGS...  run it again and again until it has that exit code, for
+//	                           what comes with time alone
 //	start DIR                  run `lacre dev --dir DIR` and wait until it is ready;
 //	                           sets $REPLICA and $SPKI to the first replica's
 //	stop                       interrupt it, and want a clean end
+//	dropper DIR METER          run a gateway that passes heartbeats on and drops samples;
+//	                           sets $DROPPER and $DROPPERSPKI
 //	keysigner FILE [wrong]     a program for `--signer`, with that key; exec'd by lacre
 //	public NAME FILE           set $NAME to the first 64 hexadecimal digits in FILE
 //	flip FILE BYTE             flip one bit of a byte; from the end if negative
@@ -67,7 +71,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "stop": stop, "flip": flip, "public": public,
+			"exits": exits, "awaits": awaits, "dropper": dropper, "start": start, "stop": stop, "flip": flip, "public": public,
 		},
 	})
 }
@@ -76,9 +80,15 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND ARGS...")
 	}
+	if got, want := exitCode(ts, args); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// exitCode runs a command, and tells the code that it gave and the one it should.
+func exitCode(ts *testscript.TestScript, args []string) (got, want int) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	got := 0
 	if err := ts.Exec(args[1], args[2:]...); err != nil {
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) {
@@ -86,8 +96,17 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		got = exit.ExitCode()
 	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
+	return got, want
+}
+
+func awaits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: awaits CODE COMMAND ARGS...")
+	}
+	for {
+		if got, want := exitCode(ts, args); got == want {
+			return
+		}
 	}
 }
 

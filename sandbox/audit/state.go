@@ -2,14 +2,17 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 )
@@ -31,6 +34,40 @@ func newState() *State { return &State{values: make(map[string][]byte), tree: tl
 func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
 
 func (s *State) head() state.BlockRef { return s.blocks[len(s.blocks)-1] }
+
+// Head is the newest block that it has; there must be one.
+func (s *State) Head() state.BlockRef { return s.head() }
+
+// HeightOf is the block that holds a leaf, of those that it has.
+func (s *State) HeightOf(index uint64) uint64 {
+	at, _ := slices.BinarySearchFunc(s.blocks, index, func(b state.BlockRef, index uint64) int {
+		return cmp.Compare(b.Size, index+1) // the first block that ends after the leaf
+	})
+	return uint64(at)
+}
+
+// View reads the state after the newest block. It holds no records.
+func (s *State) View() state.View { return recordless{view{State: s}} }
+
+// recordless is a state whose source is gone.
+type recordless struct{ view }
+
+// Record implements state.View.
+func (recordless) Record(index uint64) ([]byte, error) {
+	return nil, reason.New(reason.NotFound, "the state of an audit holds no records, record %d is asked for", index)
+}
+
+// Keys are the state's keys with a prefix, ascending.
+func (s *State) Keys(prefix string) []string {
+	var keys []string
+	for k := range s.values { // order is restored below
+		if strings.HasPrefix(k, prefix) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
 
 func (s *State) clone() *State {
 	c := &State{values: make(map[string][]byte, len(s.values)), blocks: slices.Clone(s.blocks), tree: s.tree.Clone(),

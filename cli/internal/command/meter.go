@@ -28,7 +28,7 @@ func newMeter(a *app) *cobra.Command {
 		Long: `A meter has a directory: key.pem signs its samples, tls.pem its connections,
 meter.json says how it was registered, and outbox/ keeps every sample until its
 receipt verifies. By default it lies in the network's directory.`,
-	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterOutbox(a), newMeterConformance(a),
+	}, newMeterKeygen(a), newMeterRegister(a), newMeterSend(a), newMeterSimulate(a), newMeterHeartbeat(a), newMeterOutbox(a), newMeterConformance(a),
 		newMeterHistory(a), newMeterSilence(a), newMeterStatus(a), newMeterParameters(a), newMeterRollover(a))
 }
 
@@ -172,6 +172,7 @@ func (m *meterFlags) open(ctx context.Context, id string, hooks meter.Config) (*
 	}
 	hooks.NetworkID, hooks.MeterID, hooks.Channels, hooks.SampleRateMillihertz = s.NetworkID, id, s.Channels, s.SampleRateMillihertz
 	hooks.Signer, hooks.TLS, hooks.Trust = key, tls.ClientTLS(identity.Pin(spki)), bundle
+	hooks.ClockSync = meter.HostClock
 	hooks.Endpoints, hooks.Dir = []string{address}, filepath.Join(dir, "outbox")
 	opened, err := meter.Open(ctx, hooks)
 	return opened, s, err

@@ -19,7 +19,6 @@ import (
 	"github.com/lacre-metrology/lacre/algorithms/speed"
 	"github.com/lacre-metrology/lacre/cli/internal/progress"
 	"github.com/lacre-metrology/lacre/core/receipt"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/meter"
 )
 
@@ -223,7 +222,7 @@ func (a *app) sendBeside(ctx context.Context, m *meterFlags, beside *attached, i
 		if err != nil {
 			return err
 		}
-		ticket, err := opened.Record(ctx, meter.Capture{Channels: channels, Evidence: pieces, CapturedAt: time.Now(), ClockSync: recordv1.ClockSync_CLOCK_SYNC_SYNCHRONISED})
+		ticket, err := opened.Record(ctx, meter.Capture{Channels: channels, Evidence: pieces, CapturedAt: time.Now()})
 		if err != nil {
 			return unanswered(opened, err)
 		}

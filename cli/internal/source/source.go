@@ -24,10 +24,18 @@ import (
 
 // Replica reads a running replica, up to the height that is certified when the
 // reading begins. A lost connection is an error; the audit's state continues.
-func Replica(client ledgerv1.LedgerServiceClient) audit.Source { return replica{client} }
+func Replica(client ledgerv1.LedgerServiceClient) audit.Source {
+	return replica{client, ledgerv1.StreamView_STREAM_VIEW_FULL}
+}
+
+// Records is Replica without the raw vectors, for a reader that looks at none.
+func Records(client ledgerv1.LedgerServiceClient) audit.Source {
+	return replica{client, ledgerv1.StreamView_STREAM_VIEW_RECORDS}
+}
 
 type replica struct {
 	client ledgerv1.LedgerServiceClient
+	view   ledgerv1.StreamView
 }
 
 // Blocks implements audit.Source.
@@ -36,7 +44,7 @@ func (r replica) Blocks(ctx context.Context, from uint64) iter.Seq2[*audit.Block
 		ctx, cancel := context.WithCancel(ctx) // ends the stream when the auditor stops early
 		defer cancel()
 		stream, err := r.client.StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{
-			FromHeight: from, View: ledgerv1.StreamView_STREAM_VIEW_FULL, StopAtHead: true,
+			FromHeight: from, View: r.view, StopAtHead: true,
 		})
 		if err != nil {
 			yield(nil, err)
@@ -65,7 +73,7 @@ func block(response *ledgerv1.StreamBlocksResponse) (*audit.Block, error) {
 	for i, leaf := range response.GetLeaves() {
 		content := leaf.GetRecord()
 		if content == nil {
-			return nil, fmt.Errorf("block %d: leaf %d came without its bytes, and the full view was asked for", b.Height, i)
+			return nil, fmt.Errorf("block %d: leaf %d came without its bytes, and they were asked for", b.Height, i)
 		}
 		b.Leaves = append(b.Leaves, content)
 		if len(vectors) == 0 {
