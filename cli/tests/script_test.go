@@ -58,12 +58,17 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	constant, err := filepath.Abs("../../services/compute/testdata/constant.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GOLDEN", golden)       // receipts that other implementers have too
+			env.Setenv("CONSTANT", constant)   // a module that is not built in
 			env.Setenv("RECORDING", recording) // the example of `meter send`
 			env.Setenv("MODULE", digest.Plain(speed.Module()).String())
 			env.Setenv("STRANGER", digest.Plain([]byte("no module")).String())

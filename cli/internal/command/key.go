@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -73,13 +74,26 @@ func (a *app) generateKey(path string, kind statement.KeyKind, encrypt bool, pas
 }
 
 func newKeyShow(a *app) *cobra.Command {
-	var passphraseFile string
+	var passphraseFile, program string
 	c := a.reading(&cobra.Command{
-		Use:     "show FILE",
-		Short:   "Print the public key of a private key's file",
-		Example: `  lacre key show meter.pem`,
-		Args:    exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Use:   "show [FILE]",
+		Short: "Print the public key of a private key's file, or of a key that a program holds",
+		Example: `  lacre key show meter.pem
+  lacre key show --signer 'pkcs11-signer.sh MODULE TOKEN 01'`,
+		Args: func(c *cobra.Command, args []string) error {
+			if program != "" {
+				return exactly(0)(c, args)
+			}
+			return exactly(1)(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if program != "" {
+				external, err := statement.StartExternal(c.Context(), program, a.err)
+				if err != nil {
+					return err
+				}
+				return errors.Join(a.printKey(program, external.Public()), external.Close())
+			}
 			key, err := statement.OpenKey(args[0], a.passphrase(args[0], passphraseFile))
 			if err != nil {
 				return err
@@ -88,6 +102,7 @@ func newKeyShow(a *app) *cobra.Command {
 		},
 	})
 	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of an encrypted key, mode 0600 (default: it is asked for)")
+	c.Flags().StringVar(&program, "signer", "", "command line of a program that holds the key, instead of FILE (docs/adr/0009)")
 	return c
 }
 
