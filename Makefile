@@ -62,8 +62,8 @@ curl: build bin/buf ## call every service's read methods with buf curl and refle
 interop-py: ## the verifier and the meter in Python: all vectors, and they agree with the Go ones (needs python3-cryptography)
 	examples/verify-py/interop.sh $(DIFFER)
 
-.PHONY: pkcs11
-pkcs11: build ## keys in a token sign an approval through PKCS#11 (needs softhsm2 and opensc)
+.PHONY: hsm
+hsm: build ## keys in a token sign an approval through PKCS#11 (needs softhsm2 and opensc)
 	examples/signer/pkcs11-test.sh bin/lacre
 
 .PHONY: interop

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make pkcs11` runs: pkcs11-test.sh LACRE
+# What `make hsm` runs: pkcs11-test.sh LACRE
 # Keys that were made in a token and never leave it sign an approval through pkcs11-signer.sh. The token is SoftHSM's, in a
 # directory of its own. Without softhsm2 and opensc nothing can be tried, which is said, not hidden; REQUIRE_PKCS11=1 makes
 # that a failure.
