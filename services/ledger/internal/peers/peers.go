@@ -99,7 +99,8 @@ func (p *Peers) push(ctx context.Context, to *peer) {
 		select {
 		case request := <-to.cosign:
 			call, cancel := context.WithTimeout(ctx, cosignTimeout)
-			_, err := to.client.Cosign(call, request)
+			// Until a replica that was away is back: otherwise all are lost that were made meanwhile.
+			_, err := to.client.Cosign(call, request, grpc.WaitForReady(true))
 			cancel()
 			if err != nil && ctx.Err() == nil {
 				p.log.DebugContext(ctx, "cosignature not delivered", "peer", to.id, "height", request.GetHeight(), "error", err)

@@ -20,6 +20,12 @@ const (
 	// finds out, hence the margin.
 	maxInboundPerPeer = 32
 	maxAcceptDelay    = time.Second
+	// redialInterval is how often a replica that cannot be connected to is tried
+	// again within one message's time-out. The library waits twice as long after
+	// each message that fails, up to 10 s, so a replica that was down for two
+	// seconds would get nothing for two more; and if it completes the quorum,
+	// nobody would. One message that takes longer counts as one failure at most.
+	redialInterval = 50 * time.Millisecond
 )
 
 // stream makes connections between registered replicas and nobody else (rule
@@ -153,7 +159,7 @@ func (s *stream) dial(peer string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolve replica %q: %w", peer, err)
 	}
-	conn, err := s.config.Dial(ctx, address)
+	conn, err := s.connect(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("dial replica %q at %s: %w", peer, address, err)
 	}
@@ -162,6 +168,21 @@ func (s *stream) dial(peer string, timeout time.Duration) (net.Conn, error) {
 		return nil, errors.Join(fmt.Errorf("dial replica %q at %s: %w", peer, address, err), conn.Close())
 	}
 	return authenticated, nil
+}
+
+// connect tries until somebody listens or ctx ends.
+func (s *stream) connect(ctx context.Context, address string) (net.Conn, error) {
+	for {
+		conn, err := s.config.Dial(ctx, address)
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-time.After(redialInterval):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 func (s *stream) secure(ctx context.Context, conn net.Conn, want string) (*peerConn, error) {

@@ -1,10 +1,12 @@
 package raft
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"syscall"
 	"testing"
 )
 
@@ -62,4 +64,42 @@ func connected(t *testing.T) (here, there net.Conn) {
 		}
 	})
 	return here, there
+}
+
+// A replica that is down fails one message at most in a message's time-out, and
+// gets the message when it is back: the library would leave it alone for as long
+// again as it was away.
+func TestAReplicaThatComesBackIsConnectedToAtOnce(t *testing.T) {
+	c := newCluster(t, nil, "a", "b")
+	config := c.config(c.nodes["b"])
+	config, err := config.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := newStream(config, func(_ string, conn net.Conn) { _ = conn.Close() })
+	back.serving.Add(1)
+	go back.serve()
+	defer back.close()
+
+	tries := 0
+	away := c.config(c.nodes["a"])
+	dial := away.Dial
+	away.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+		if tries++; tries < 4 {
+			return nil, syscall.ECONNREFUSED
+		}
+		return dial(ctx, address)
+	}
+	if away, err = away.withDefaults(); err != nil {
+		t.Fatal(err)
+	}
+	from := newStream(away, nil)
+	defer from.close()
+	conn, err := from.dial("b", patience)
+	if err != nil || tries != 4 {
+		t.Fatalf("after %d tries: %v, want a connection at the fourth", tries, err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
 }
