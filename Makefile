@@ -44,6 +44,10 @@ tutorial: build ## run the tutorials as they are written
 	docs/tutorials/founding.sh bin
 	docs/tutorials/notified-body.sh bin/lacre
 
+.PHONY: images
+images: build ## build an image of each program, FROM scratch (needs a container engine)
+	deploy/container/images.sh bin '$(VERSION)'
+
 ##@ Testing it
 
 .PHONY: test
@@ -53,6 +57,10 @@ test: ## run all tests of all modules
 .PHONY: race
 race: ## run all tests with the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race $(TESTFLAGS) work
+
+.PHONY: compose
+compose: images ## four organisations as nine containers: a partition, a lost replica (needs an engine and docker-compose)
+	deploy/container/check.sh bin '$(VERSION)'
 
 .PHONY: curl
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone

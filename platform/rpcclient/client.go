@@ -85,6 +85,9 @@ func Dial(target string, options Options) (*grpc.ClientConn, error) {
 	connection, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(credentials.NewTLS(options.tls(target))),
 		grpc.WithDefaultServiceConfig(retryPolicy),
+		// What a name server says decides nothing but an address. Asked for a service configuration, one that does not
+		// answer such questions would delay every connection by ten seconds.
+		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(options.MaxMessageBytes),
 			grpc.MaxCallSendMsgSize(options.MaxMessageBytes),
