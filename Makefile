@@ -62,6 +62,10 @@ race: ## run all tests with the race detector (needs gcc)
 compose: images ## four organisations as nine containers: a partition, a lost replica (needs an engine and docker-compose)
 	deploy/container/check.sh bin '$(VERSION)'
 
+.PHONY: units
+units: build ## run every systemd unit under a real systemd in namespaces of its own (needs root and systemd)
+	deploy/systemd/check.sh bin
+
 .PHONY: curl
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone
 	tools/curl.sh bin/lacre bin/buf
