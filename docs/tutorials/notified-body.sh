@@ -126,7 +126,43 @@ submit resume.dsse
 refused OUT_OF_SEQUENCE lacre approval submit suspend.dsse --network network
 lacre meter history km-41 --network network
 
-say "9. the court's bundle, checked offline"
+say "9. a sign of life, and silence"
+lacre meter keygen km-42 --network network
+lacre meter register km-42 --network network --table br --key "$body"
+lacre meter heartbeat km-41 --network network
+if lacre meter silence --longer 1s --network network >silence.txt 2>/dev/null; then exit 1; fi # two meters are listed
+cat silence.txt
+grep -q '^km-42 .*never' silence.txt           # it never measured, and does not say that it lives
+grep -q '^km-41 .*1 signed above' silence.txt # what was captured while it was suspended never reached the ledger
+
+say "10. a new version, withheld, takes the old one's place"
+old=$(sha256sum speed.wasm | cut -d ' ' -f 1)
+LC_ALL=C sed 's/1\.1\.0/1.1.1/' speed.wasm >next.wasm # the same computation under another version
+new=$(sha256sum next.wasm | cut -d ' ' -f 1)
+lacre module inspect next.wasm
+lacre module test next.wasm --out next-report.json
+lacre approval draft --network network --module next.wasm --schema approval.dsse --fuel-limit 100000000 --withheld \
+  --policy "AND('institute','operator')" --test-report next-report.json --out next.json
+sign next.json next.dsse "$maker" "$body"
+submit next.dsse
+lacre module install next.wasm --network network | tee installed.txt
+if grep -q university installed.txt; then exit 1; fi # not contracted
+refused PERMISSION_DENIED lacre module get "$new" --network network --tls-key network/nodes/gateway/tls.pem --out no.wasm
+lacre module get "$new" --network network --tls-key network/nodes/approval/tls.pem --out escrow.wasm
+cmp next.wasm escrow.wasm
+lacre meter parameters km-41 --network network --module "$new" --reason 'speed 1.1.1' --out version.json
+sign version.json version.dsse "$body"
+submit version.dsse
+lacre approval status supersede "$old" --successor "$new" --network network --reason 'speed 1.1.1' --out supersede.json
+sign supersede.json supersede.dsse "$body"
+submit supersede.dsse
+refused ALGORITHM_NOT_IN_FORCE lacre meter simulate km-42 --network network --passes 1 --seed 4
+lacre meter simulate km-41 --network network --passes 2 --speed 90 --seed 5
+lacre approval list --network network
+lacre approval list --network network --at "$from"
+lacre approval history "$old" --network network
+
+say "11. the court's bundle, checked offline"
 lacre bundle get km-41 1 --network network --module speed --out bundle
 lacre receipt verify bundle --trust network/trust --pin "$digest"
 lacre receipt show bundle --trust network/trust | tee record.txt
@@ -134,7 +170,7 @@ grep -q '^considered .*km/h' record.txt
 printf '\1' | dd of=bundle bs=1 seek=2000 conv=notrunc status=none
 refused refuted lacre receipt verify bundle --trust network/trust
 
-say "10. the picture, read on the record, and erased"
+say "12. the picture, read on the record, and erased"
 piece=$(lacre evidence list km-41 --network network | grep -o -m 1 '[0-9a-f]\{64\}' | head -n 1)
 lacre evidence get "$piece" --meter km-41 --key network/keys/authority.evidence.pem --purpose 'case 17' --out read --network network
 cmp read plate
@@ -142,7 +178,12 @@ lacre evidence erase "$piece" --organisation authority --key network/keys/author
 lacre receipt get km-41 1 --network network --out erased.tlog
 lacre receipt verify erased.tlog --trust network/trust
 
-say "11. nothing is missing, everything is accounted for"
+say "13. nothing is missing, everything is accounted for"
 lacre completeness prove km-41 --network network --from 1 --to 7 --out complete
 lacre completeness verify complete --trust network/trust
 lacre account --network network
+code=0
+lacre audit --network network | tee audit.txt || code=$?
+grep -q withheld audit.txt
+test "$code" -eq 2 # not all could be executed again: one module is withheld
+lacre audit --network network --module escrow.wasm
