@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -64,6 +66,35 @@ func TestCheckID(t *testing.T) {
 		if err := record.CheckID(id); (err == nil) != ok {
 			t.Errorf("%q: %v, want ok %v", id, err, ok)
 		}
+	}
+}
+
+// Whatever the protos declare with a statement's header is a statement here: it
+// has a payload type, which leads back to it.
+func TestEveryMessageWithAHeaderIsAStatement(t *testing.T) {
+	var found []string
+	all := recordv1.File_lacre_record_v1_statement_proto.Messages()
+	for i := range all.Len() {
+		d := all.Get(i)
+		if f := d.Fields().ByName("header"); f == nil || f.Message() == nil || f.Message().Name() != "StatementHeader" {
+			continue
+		}
+		kind, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
+		if err != nil {
+			t.Fatal(err)
+		}
+		payloadType := record.TypeOf(kind.New().Interface())
+		if m := record.NewMessage(payloadType); m == nil || m.ProtoReflect().Descriptor().FullName() != d.FullName() {
+			t.Errorf("%s has the type %s, which makes %T", d.Name(), payloadType, m)
+		}
+		found = append(found, payloadType)
+	}
+	slices.Sort(found)
+	if got := record.MessageTypes(); !slices.Equal(got, found) {
+		t.Errorf("statements are %q, the protos declare %q", got, found)
+	}
+	if m := record.NewMessage(record.TypeApproval); m != nil {
+		t.Errorf("an approval is %T", m)
 	}
 }
 

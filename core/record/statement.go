@@ -4,8 +4,11 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
@@ -76,35 +79,51 @@ func ToEnvelope(m *recordv1.Envelope) *envelope.Envelope {
 	return e
 }
 
+// messages are the statements that are protobuf messages, by payload type.
+var messages = map[string]func() proto.Message{
+	TypeNetworkConfig:     func() proto.Message { return new(recordv1.NetworkConfig) },
+	TypeNodeRegistration:  func() proto.Message { return new(recordv1.NodeRegistration) },
+	TypeNodeRevocation:    func() proto.Message { return new(recordv1.NodeRevocation) },
+	TypeAlgorithmStatus:   func() proto.Message { return new(recordv1.AlgorithmStatus) },
+	TypeMeterRegistration: func() proto.Message { return new(recordv1.MeterRegistration) },
+	TypeMeterStatus:       func() proto.Message { return new(recordv1.MeterStatus) },
+	TypeMeterParameters:   func() proto.Message { return new(recordv1.MeterParameters) },
+	TypeMeterKeyRollover:  func() proto.Message { return new(recordv1.MeterKeyRollover) },
+	TypeNationalTable:     func() proto.Message { return new(recordv1.NationalTable) },
+	TypeCanaryCommitment:  func() proto.Message { return new(recordv1.CanaryCommitment) },
+	TypeCanaryReveal:      func() proto.Message { return new(recordv1.CanaryReveal) },
+	TypeEvidenceErasure:   func() proto.Message { return new(recordv1.EvidenceErasure) },
+}
+
+// types are the payload types by the full name of the message.
+var types = func() map[protoreflect.FullName]string {
+	m := make(map[protoreflect.FullName]string, len(messages))
+	for payloadType, make := range messages {
+		m[make().ProtoReflect().Descriptor().FullName()] = payloadType
+	}
+	return m
+}()
+
+// MessageTypes are the payload types of all statements that are protobuf
+// messages, ascending: all statements but the approval, which is JSON.
+func MessageTypes() []string { return slices.Sorted(maps.Keys(messages)) }
+
+// NewMessage is an empty message of a payload type; nil when no protobuf
+// statement has it.
+func NewMessage(payloadType string) proto.Message {
+	if make, ok := messages[payloadType]; ok {
+		return make()
+	}
+	return nil
+}
+
 // TypeOf is the payload type of a protobuf statement; it panics on another message.
 func TypeOf(m proto.Message) string {
-	switch m.(type) {
-	case *recordv1.NetworkConfig:
-		return TypeNetworkConfig
-	case *recordv1.NodeRegistration:
-		return TypeNodeRegistration
-	case *recordv1.NodeRevocation:
-		return TypeNodeRevocation
-	case *recordv1.AlgorithmStatus:
-		return TypeAlgorithmStatus
-	case *recordv1.MeterRegistration:
-		return TypeMeterRegistration
-	case *recordv1.MeterParameters:
-		return TypeMeterParameters
-	case *recordv1.MeterStatus:
-		return TypeMeterStatus
-	case *recordv1.NationalTable:
-		return TypeNationalTable
-	case *recordv1.CanaryCommitment:
-		return TypeCanaryCommitment
-	case *recordv1.CanaryReveal:
-		return TypeCanaryReveal
-	case *recordv1.MeterKeyRollover:
-		return TypeMeterKeyRollover
-	case *recordv1.EvidenceErasure:
-		return TypeEvidenceErasure
+	name := m.ProtoReflect().Descriptor().FullName()
+	if payloadType, ok := types[name]; ok {
+		return payloadType
 	}
-	panic("record: " + string(m.ProtoReflect().Descriptor().FullName()) + " is no statement")
+	panic("record: " + string(name) + " is no statement")
 }
 
 // NewStatement encodes a protobuf statement and signs it with each signer:

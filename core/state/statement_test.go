@@ -463,3 +463,21 @@ func TestS4_ANotifiedBodySpeaksByItsThreshold(t *testing.T) {
 		})
 	}
 }
+
+// What the records call a statement, the transition knows as one.
+func TestTransitionKnowsEveryStatement(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	for _, payloadType := range append(record.MessageTypes(), record.TypeApproval) {
+		e, err := record.SignStatement(payloadType, nil, statetest.Body())
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := record.FromEnvelope(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := n.Submit([][]byte{leaf}, nil)[0]; got.Accepted || strings.Contains(got.Detail, "no statement has the type") {
+			t.Errorf("%s: %+v", payloadType, got)
+		}
+	}
+}

@@ -6,25 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/record"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
-
-// messages are the statements that are protobuf messages.
-var messages = []func() proto.Message{
-	func() proto.Message { return new(recordv1.NetworkConfig) }, func() proto.Message { return new(recordv1.NodeRegistration) },
-	func() proto.Message { return new(recordv1.NodeRevocation) }, func() proto.Message { return new(recordv1.AlgorithmStatus) },
-	func() proto.Message { return new(recordv1.MeterRegistration) }, func() proto.Message { return new(recordv1.MeterStatus) },
-	func() proto.Message { return new(recordv1.MeterKeyRollover) }, func() proto.Message { return new(recordv1.MeterParameters) },
-	func() proto.Message { return new(recordv1.NationalTable) }, func() proto.Message { return new(recordv1.EvidenceErasure) },
-	func() proto.Message { return new(recordv1.CanaryCommitment) }, func() proto.Message { return new(recordv1.CanaryReveal) },
-}
 
 // Text is all that a statement says, for whoever signs it: every field that is
 // in the bytes, once, and nothing besides. A statement that is not in its one
@@ -39,19 +27,16 @@ func Text(e *envelope.Envelope) (string, error) {
 		writeApproval(&b, a)
 		return b.String(), nil
 	}
-	for _, make := range messages {
-		m := make()
-		if record.TypeOf(m) != e.PayloadType {
-			continue
-		}
-		if err := record.Decode(e.Payload, record.MaxBytes, m); err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "%s\n", m.ProtoReflect().Descriptor().Name())
-		writeMessage(&b, m.ProtoReflect(), "  ")
-		return b.String(), nil
+	m := record.NewMessage(e.PayloadType)
+	if m == nil {
+		return "", fmt.Errorf("nobody can read a statement of type %.80q here", e.PayloadType)
 	}
-	return "", fmt.Errorf("nobody can read a statement of type %.80q here", e.PayloadType)
+	if err := record.Decode(e.Payload, record.MaxBytes, m); err != nil {
+		return "", err
+	}
+	fmt.Fprintf(&b, "%s\n", m.ProtoReflect().Descriptor().Name())
+	writeMessage(&b, m.ProtoReflect(), "  ")
+	return b.String(), nil
 }
 
 func writeApproval(b *strings.Builder, a *approval.Approval) {
