@@ -56,6 +56,10 @@ type Options struct {
 	Engine sandbox.Config
 	// Workers is the number of concurrent re-executions; 0 means GOMAXPROCS.
 	Workers int
+	// Replayed, if set, is called with each block that replayed and that its
+	// certificates, if any, are on, and with the state after it; on Run's
+	// goroutine. It changes neither. The view stays good after Run.
+	Replayed func(b *Block, after state.View)
 	// Progress, if set, is called after each block, on Run's goroutine.
 	Progress func(Progress)
 }
@@ -155,6 +159,9 @@ func (a *auditor) blocks(ctx context.Context, source Source) error {
 			a.ended, a.partial = !ok && err == nil, err != nil
 			return err
 		}
+		if a.Replayed != nil {
+			a.Replayed(b, a.state.View(ctx, source))
+		}
 		if a.Progress != nil {
 			a.Progress(Progress{
 				Height: b.Height, Records: a.report.Records, Measurements: a.report.Measurements,
@@ -192,7 +199,7 @@ func (a *auditor) block(ctx context.Context, source Source, b *Block) (bool, err
 			}
 		}
 	}
-	v := view{State: a.state, ctx: ctx, source: source}
+	v := a.state.View(ctx, source)
 	sealed, err := a.replay(v, b, intact)
 	if err != nil {
 		var unread *sourceError
@@ -213,7 +220,7 @@ func (a *auditor) block(ctx context.Context, source Source, b *Block) (bool, err
 	return true, a.account(ctx, v, b, measured, intact, checkRaw)
 }
 
-func (a *auditor) replay(v view, b *Block, intact map[int]state.RawVector) (*state.Sealed, error) {
+func (a *auditor) replay(v state.View, b *Block, intact map[int]state.RawVector) (*state.Sealed, error) {
 	options := state.Options{Verifier: a.signatures}
 	if len(b.Leaves) == 0 {
 		return nil, errors.New("a block has at least its header, this one has no leaf")
@@ -258,7 +265,7 @@ func (a *auditor) invalidBlock(b *Block, measured []*measurement, err error) {
 }
 
 // checkNetwork compares the genesis with the trust bundle's origin.
-func (a *auditor) checkNetwork(v view) bool {
+func (a *auditor) checkNetwork(v state.View) bool {
 	if a.Trust == nil {
 		return true
 	}

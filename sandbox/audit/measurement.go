@@ -65,7 +65,7 @@ func (a *auditor) measurements(b *Block) []*measurement {
 
 // account counts a replayed block's measurements and queues those that are to
 // be re-executed.
-func (a *auditor) account(ctx context.Context, v view, b *Block, measured []*measurement, intact map[int]state.RawVector, reExecute bool) error {
+func (a *auditor) account(ctx context.Context, v state.View, b *Block, measured []*measurement, intact map[int]state.RawVector, reExecute bool) error {
 	organisations := make(map[string]string)
 	for _, m := range measured {
 		a.report.Measurements++
@@ -107,7 +107,7 @@ func (a *auditor) account(ctx context.Context, v view, b *Block, measured []*mea
 
 // parametersOf are those that the claim names; the replay compared them with
 // those in force at the capture.
-func (a *auditor) parametersOf(v view, m *measurement) (*claim.Parameters, error) {
+func (a *auditor) parametersOf(v state.View, m *measurement) (*claim.Parameters, error) {
 	if known := a.parameters[m.Claim.Registration]; known != nil {
 		return known, nil
 	}
@@ -125,7 +125,7 @@ func (a *auditor) parametersOf(v view, m *measurement) (*claim.Parameters, error
 
 // withheld reports whether the approval in force withholds a module; it is asked
 // where the bytes are not at hand.
-func (a *auditor) withheld(v view, module digest.Digest) (bool, error) {
+func (a *auditor) withheld(v state.View, module digest.Digest) (bool, error) {
 	value, err := state.GetAlgorithm(v, module)
 	if err != nil || value == nil {
 		return false, err

@@ -33,6 +33,16 @@ func newState() *State { return &State{values: make(map[string][]byte), tree: tl
 // Next is the height of the first block that it does not have.
 func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
 
+// Settled reports whether a certificate covers all of its blocks. Who counts by
+// certified blocks can only continue where that is so.
+func (s *State) Settled() bool { return s.certified && s.certifiedHeight+1 == s.Next() }
+
+// View reads it as the transition does. Records come from the source, which is
+// not to be trusted with them.
+func (s *State) View(ctx context.Context, source Source) state.View {
+	return view{State: s, ctx: ctx, source: source}
+}
+
 func (s *State) head() state.BlockRef { return s.blocks[len(s.blocks)-1] }
 
 // Head is the newest block that it has; there must be one.

@@ -11,6 +11,8 @@
 //   - Nothing is counted that the audit did not replay, and nothing above the
 //     height that it found certified under the trust bundle.
 //   - Time is block time, which a quorum certifies; never a meter's clock.
+//   - A site is where the meter stood at the capture, by the parameters in force
+//     then: those under which the endorsers computed.
 //
 // The ledger knows no owner of a meter. Who accounts by owner brings a list.
 package account
@@ -18,7 +20,6 @@ package account
 import (
 	"context"
 	"fmt"
-	"iter"
 
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/trust"
@@ -32,7 +33,7 @@ type By string
 const (
 	Organisation By = "organisation" // that endorsed
 	Meter        By = "meter"
-	Site         By = "site"  // by the meter's registration
+	Site         By = "site"  // in force at the capture
 	Owner        By = "owner" // by the list that the caller brings
 	Period       By = "period"
 )
@@ -49,16 +50,28 @@ type Options struct {
 	By                          By
 	Period                      string            // day, month or year, in UTC; for Period
 	Owners                      map[string]string // by meter; for Owner
-	Progress                    func(audit.Progress)
+	// Resume counts only the blocks after an earlier account's, or audit's. It is
+	// not changed.
+	Resume   *audit.State
+	Progress func(audit.Progress)
 }
 
-// Of accounts for a ledger: it replays all of it, compares it with its
-// certificates, and counts what is certified. The account is nil when the audit
-// finds that something does not hold; the report then says what. An error means
-// that it could not go on.
+// Of accounts for a ledger: it replays all of it, or what came after
+// Options.Resume, compares it with its certificates, and counts what is
+// certified. The account is nil when the audit finds that something does not
+// hold; the report then says what. An error means that it could not go on.
 func Of(ctx context.Context, source audit.Source, o Options) (*Account, *audit.Report, error) {
 	t := newTally(o)
-	report, err := audit.Run(ctx, counted{source, t}, audit.Options{Trust: o.Trust, LedgerOnly: true, Progress: o.Progress})
+	if o.Resume != nil {
+		if !o.Resume.Settled() {
+			return nil, nil, fmt.Errorf("account: the state ends at block %d, which no certificate covered then: what lies between would be counted never, or twice; begin at the genesis block, or at a state whose last block is certified", o.Resume.Next()-1)
+		}
+		t.after = o.Resume.View(ctx, source)
+	}
+	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Resume: o.Resume, Replayed: t.block, Progress: o.Progress})
+	if err == nil {
+		err = t.failed
+	}
 	if err != nil {
 		return nil, report, err
 	}
@@ -68,24 +81,6 @@ func Of(ctx context.Context, source audit.Source, o Options) (*Account, *audit.R
 	if report.CertifiedHeight < t.settled {
 		return nil, report, fmt.Errorf("account: the newest certificate is of height %d, and blocks up to %d were counted; no ledger runs so far ahead", report.CertifiedHeight, t.settled)
 	}
-	return t.account(report), report, nil
-}
-
-// counted hands the source's blocks to the auditor, and to the tally once the
-// auditor has taken them.
-type counted struct {
-	audit.Source
-	tally *tally
-}
-
-// Blocks implements audit.Source.
-func (c counted) Blocks(ctx context.Context, from uint64) iter.Seq2[*audit.Block, error] {
-	return func(yield func(*audit.Block, error) bool) {
-		for b, err := range c.Source.Blocks(ctx, from) {
-			if !yield(b, err) || err != nil {
-				return // also for a block that does not hold
-			}
-			c.tally.block(b)
-		}
-	}
+	counted, err := t.account(report)
+	return counted, report, err
 }

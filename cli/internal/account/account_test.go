@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/algorithms/abi"
 	"github.com/lacre-metrology/lacre/cli/internal/account"
 	"github.com/lacre-metrology/lacre/core/approval"
@@ -80,9 +82,9 @@ func copyOf(n *receipttest.Network, certified int) *source {
 	return s
 }
 
-func (s *source) Blocks(context.Context, uint64) iter.Seq2[*audit.Block, error] {
+func (s *source) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block, error] {
 	return func(yield func(*audit.Block, error) bool) {
-		for _, b := range s.blocks {
+		for _, b := range s.blocks[from:] {
 			if !yield(b, nil) {
 				return
 			}
@@ -175,6 +177,72 @@ func TestAccountCountsLateMeasurements(t *testing.T) {
 	a, _ := of(t, copyOf(n, all), n.Trust(), account.Options{By: account.Meter})
 	if len(a.Rows) != 1 || a.Rows[0].Late != 1 || a.Rows[0].Computations["org-00"] != 1 {
 		t.Errorf("%+v", a.Rows)
+	}
+}
+
+// A meter that moved counts where it stood at each capture, one that came late
+// included.
+func TestAccountTakesTheSiteInForceAtTheCapture(t *testing.T) {
+	n := &receipttest.Network{Network: statetest.New(t, statetest.Options{})}
+	n.Network.Approve()
+	m := n.Network.Register("m-1")
+	before, late := m.Capture(), m.Capture()
+	n.AcceptCaptures(before)
+	n.NowUnix += 60
+	moved := n.Parameters("m-1", n.NowUnix*statetest.Second)
+	moved.Site = proto.CloneOf(moved.Site)
+	moved.Site.Name = "km 97"
+	n.Accept(n.Sign(moved, statetest.Body()))
+	n.NowUnix += 60
+	n.AcceptCaptures(m.Capture(), m.Capture())
+	n.AcceptCaptures(late)
+	a, _ := of(t, copyOf(n, all), n.Trust(), account.Options{By: account.Site})
+	if len(a.Rows) != 2 || a.Rows[0].Key != "km 41" || a.Rows[0].Measurements != 2 || a.Rows[1].Key != "km 97" || a.Rows[1].Measurements != 2 {
+		t.Errorf("%+v", a.Rows)
+	}
+}
+
+// Accounts of one part after the other add up to the account of all, wherever
+// the ledger was cut.
+func TestAccountsContinue(t *testing.T) {
+	n := ledger(t)
+	for _, by := range []account.By{account.Organisation, account.Site} {
+		whole, _ := of(t, copyOf(n, all), n.Trust(), account.Options{By: by})
+		for cut := 1; cut <= len(n.Store.Blocks); cut++ {
+			part := copyOf(n, all)
+			part.blocks = part.blocks[:cut]
+			first, report := of(t, part, n.Trust(), account.Options{By: by})
+			kept, err := audit.ParseState(report.State.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, _ := of(t, copyOf(n, all), n.Trust(), account.Options{By: by, Resume: kept})
+			if second.FromHeight != uint64(cut) || second.CertifiedHeight != whole.CertifiedHeight || second.CertifiedTime != whole.CertifiedTime {
+				t.Errorf("cut at %d: from %d up to %d of %s", cut, second.FromHeight, second.CertifiedHeight, second.CertifiedTime)
+			}
+			sum := map[string]uint64{}
+			for _, a := range []*account.Account{first, second} {
+				for _, r := range a.Rows {
+					sum[r.Key] += r.Measurements
+				}
+			}
+			for _, r := range whole.Rows {
+				if sum[r.Key] != r.Measurements {
+					t.Errorf("cut at %d: %d of %s, all of it has %d", cut, sum[r.Key], r.Key, r.Measurements)
+				}
+			}
+		}
+	}
+}
+
+// Between what was certified then and where the replay ended lie blocks that the
+// earlier account did not count: it is not continued there.
+func TestAccountDoesNotContinueBehindUncertifiedBlocks(t *testing.T) {
+	n := ledger(t)
+	_, report := of(t, copyOf(n, len(n.Store.Blocks)-1), n.Trust(), account.Options{By: account.Meter})
+	a, _, err := account.Of(t.Context(), copyOf(n, all), account.Options{Trust: n.Trust(), By: account.Meter, Resume: report.State})
+	if err == nil || a != nil || !strings.Contains(err.Error(), "no certificate covered") {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 

@@ -42,7 +42,8 @@ func (r *Row) add(other *Row) {
 // Account says who computed what, and up to where that is certified.
 type Account struct {
 	Network         digest.Digest `json:"network"`
-	CertifiedHeight uint64        `json:"certifiedHeight"` // the newest block that counts
+	FromHeight      uint64        `json:"fromHeight"`      // the first block that counts
+	CertifiedHeight uint64        `json:"certifiedHeight"` // the newest; below FromHeight when there is none
 	CertifiedTime   string        `json:"certifiedTime"`   // its block time, RFC 3339
 	From            string        `json:"from,omitempty"`  // first block time that counts
 	Until           string        `json:"until,omitempty"` // first that no longer counts
@@ -53,9 +54,13 @@ type Account struct {
 }
 
 // account settles what is certified.
-func (t *tally) account(report *audit.Report) *Account {
-	a := &Account{Network: report.Network, CertifiedHeight: report.CertifiedHeight, By: t.By, Rows: []Row{}, Organisations: []string{},
-		From: timeText(t.FromUnixNano), Until: timeText(t.UntilUnixNano), CertifiedTime: timeText(t.blockEnd[report.CertifiedHeight])}
+func (t *tally) account(report *audit.Report) (*Account, error) {
+	newest, _, err := t.after.Block(report.CertifiedHeight)
+	if err != nil {
+		return nil, err
+	}
+	a := &Account{Network: report.Network, FromHeight: report.FromHeight, CertifiedHeight: report.CertifiedHeight, By: t.By, Rows: []Row{}, Organisations: []string{},
+		From: timeText(t.FromUnixNano), Until: timeText(t.UntilUnixNano), CertifiedTime: timeText(newest.BlockTimeUnixNano)}
 	for len(t.pending) > 0 && t.pending[0].height <= report.CertifiedHeight {
 		t.settle()
 	}
@@ -69,7 +74,7 @@ func (t *tally) account(report *audit.Report) *Account {
 	}
 	slices.SortFunc(a.Rows, func(x, y Row) int { return strings.Compare(x.Key, y.Key) })
 	slices.Sort(a.Organisations)
-	return a
+	return a, nil
 }
 
 func timeText(unixNano int64) string {
@@ -119,6 +124,9 @@ func (a *Account) String() string {
 	}
 	if a.Until != "" {
 		window += ", before " + a.Until
+	}
+	if a.FromHeight > 0 {
+		window = fmt.Sprintf(", from block %d on%s", a.FromHeight, window)
 	}
 	fmt.Fprintf(&b, "network %s\ncounted up to block %d of %s, which is certified%s\n\n", a.Network, a.CertifiedHeight, a.CertifiedTime, window)
 	cells := a.table()

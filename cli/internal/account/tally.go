@@ -1,11 +1,15 @@
 package account
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/sandbox/audit"
 )
@@ -18,12 +22,12 @@ const maxAhead = 1024
 // goroutine.
 type tally struct {
 	Options
-	nodes    map[string]string // organisation by node id
-	sites    map[string]string // by meter id
-	rows     map[string]*Row   // of settled blocks
-	settled  uint64            // height up to which rows count
-	pending  []block           // above it, ascending
-	blockEnd map[uint64]int64  // block time by height, of pending blocks
+	after   state.View               // the newest block's; of Resume before the first
+	sites   map[digest.Digest]string // by the statement that gives a meter's parameters
+	rows    map[string]*Row          // of settled blocks
+	settled uint64                   // height up to which rows count
+	pending []block                  // above it, ascending
+	failed  error                    // the first; it ends the account
 }
 
 // block is what one block adds.
@@ -33,41 +37,67 @@ type block struct {
 }
 
 func newTally(o Options) *tally {
-	return &tally{Options: o, nodes: map[string]string{}, sites: map[string]string{}, rows: map[string]*Row{}, blockEnd: map[uint64]int64{}}
+	return &tally{Options: o, sites: map[digest.Digest]string{}, rows: map[string]*Row{}}
 }
 
 // block counts a block. The replay found each record well formed, and each
 // measurement's set before it.
-func (t *tally) block(b *audit.Block) {
+func (t *tally) block(b *audit.Block, after state.View) {
+	t.after = after
+	ref, _, err := after.Block(b.Height)
+	if err != nil {
+		t.fail(err)
+		return
+	}
 	added := block{height: b.Height, rows: map[string]*Row{}}
-	records := make([]*recordv1.Record, 0, len(b.Leaves))
-	for _, leaf := range b.Leaves {
-		if r, err := record.Parse(leaf); err == nil {
-			records = append(records, r)
-		}
+	if t.within(ref.BlockTimeUnixNano) {
+		t.measurements(added.rows, b.Leaves, ref.BlockTimeUnixNano)
 	}
-	at := int64(0)
-	if n := len(records); n > 0 {
-		at = records[n-1].GetBlockHeader().GetBlockTimeUnixNano()
-	}
-	var set *recordv1.EndorsementSet
-	for i, r := range records {
-		switch {
-		case r.GetStatement() != nil:
-			t.statement(r.GetStatement())
-		case r.GetEndorsementSet() != nil:
-			set = r.GetEndorsementSet()
-		case r.GetMeasurement() != nil && t.within(at):
-			if m, err := receipt.ParseMeasurement(b.Leaves[i]); err == nil {
-				t.measurement(added.rows, m, set, at)
-			}
-		}
-	}
-	t.blockEnd[b.Height] = at
 	t.pending = append(t.pending, added)
 	for len(t.pending) > maxAhead {
 		t.settle()
 	}
+}
+
+func (t *tally) fail(err error) {
+	if t.failed == nil {
+		t.failed = fmt.Errorf("account: %w", err)
+	}
+}
+
+// measurements counts a block's leaves.
+func (t *tally) measurements(rows map[string]*Row, leaves [][]byte, at int64) {
+	var endorsers []string // organisations of the newest set
+	for _, leaf := range leaves {
+		r, err := record.Parse(leaf)
+		if err != nil {
+			continue
+		}
+		if set := r.GetEndorsementSet(); set != nil {
+			endorsers = t.organisations(set)
+		}
+		if r.GetMeasurement() == nil {
+			continue
+		}
+		if m, err := receipt.ParseMeasurement(leaf); err == nil {
+			t.measurement(rows, m, endorsers, at)
+		}
+	}
+}
+
+// organisations are those whose nodes signed a set.
+func (t *tally) organisations(set *recordv1.EndorsementSet) []string {
+	var list []string
+	for _, e := range set.GetEndorsements() {
+		node, err := state.GetNode(t.after, e.GetNodeId())
+		if err != nil {
+			t.fail(err)
+		}
+		if organisation := node.GetOrganisation(); !slices.Contains(list, organisation) { // twice is once
+			list = append(list, organisation)
+		}
+	}
+	return list
 }
 
 func (t *tally) within(blockTimeUnixNano int64) bool {
@@ -79,29 +109,12 @@ func (t *tally) settle() {
 	oldest := t.pending[0]
 	t.pending = t.pending[1:]
 	t.settled = oldest.height
-	delete(t.blockEnd, oldest.height)
 	for key, r := range oldest.rows {
 		row(t.rows, key).add(r)
 	}
 }
 
-// statement notes whose a node is and where a meter stands.
-func (t *tally) statement(e *recordv1.Envelope) {
-	switch e.GetPayloadType() {
-	case record.TypeNodeRegistration:
-		m := new(recordv1.NodeRegistration)
-		if record.Decode(e.GetPayload(), record.MaxBytes, m) == nil {
-			t.nodes[m.GetNodeId()] = m.GetOrganisation()
-		}
-	case record.TypeMeterRegistration:
-		m := new(recordv1.MeterRegistration)
-		if record.Decode(e.GetPayload(), record.MaxBytes, m) == nil {
-			t.sites[m.GetMeterId()] = m.GetSite().GetName()
-		}
-	}
-}
-
-func (t *tally) measurement(rows map[string]*Row, m *receipt.Measurement, set *recordv1.EndorsementSet, at int64) {
+func (t *tally) measurement(rows map[string]*Row, m *receipt.Measurement, endorsers []string, at int64) {
 	one := Row{Measurements: 1, Computations: map[string]uint64{}}
 	if m.Result.Code != abi.CodeValid {
 		one.Refused = 1
@@ -109,8 +122,8 @@ func (t *tally) measurement(rows map[string]*Row, m *receipt.Measurement, set *r
 	if m.Message.GetDisposition() == recordv1.Disposition_DISPOSITION_LATE {
 		one.Late = 1
 	}
-	for _, e := range set.GetEndorsements() {
-		one.Computations[t.nodes[e.GetNodeId()]] = 1 // twice is once
+	for _, organisation := range endorsers {
+		one.Computations[organisation] = 1
 	}
 	if t.By == Organisation {
 		for organisation := range one.Computations { // each its own row: the order does not show
@@ -129,7 +142,7 @@ func (t *tally) key(m *receipt.Measurement, at int64) string {
 	case Meter:
 		return m.Sample.MeterID
 	case Site:
-		return t.sites[m.Sample.MeterID]
+		return t.site(m)
 	case Owner:
 		if owner := t.Owners[m.Sample.MeterID]; owner != "" {
 			return owner
@@ -137,6 +150,26 @@ func (t *tally) key(m *receipt.Measurement, at int64) string {
 		return Unlisted
 	}
 	return time.Unix(0, at).UTC().Format(layouts[t.Period])
+}
+
+// site is where the meter stood at the capture. The claim names the statement
+// that says it: the replay compared it with the parameters in force.
+func (t *tally) site(m *receipt.Measurement) string {
+	if known, ok := t.sites[m.Claim.Registration]; ok {
+		return known
+	}
+	meter, err := state.GetMeter(t.after, m.Sample.MeterID)
+	if err != nil {
+		t.fail(err)
+		return ""
+	}
+	parameters, err := state.ParametersAt(meter, m.Sample.CapturedAtUnixNano)
+	if err != nil {
+		t.fail(err)
+		return ""
+	}
+	t.sites[parameters.Statement] = parameters.Site.GetName()
+	return parameters.Site.GetName()
 }
 
 // Unlisted is the owner of meters that the list does not name.

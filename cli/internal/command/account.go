@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/lacre-metrology/lacre/cli/internal/source"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/platform/durable"
 	"github.com/lacre-metrology/lacre/sandbox/audit"
 	"github.com/lacre-metrology/lacre/services/ledger"
 )
@@ -30,7 +32,11 @@ type accountRun struct {
 	from, to       string
 	by, per, owner string
 	csv            bool
+	state          string
+	resume         bool
 }
+
+const defaultAccountState = "lacre-account.state"
 
 func newAccount(a *app) *cobra.Command {
 	var r accountRun
@@ -45,7 +51,11 @@ height it is true. Times are block times, in UTC.
 
 --by organisation counts computations; the others show them in a column for each
 organisation. The ledger does not say who owns a meter: --by owner needs --owners
-FILE, lines of METER,OWNER. --by site goes by the name in the registration.
+FILE, lines of METER,OWNER. --by site goes by the parameters in force at the capture.
+
+With --state the state of the replay is kept; --resume counts what was certified
+since, without reading the rest again: accounts of one part after the other add up.
+Such a state says nothing of re-execution, so "lacre audit" has one of its own.
 
 --ledger is a replica's data directory, or HOST:PORT of a running one (with
 --spki unless the network directory names it); without it the network's first
@@ -55,6 +65,7 @@ Exit code: 0 counted, 1 the ledger does not hold, 2 nothing of it is certified.`
 		Example: `  lacre account
   lacre account --by period --per month --from 2026-01-01 --to 2027-01-01
   lacre account --by owner --owners owners.csv --csv
+  lacre account --resume --state month.state
   lacre account --ledger nodes/replica-authority/data --trust trust --by meter --json`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runAccount(c.Context(), &r) },
@@ -69,6 +80,8 @@ Exit code: 0 counted, 1 the ledger does not hold, 2 nothing of it is certified.`
 	f.StringVar(&r.per, "per", "day", "length of a period: day, month or year")
 	f.StringVar(&r.owner, "owners", "", "CSV file of METER,OWNER, for --by owner")
 	f.BoolVar(&r.csv, "csv", false, "print CSV instead of text")
+	f.StringVar(&r.state, "state", "", "file in which the state is kept (default with --resume: "+defaultAccountState+")")
+	f.BoolVar(&r.resume, "resume", false, "count what came after the account whose state is kept")
 	return c
 }
 
@@ -115,7 +128,30 @@ func (r *accountRun) options() (o account.Options, err error) {
 	if o.Trust == nil {
 		return o, usage("--trust FILE is needed without a network directory: it says who certifies")
 	}
-	return o, nil
+	if r.resume && r.state == "" {
+		r.state = defaultAccountState
+	}
+	if r.resume {
+		o.Resume, err = readState(r.state)
+	}
+	return o, err
+}
+
+// readState reads a kept state; nil when there is none yet: the first replay
+// begins at the genesis block.
+func readState(path string) (*audit.State, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := audit.ParseState(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }
 
 // blockTime reads a date (its midnight, UTC) or a time; 0 for none.
@@ -177,11 +213,28 @@ func (a *app) runAccount(ctx context.Context, r *accountRun) error {
 	case counted == nil:
 		a.say("there is no account of a ledger that does not hold, or of which nothing is certified:\n%s", report)
 		return exit(exitOf(report.Verdict))
-	case r.csv:
+	}
+	if err := a.keepState(r.state, report.State); err != nil {
+		return err
+	}
+	if r.csv {
 		a.say("network %s, counted up to block %d of %s, which is certified", counted.Network, counted.CertifiedHeight, counted.CertifiedTime)
 		return a.print(nil, counted.CSV())
 	}
 	return a.print(counted, counted.String())
+}
+
+// keepState keeps the state of an account, if it can be continued from.
+func (a *app) keepState(path string, s *audit.State) error {
+	switch {
+	case path == "":
+		return nil
+	case s == nil || !s.Settled():
+		a.say("the newest blocks are not certified, so there is no state to continue from; %s is left as it was", path)
+		return nil
+	}
+	a.say("state kept in %s; --resume continues at block %d", path, s.Next())
+	return durable.WriteFile(path, s.Bytes(), 0o600)
 }
 
 // read opens the ledger and gives it to f with the number of its blocks.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -162,15 +161,8 @@ func (r *auditRun) options() (o audit.Options, err error) {
 		r.state = defaultAuditState
 	}
 	if r.resume {
-		b, err := os.ReadFile(r.state)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // the first audit begins at genesis
-		case err != nil:
+		if o.Resume, err = readState(r.state); err != nil {
 			return o, err
-		default:
-			if o.Resume, err = audit.ParseState(b); err != nil {
-				return o, fmt.Errorf("%s: %w", r.state, err)
-			}
 		}
 	}
 	return o, nil
