@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -280,6 +281,44 @@ func TestAuditGoesOnAfterALostConnection(t *testing.T) {
 	o.Progress = func(audit.Progress) { cancel() }
 	if first, err := audit.Run(ctx, whole, o); err == nil || first.State != nil {
 		t.Errorf("interrupted, so that re-executions may be missing: %v, a state %v", err, first.State != nil)
+	}
+}
+
+// What the transition reads again is what replayed: whatever a source gives
+// instead, also after the state was kept, is an error and decides nothing.
+func TestASourceCannotChangeWhatItGave(t *testing.T) {
+	n := honest(t)
+	kept := copyOf(n)
+	report := run(t, kept, options(n))
+	replayed, err := audit.ParseState(report.State.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index, want := range n.Store.Leaves {
+		got, err := replayed.View(t.Context(), kept).Record(uint64(index))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("record %d: %x, %v", index, got, err)
+		}
+	}
+	if _, err := replayed.View(t.Context(), kept).Record(uint64(len(n.Store.Leaves))); err == nil {
+		t.Error("a record beyond the end is read")
+	}
+	for name, change := range map[string]func(s *source){
+		"a leaf":         func(s *source) { s.blocks[3].Leaves[0][5] ^= 1 },
+		"a leaf less":    func(s *source) { s.blocks[3].Leaves = s.blocks[3].Leaves[1:] },
+		"another order":  func(s *source) { slices.Reverse(s.blocks[3].Leaves) },
+		"another block":  func(s *source) { s.blocks[3] = s.blocks[2] },
+		"its number":     func(s *source) { s.blocks[3].Height = 4 },
+		"no block":       func(s *source) { s.blocks = s.blocks[:3] },
+		"an error, once": func(s *source) { s.blocks, s.fail = s.blocks[:3], errors.New("the line is down") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := copyOf(n)
+			change(s)
+			if got, err := replayed.View(t.Context(), s).Record(n.Store.Blocks[3].FirstIndex); err == nil {
+				t.Errorf("record is %x", got)
+			}
+		})
 	}
 }
 

@@ -3,7 +3,6 @@ package audit_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -109,16 +108,6 @@ func (s *source) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block, 
 			yield(nil, s.fail)
 		}
 	}
-}
-
-func (s *source) Record(_ context.Context, index uint64) ([]byte, error) {
-	for _, b := range s.blocks {
-		if index < uint64(len(b.Leaves)) {
-			return b.Leaves[index], nil
-		}
-		index -= uint64(len(b.Leaves))
-	}
-	return nil, errors.New("no such record")
 }
 
 // block counts from the newest, which is 0; -1 is the one before.

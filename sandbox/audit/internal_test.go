@@ -58,6 +58,7 @@ func FuzzParseState(f *testing.F) {
 	s.values["m/m-1"] = []byte("value")
 	s.tree.Append(tlog.LeafHash([]byte("leaf")))
 	s.blocks = []state.BlockRef{{Size: 1, Root: s.tree.Root(), Header: digest.Plain([]byte("header"))}}
+	s.leaves = []digest.Digest{digestOf([]digest.Digest{tlog.LeafHash([]byte("leaf"))})}
 	s.certify(0)
 	f.Add(s.Bytes()[:len(s.Bytes())-32])
 	f.Add([]byte(stateMagic))

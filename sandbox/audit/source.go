@@ -32,9 +32,7 @@ type Source interface {
 	// Blocks yields the blocks from a height upwards, without a gap, and ends
 	// after the newest. An error is the last it yields. The auditor does not
 	// change the bytes; re-executions hold some of them after the block, so the
-	// source does not write over them.
+	// source does not write over them. While it reads, the auditor may call it
+	// again for one earlier block.
 	Blocks(ctx context.Context, from uint64) iter.Seq2[*Block, error]
-	// Record returns the exact bytes of a leaf of a block already yielded, also
-	// in an audit before this one.
-	Record(ctx context.Context, index uint64) ([]byte, error)
 }

@@ -18,14 +18,24 @@ import (
 )
 
 // State is a ledger replayed up to a block: its state values, a reference for
-// each block and the compact range of its tree. Keep it (Bytes) to audit later
+// each block with a digest of its leaves, and the compact range of its tree. Keep it (Bytes) to audit later
 // what was added since. It is as trustworthy as the place where it is kept.
 type State struct {
 	values          map[string][]byte
 	blocks          []state.BlockRef // by height
+	leaves          []digest.Digest  // of each block's leaf hashes, by height: what is read again must be these
 	tree            *tlog.Range
 	certified       bool
 	certifiedHeight uint64
+}
+
+// digestOf is the plain SHA-256 over a block's leaf hashes.
+func digestOf(leafHashes []digest.Digest) digest.Digest {
+	h := sha256.New()
+	for i := range leafHashes {
+		h.Write(leafHashes[i][:]) //nolint:errcheck // it never fails.
+	}
+	return digest.Digest(h.Sum(nil))
 }
 
 func newState() *State { return &State{values: make(map[string][]byte), tree: tlog.NewRange()} }
@@ -37,10 +47,10 @@ func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
 // certified blocks can only continue where that is so.
 func (s *State) Settled() bool { return s.certified && s.certifiedHeight+1 == s.Next() }
 
-// View reads it as the transition does. Records come from the source, which is
-// not to be trusted with them.
+// View reads it as the transition does. Records come from the source again, and
+// are those that replayed, or an error. One goroutine uses it.
 func (s *State) View(ctx context.Context, source Source) state.View {
-	return view{State: s, ctx: ctx, source: source}
+	return &view{State: s, ctx: ctx, source: source}
 }
 
 func (s *State) head() state.BlockRef { return s.blocks[len(s.blocks)-1] }
@@ -80,7 +90,7 @@ func (s *State) Keys(prefix string) []string {
 }
 
 func (s *State) clone() *State {
-	c := &State{values: make(map[string][]byte, len(s.values)), blocks: slices.Clone(s.blocks), tree: s.tree.Clone(),
+	c := &State{values: make(map[string][]byte, len(s.values)), blocks: slices.Clone(s.blocks), leaves: slices.Clone(s.leaves), tree: s.tree.Clone(),
 		certified: s.certified, certifiedHeight: s.certifiedHeight}
 	for k, v := range s.values {
 		c.values[k] = v
@@ -95,7 +105,7 @@ func (s *State) apply(b *state.Sealed) state.BlockRef {
 		s.values[string(w.Key)] = bytes.Clone(w.Value)
 	}
 	ref := b.Complete(s.tree.Root())
-	s.blocks = append(s.blocks, ref)
+	s.blocks, s.leaves = append(s.blocks, ref), append(s.leaves, digestOf(b.LeafHashes))
 	return ref
 }
 
@@ -109,6 +119,7 @@ type view struct {
 	*State
 	ctx    context.Context
 	source Source
+	again  *Block // the block that was read again last
 }
 
 // sourceError marks a failure to read, so that it ends the audit and is never
@@ -119,27 +130,55 @@ func (e *sourceError) Error() string { return e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
 // Get implements state.View.
-func (v view) Get(key []byte) ([]byte, error) { return v.values[string(key)], nil }
+func (v *view) Get(key []byte) ([]byte, error) { return v.values[string(key)], nil }
 
 // Block implements state.View.
-func (v view) Block(height uint64) (state.BlockRef, bool, error) {
+func (v *view) Block(height uint64) (state.BlockRef, bool, error) {
 	if height >= v.Next() {
 		return state.BlockRef{}, false, nil
 	}
 	return v.blocks[height], true, nil
 }
 
-// Record implements state.View. The transition looks at an earlier leaf only to
-// say why a record is refused, so a source that lies here hides nothing.
-func (v view) Record(index uint64) ([]byte, error) {
-	leaf, err := v.source.Record(v.ctx, index)
-	if err != nil {
-		return nil, &sourceError{fmt.Errorf("read record %d again: %w", index, err)}
+// Record implements state.View. The transition decides by earlier leaves too (it
+// judges a canary's verdicts by them), so a source that gives others now than it
+// gave before hides nothing.
+func (v *view) Record(index uint64) ([]byte, error) {
+	height, _ := slices.BinarySearchFunc(v.blocks, index, func(b state.BlockRef, index uint64) int {
+		return cmp.Compare(b.Size, index+1)
+	})
+	if height == len(v.blocks) {
+		return nil, &sourceError{fmt.Errorf("record %d is asked for, the blocks end before %d", index, v.tree.Size())}
 	}
-	return leaf, nil
+	if v.again == nil || v.again.Height != uint64(height) {
+		b, err := v.read(uint64(height))
+		if err != nil {
+			return nil, &sourceError{fmt.Errorf("read block %d again: %w", height, err)}
+		}
+		v.again = b
+	}
+	return v.again.Leaves[index-v.blocks[height].FirstIndex], nil
 }
 
-const stateMagic = "lacre/audit-state/v1\n"
+// read reads one replayed block again.
+func (v *view) read(height uint64) (*Block, error) {
+	for b, err := range v.source.Blocks(v.ctx, height) {
+		if err != nil {
+			return nil, err
+		}
+		hashes := make([]digest.Digest, len(b.Leaves))
+		for i, leaf := range b.Leaves {
+			hashes[i] = tlog.LeafHash(leaf)
+		}
+		if b.Height != height || digestOf(hashes) != v.leaves[height] {
+			return nil, fmt.Errorf("the source gives block %d, which is not the one that it gave before", b.Height)
+		}
+		return b, nil
+	}
+	return nil, errors.New("the source has it no more")
+}
+
+const stateMagic = "lacre/audit-state/v2\n"
 
 // ErrState says that bytes are not what State.Bytes wrote.
 var ErrState = errors.New("not the state of an audit")
@@ -160,8 +199,8 @@ func (s *State) Bytes() []byte {
 		field(s.values[k])
 	}
 	number(uint64(len(s.blocks)))
-	for _, r := range s.blocks {
-		for _, d := range []digest.Digest{r.Header, r.Root, r.Config, r.Admin} {
+	for i, r := range s.blocks {
+		for _, d := range []digest.Digest{r.Header, r.Root, r.Config, r.Admin, s.leaves[i]} {
 			b = append(b, d[:]...)
 		}
 		for _, v := range []uint64{r.Height, uint64(r.BlockTimeUnixNano), r.FirstIndex, r.Size, r.CertifiedHeight} {
@@ -193,14 +232,15 @@ func ParseState(b []byte) (*State, error) {
 		k := string(r.field())
 		s.values[k] = bytes.Clone(r.field())
 	}
-	for range r.count(4*digest.Size + 5) {
+	for range r.count(5*digest.Size + 5) {
 		var ref state.BlockRef
-		for _, d := range []*digest.Digest{&ref.Header, &ref.Root, &ref.Config, &ref.Admin} {
+		var leaves digest.Digest
+		for _, d := range []*digest.Digest{&ref.Header, &ref.Root, &ref.Config, &ref.Admin, &leaves} {
 			copy(d[:], r.take(digest.Size))
 		}
 		ref.Height, ref.BlockTimeUnixNano = r.number(), int64(r.number())
 		ref.FirstIndex, ref.Size, ref.CertifiedHeight = r.number(), r.number(), r.number()
-		s.blocks = append(s.blocks, ref)
+		s.blocks, s.leaves = append(s.blocks, ref), append(s.leaves, leaves)
 	}
 	tree, err := tlog.ParseRange(r.field())
 	if err != nil {

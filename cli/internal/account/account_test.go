@@ -95,16 +95,6 @@ func (s *source) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block, 
 	}
 }
 
-func (s *source) Record(_ context.Context, index uint64) ([]byte, error) {
-	for _, b := range s.blocks {
-		if index < uint64(len(b.Leaves)) {
-			return b.Leaves[index], nil
-		}
-		index -= uint64(len(b.Leaves))
-	}
-	return nil, errors.New("no such record")
-}
-
 func of(t *testing.T, s audit.Source, trusted *trust.Bundle, o account.Options) (*account.Account, *audit.Report) {
 	t.Helper()
 	o.Trust = trusted

@@ -111,10 +111,6 @@ func (l blocks) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block, e
 	}
 }
 
-func (l blocks) Record(_ context.Context, index uint64) ([]byte, error) {
-	return l.n.Store.Leaves[index], nil
-}
-
 // An audit whose connection is lost on the way prints what it found, keeps its
 // state, ends with the error, and goes on from there.
 func TestAuditKeepsItsStateWhenTheConnectionIsLost(t *testing.T) {

@@ -48,9 +48,9 @@ func copyOf(n *receipttest.Network, certified int) *source {
 	return s
 }
 
-func (s *source) Blocks(context.Context, uint64) iter.Seq2[*audit.Block, error] {
+func (s *source) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block, error] {
 	return func(yield func(*audit.Block, error) bool) {
-		for _, b := range s.blocks {
+		for _, b := range s.blocks[from:] {
 			if !yield(b, nil) {
 				return
 			}
@@ -59,10 +59,6 @@ func (s *source) Blocks(context.Context, uint64) iter.Seq2[*audit.Block, error] 
 			yield(nil, s.fail)
 		}
 	}
-}
-
-func (s *source) Record(context.Context, uint64) ([]byte, error) {
-	return nil, errors.New("no such record")
 }
 
 func TestS6_CollectedFileVerifies(t *testing.T) {

@@ -92,12 +92,6 @@ func block(response *ledgerv1.StreamBlocksResponse) (*audit.Block, error) {
 	return b, nil
 }
 
-// Record implements audit.Source.
-func (r replica) Record(ctx context.Context, index uint64) ([]byte, error) {
-	response, err := r.client.GetRecord(ctx, &ledgerv1.GetRecordRequest{Index: index})
-	return response.GetRecord(), err
-}
-
 // Directory reads a data directory that no replica writes to.
 func Directory(a *ledger.Archive) audit.Source { return directory{a} }
 
@@ -119,9 +113,4 @@ func (d directory) Blocks(_ context.Context, from uint64) iter.Seq2[*audit.Block
 			}
 		}
 	}
-}
-
-// Record implements audit.Source.
-func (d directory) Record(_ context.Context, index uint64) ([]byte, error) {
-	return d.archive.Record(index)
 }
