@@ -27,6 +27,11 @@ func GetAlgorithm(view View, module digest.Digest) (*statev1.Algorithm, error) {
 // GetMeter is a meter's standing.
 func GetMeter(view View, id string) (*statev1.Meter, error) { return newReader(view).meter(id) }
 
+// GetCanary is what a notified body committed to; nil before the commitment.
+func GetCanary(view View, id string) (*statev1.Canary, error) {
+	return message[statev1.Canary](newReader(view), CanaryKey(id))
+}
+
 // GetMeterChain is where a meter's counters stand; nil before its first sample.
 func GetMeterChain(view View, id string) (*statev1.MeterChain, error) {
 	return message[statev1.MeterChain](newReader(view), ChainKey(id))

@@ -23,6 +23,7 @@ import (
 	"os"
 
 	"github.com/lacre-metrology/lacre/algorithms/abi"
+	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/sample"
@@ -38,9 +39,10 @@ type Test struct {
 	ID           string        `json:"id"`
 	NotifiedBody string        `json:"notified_body"`
 	Meter        string        `json:"meter"`
-	Algorithm    digest.Digest `json:"algorithm"` // SHA-256 of the module
-	Salt         []byte        `json:"salt"`      // 32 bytes
-	Vectors      []Vector      `json:"vectors"`   // ascending by counter, without a gap
+	Algorithm    digest.Digest `json:"algorithm"`  // SHA-256 of the module
+	Parameters   digest.Digest `json:"parameters"` // the statement that gives those of the results
+	Salt         []byte        `json:"salt"`       // 32 bytes
+	Vectors      []Vector      `json:"vectors"`    // ascending by counter, without a gap
 }
 
 // Vector is one raw vector and the result that it must give.
@@ -52,22 +54,23 @@ type Vector struct {
 
 // Conditions are what a canary meter's measurements are computed under.
 type Conditions struct {
-	Meter        *recordv1.MeterRegistration
-	FirstCounter uint64 // of the meter's next sample
+	Meter        string
+	Parameters   *claim.Parameters // in force at the captures
+	FirstCounter uint64            // of the meter's next sample
 	Module       []byte
 	FuelLimit    uint64 // of the approval
 }
 
 // New computes the results of recordings, each [channel][sample].
 func New(id, notifiedBody string, c Conditions, recordings [][][]int16, runner receipt.Runner) (*Test, error) {
-	t := &Test{ID: id, NotifiedBody: notifiedBody, Meter: c.Meter.GetMeterId(), Algorithm: digest.Plain(c.Module), Salt: make([]byte, 32)}
+	t := &Test{ID: id, NotifiedBody: notifiedBody, Meter: c.Meter, Algorithm: digest.Plain(c.Module), Parameters: c.Parameters.Statement, Salt: make([]byte, 32)}
 	rand.Read(t.Salt) // never fails
-	if registered, err := digest.FromBytes(c.Meter.GetAlgorithm()); err != nil || registered != t.Algorithm {
-		return nil, fmt.Errorf("module %s is given, meter %s is registered with %s", t.Algorithm.Short(), t.Meter, registered.Short())
+	if c.Parameters.Algorithm != t.Algorithm {
+		return nil, fmt.Errorf("module %s is given, the parameters in force of meter %s name %s", t.Algorithm.Short(), t.Meter, c.Parameters.Algorithm.Short())
 	}
 	for i, channels := range recordings {
 		input, err := abi.EncodeInput(abi.Input{
-			SampleRateMillihertz: c.Meter.GetSampleRateMillihertz(), Parameters: c.Meter.GetParameters(), Samples: channels,
+			SampleRateMillihertz: c.Parameters.SampleRateMillihertz, Parameters: c.Parameters.Values, Samples: channels,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("vector %d: %w", i+1, err)

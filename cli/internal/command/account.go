@@ -17,6 +17,7 @@ import (
 	"github.com/lacre-metrology/lacre/cli/internal/account"
 	"github.com/lacre-metrology/lacre/cli/internal/progress"
 	"github.com/lacre-metrology/lacre/cli/internal/source"
+	"github.com/lacre-metrology/lacre/core/trust"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/durable"
@@ -118,15 +119,8 @@ func (r *accountRun) options() (o account.Options, err error) {
 			return o, err
 		}
 	}
-	network, err := r.network()
-	if err != nil {
+	if o.Trust, err = r.certifying(); err != nil {
 		return o, err
-	}
-	if o.Trust, err = r.trust.read(network); err != nil {
-		return o, err
-	}
-	if o.Trust == nil {
-		return o, usage("--trust FILE is needed without a network directory: it says who certifies")
 	}
 	if r.resume && r.state == "" {
 		r.state = defaultAccountState
@@ -135,6 +129,19 @@ func (r *accountRun) options() (o account.Options, err error) {
 		o.Resume, err = readState(r.state)
 	}
 	return o, err
+}
+
+// certifying is the trust bundle, without which nothing is counted.
+func (r *accountRun) certifying() (*trust.Bundle, error) {
+	network, err := r.network()
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := r.trust.read(network)
+	if err == nil && bundle == nil {
+		err = usage("--trust FILE is needed without a network directory: it says who certifies")
+	}
+	return bundle, err
 }
 
 // readState reads a kept state; nil when there is none yet: the first replay

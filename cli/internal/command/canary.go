@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -13,13 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/lacre-metrology/lacre/algorithms/sim"
 	"github.com/lacre-metrology/lacre/cli/internal/canary"
-	"github.com/lacre-metrology/lacre/cli/internal/devnet"
-	"github.com/lacre-metrology/lacre/cli/internal/runner"
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
-	"github.com/lacre-metrology/lacre/core/approval"
-	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -41,115 +37,10 @@ and lets a meter send them that nobody can tell from any other. Later it reveals
 what it expected, with a verdict on each vector; every replica judges again.
 
   prepare, then "approval sign" and "approval submit" the commitment,
-  send, then reveal, and sign and submit that.`,
-	}, newCanaryPrepare(a), newCanarySend(a), newCanaryReveal(a))
-}
+  send, then reveal, and sign and submit that.
 
-func newCanaryPrepare(a *app) *cobra.Command {
-	var m meterFlags
-	var id, body, module, out, draft string
-	var vectors int
-	var seed uint64
-	c := a.reading(&cobra.Command{
-		Use:   "prepare METER",
-		Short: "Make the secret vectors and draft the commitment",
-		Long: `Simulates vehicles over the meter's loops, runs the approved module on each, and
-writes both to a secret file; the draft of the commitment names its digest only.
-The vectors get the meter's next counters, so the meter sends nothing else before.`,
-		Example: `  lacre canary prepare my-meter --id test-7 --vectors 20 --out secret.json --draft commitment.json
-  lacre approval sign commitment.json --key notified-body.pem --out commitment.dsse
-  lacre approval submit commitment.dsse`,
-		Args: exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if id == "" || out == "" || draft == "" {
-				return usage("--id ID, --out FILE (the secret) and --draft FILE are needed")
-			}
-			if vectors < 1 {
-				return usage("--vectors is %d, want at least 1", vectors)
-			}
-			if seed == 0 {
-				seed = rand.Uint64() //nolint:gosec // a simulator's seed; the salt keeps the expectation secret.
-			}
-			t, err := a.prepareCanary(c.Context(), &m, args[0], id, body, module, vectors, seed)
-			if err != nil {
-				return err
-			}
-			expectation, err := t.Expectation()
-			if err != nil {
-				return err
-			}
-			commitment := state.CanaryCommitment(expectation)
-			message := &recordv1.CanaryCommitment{CanaryId: id, NotifiedBody: body, Commitment: commitment[:]}
-			if message.Header, err = m.header(c.Context(), record.SubjectCanary(id)); err != nil {
-				return err
-			}
-			if message.GetHeader().GetSequence() != 1 {
-				return fmt.Errorf("canary %s is on the ledger already; choose another id", id)
-			}
-			if err := t.Write(out); err != nil {
-				return err
-			}
-			if err := a.writeDraft(draft, record.TypeCanaryCommitment, message); err != nil {
-				return err
-			}
-			first, last := t.Vectors[0].Counter, t.Vectors[len(t.Vectors)-1].Counter
-			return a.print(struct {
-				Canary     string        `json:"canary"`
-				Meter      string        `json:"meter"`
-				First      uint64        `json:"first_counter"`
-				Last       uint64        `json:"last_counter"`
-				Commitment digest.Digest `json:"commitment"`
-			}{id, t.Meter, first, last, commitment},
-				fmt.Sprintf("%d vectors for counters %d to %d of meter %s in %s; keep it secret until the reveal\ncommitment %s, to be signed, is drafted in %s\n",
-					len(t.Vectors), first, last, t.Meter, out, commitment, draft))
-		},
-	})
-	m.flags(c)
-	m.trust.flags(c)
-	f := c.Flags()
-	f.StringVar(&id, "id", "", "name of the test")
-	f.StringVar(&body, "notified-body", devnet.NotifiedBody, "id of the notified body")
-	f.StringVar(&module, "module", builtIn, "file of the approved module, or \"speed\" for the built-in one")
-	f.IntVar(&vectors, "vectors", 10, "number of vectors, at most 256")
-	f.Uint64Var(&seed, "seed", 0, "seed of the simulated passes (default: a random one)")
-	f.StringVar(&out, "out", "", "secret file to write")
-	f.StringVar(&draft, "draft", "", "file of the commitment to write, to be signed")
-	return c
-}
-
-func (a *app) prepareCanary(ctx context.Context, m *meterFlags, meterID, id, body, module string, vectors int, seed uint64) (*canary.Test, error) {
-	next, s, err := m.nextCounter(ctx, meterID)
-	if err != nil {
-		return nil, err
-	}
-	conditions := canary.Conditions{FirstCounter: next}
-	if conditions.Module, err = readModule(module); err != nil {
-		return nil, err
-	}
-	err = m.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-		client := approvalv1.NewApprovalServiceClient(c)
-		if conditions.Meter, err = registrationOf(ctx, client, meterID); err != nil {
-			return err
-		}
-		conditions.FuelLimit, err = fuelLimitOf(ctx, client, digest.Plain(conditions.Module))
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	recordings := make([][][]int16, vectors)
-	for i := range recordings {
-		rng := sim.NewRand(seed, uint64(i))
-		pass := sim.Good(20+10*float64(rng.IntN(14)), float64(s.SampleRateMillihertz)/1000, float64(s.SpacingMillimetres)/1000, sim.Families, rng)
-		pass.Channels = int(s.Channels)
-		recordings[i] = sim.Pass(pass, rng).Samples
-	}
-	engine, err := runner.New(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer engine.Close() //nolint:errcheck // its results are out.
-	return canary.New(id, body, conditions, recordings, engine)
+Anybody lists all canaries of a ledger, and what was never revealed.`,
+	}, newCanaryPrepare(a), newCanarySend(a), newCanaryReveal(a), newCanaryList(a))
 }
 
 // nextCounter is the counter of the meter's next sample.
@@ -172,62 +63,28 @@ func (t *target) header(ctx context.Context, subject string) (h *recordv1.Statem
 	return h, err
 }
 
-// registrationOf finds a meter's registration.
-func registrationOf(ctx context.Context, client approvalv1.ApprovalServiceClient, id string) (*recordv1.MeterRegistration, error) {
-	for token := ""; ; {
-		page, err := client.ListMeters(ctx, &approvalv1.ListMetersRequest{PageToken: token, PageSize: 1000})
-		if err != nil {
-			return nil, err
-		}
-		for _, listed := range page.GetMeters() {
-			if listed.GetMeterId() == id {
-				r := new(recordv1.MeterRegistration)
-				return r, record.Decode(listed.GetRegistration(), record.MaxBytes, r)
-			}
-		}
-		if token = page.GetNextPageToken(); token == "" {
-			return nil, fmt.Errorf("meter %s is not registered", id)
-		}
-	}
-}
-
-// fuelLimitOf is the approved bound on one run of a module.
-func fuelLimitOf(ctx context.Context, client approvalv1.ApprovalServiceClient, module digest.Digest) (uint64, error) {
-	for token := ""; ; {
-		page, err := client.ListApprovals(ctx, &approvalv1.ListApprovalsRequest{PageToken: token, PageSize: 1000})
-		if err != nil {
-			return 0, err
-		}
-		for _, listed := range page.GetApprovals() {
-			if bytes.Equal(listed.GetAlgorithm(), module[:]) {
-				p, err := approval.Parse(listed.GetPayload())
-				if err != nil {
-					return 0, err
-				}
-				return p.FuelLimit, nil
-			}
-		}
-		if token = page.GetNextPageToken(); token == "" {
-			return 0, fmt.Errorf("module %s is not approved", module)
-		}
-	}
-}
-
 func newCanarySend(a *app) *cobra.Command {
 	var m meterFlags
 	var secret string
-	var timeout time.Duration
+	var beside attached
+	var every, timeout time.Duration
 	c := a.reading(&cobra.Command{
-		Use:     "send METER",
-		Short:   "Let the meter send the secret vectors, as it sends any others",
-		Example: `  lacre canary send my-meter --secret secret.json`,
-		Args:    exactly(1),
+		Use:   "send METER",
+		Short: "Let the meter send the secret vectors, as it sends any others",
+		Long: `Sends the vectors with the meter's next counters. Vehicles do not pass one after
+the other within a millisecond, and a real meter sends pictures: without --every
+and --evidence endorsers and gateways may guess what they are asked.
+
+--every is the mean of random times between two vectors.`,
+		Example: `  lacre canary send my-meter --secret secret.json
+  lacre canary send my-meter --secret secret.json --every 20s --evidence plate.jpg --evidence-key HEX --timeout 1h`,
+		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			t, err := canary.Read(secret)
 			if err != nil {
 				return err
 			}
-			next, _, err := m.nextCounter(c.Context(), args[0])
+			next, s, err := m.nextCounter(c.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -235,16 +92,82 @@ func newCanarySend(a *app) *cobra.Command {
 				return fmt.Errorf("%s begins with counter %d of meter %s; the next of meter %s is %d: prepare a new test",
 					secret, t.Vectors[0].Counter, t.Meter, args[0], next)
 			}
-			return a.send(c.Context(), &m, args[0], timeout, len(t.Vectors), func(_ *standing, i int) (sentSample, [][]int16, error) {
+			life, err := m.meterLife(c.Context(), s.NetworkID.String(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := ready(life, t, secret); err != nil {
+				return err
+			}
+			if err := m.learn(c.Context(), args[0], life.snapshot.Head().Height, timeout); err != nil {
+				return err
+			}
+			return a.sendBeside(c.Context(), &m, &beside, args[0], timeout, len(t.Vectors), func(_ *standing, i int) (sentSample, [][]int16, error) {
+				if i > 0 && every > 0 {
+					select {
+					case <-time.After(time.Duration(rand.ExpFloat64() * float64(every))): //nolint:gosec // when a vehicle passes is no secret.
+					case <-c.Context().Done():
+						return sentSample{}, nil, c.Context().Err()
+					}
+				}
 				return sentSample{}, t.Vectors[i].Channels, nil
 			})
 		},
 	})
 	m.flags(c)
 	m.trust.flags(c)
+	beside.flags(c)
 	c.Flags().StringVar(&secret, "secret", "", "secret file of \"canary prepare\"")
-	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait for the receipts")
+	c.Flags().DurationVar(&every, "every", 0, "mean time between two vectors (default: none)")
+	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to send, and to wait for the receipts")
 	return c
+}
+
+// ready reports why a test cannot be sent: what is sent before the commitment
+// proves nothing, and under other parameters the results are others.
+func ready(life *meterLife, t *canary.Test, secret string) error {
+	now, err := state.ParametersAt(life.meter, time.Now().UnixNano())
+	if err != nil {
+		return err
+	}
+	if now.Statement != t.Parameters {
+		return fmt.Errorf("the parameters of meter %s are those of statement %s, %s was made under %s: prepare a new test", t.Meter, now.Statement.Short(), secret, t.Parameters.Short())
+	}
+	expectation, err := t.Expectation()
+	if err != nil {
+		return err
+	}
+	committed, err := state.GetCanary(life.snapshot, t.ID)
+	if err != nil {
+		return err
+	}
+	if committed == nil {
+		return fmt.Errorf("canary %s is not committed to up to block %d: sign and submit the commitment first, or the test proves nothing", t.ID, life.snapshot.Head().Height)
+	}
+	if d := state.CanaryCommitment(expectation); !bytes.Equal(committed.GetCommitment(), d[:]) {
+		return fmt.Errorf("canary %s is committed to as %x, %s has %s: it is another test", t.ID, committed.GetCommitment(), secret, d)
+	}
+	return nil
+}
+
+// learn waits until the meter knows a block as new as this: then its samples show
+// that they were signed after the commitment.
+func (m *meterFlags) learn(ctx context.Context, id string, height uint64, timeout time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	opened, _, err := m.open(ctx, id, meter.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	for opened.Stats().Known.Height < height {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("meter %s knows block %d, the commitment is certified by block %d: %w", id, opened.Stats().Known.Height, height, ctx.Err())
+		}
+	}
+	return nil
 }
 
 // canaryVerdict is one line of `canary reveal`.
@@ -323,7 +246,7 @@ func (a *app) revealCanary(ctx context.Context, t *target, test *canary.Test, bu
 			}
 			verdict := canary.Compare(v, r)
 			message.Verdicts = append(message.Verdicts, verdict)
-			line := canaryVerdict{Counter: v.GetCounter(), Verdict: strings.ToLower(strings.TrimPrefix(verdict.String(), "CANARY_VERDICT_"))}
+			line := canaryVerdict{Counter: v.GetCounter(), Verdict: canary.Name(verdict)}
 			if verdict != recordv1.CanaryVerdict_CANARY_VERDICT_MATCH {
 				bad++
 			}

@@ -88,15 +88,9 @@ func (a *app) runCompleteness(ctx context.Context, r *completenessRun, meter str
 	if r.out == "" {
 		return usage("--out FILE is needed: the file is binary")
 	}
-	network, err := r.network()
-	if err != nil {
+	var err error
+	if o.Trust, err = r.certifying(); err != nil {
 		return err
-	}
-	if o.Trust, err = r.trust.read(network); err != nil {
-		return err
-	}
-	if o.Trust == nil {
-		return usage("--trust FILE is needed without a network directory: it says who certifies")
 	}
 	bar := progress.New(a.err, "blocks")
 	defer bar.Stop()
