@@ -101,7 +101,7 @@ func (b *bench) reveal(id string, verdicts ...recordv1.CanaryVerdict) {
 	b.t.Helper()
 	b.NowUnix++
 	b.Accept(b.Sign(&recordv1.CanaryReveal{
-		Header: b.Header(record.SubjectCanary(id)), CanaryId: id, Expectation: wire.MustEncode(b.tests[id]), Verdicts: verdicts,
+		Header: b.Header(record.SubjectCanary(id)), CanaryId: id, NotifiedBody: "nb", Expectation: wire.MustEncode(b.tests[id]), Verdicts: verdicts,
 	}, statetest.Body()))
 }
 
