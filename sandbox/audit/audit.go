@@ -160,7 +160,7 @@ func (a *auditor) blocks(ctx context.Context, source Source) error {
 			return err
 		}
 		if a.Replayed != nil {
-			a.Replayed(b, a.state.View(ctx, source))
+			a.Replayed(b, a.state.ViewFrom(ctx, source))
 		}
 		if a.Progress != nil {
 			a.Progress(Progress{
@@ -199,7 +199,7 @@ func (a *auditor) block(ctx context.Context, source Source, b *Block) (bool, err
 			}
 		}
 	}
-	v := a.state.View(ctx, source)
+	v := a.state.ViewFrom(ctx, source)
 	sealed, err := a.replay(v, b, intact)
 	if err != nil {
 		var unread *sourceError

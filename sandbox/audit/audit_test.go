@@ -295,12 +295,12 @@ func TestASourceCannotChangeWhatItGave(t *testing.T) {
 		t.Fatal(err)
 	}
 	for index, want := range n.Store.Leaves {
-		got, err := replayed.View(t.Context(), kept).Record(uint64(index))
+		got, err := replayed.ViewFrom(t.Context(), kept).Record(uint64(index))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("record %d: %x, %v", index, got, err)
 		}
 	}
-	if _, err := replayed.View(t.Context(), kept).Record(uint64(len(n.Store.Leaves))); err == nil {
+	if _, err := replayed.ViewFrom(t.Context(), kept).Record(uint64(len(n.Store.Leaves))); err == nil {
 		t.Error("a record beyond the end is read")
 	}
 	for name, change := range map[string]func(s *source){
@@ -315,7 +315,7 @@ func TestASourceCannotChangeWhatItGave(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := copyOf(n)
 			change(s)
-			if got, err := replayed.View(t.Context(), s).Record(n.Store.Blocks[3].FirstIndex); err == nil {
+			if got, err := replayed.ViewFrom(t.Context(), s).Record(n.Store.Blocks[3].FirstIndex); err == nil {
 				t.Errorf("record is %x", got)
 			}
 		})

@@ -47,9 +47,9 @@ func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
 // certified blocks can only continue where that is so.
 func (s *State) Settled() bool { return s.certified && s.certifiedHeight+1 == s.Next() }
 
-// View reads it as the transition does. Records come from the source again, and
+// ViewFrom reads it as the transition does. Records come from the source again, and
 // are those that replayed, or an error. One goroutine uses it.
-func (s *State) View(ctx context.Context, source Source) state.View {
+func (s *State) ViewFrom(ctx context.Context, source Source) state.View {
 	return &view{State: s, ctx: ctx, source: source}
 }
 
@@ -67,10 +67,10 @@ func (s *State) HeightOf(index uint64) uint64 {
 }
 
 // View reads the state after the newest block. It holds no records.
-func (s *State) View() state.View { return recordless{view{State: s}} }
+func (s *State) View() state.View { return recordless{&view{State: s}} }
 
 // recordless is a state whose source is gone.
-type recordless struct{ view }
+type recordless struct{ *view }
 
 // Record implements state.View.
 func (recordless) Record(index uint64) ([]byte, error) {
@@ -144,14 +144,12 @@ func (v *view) Block(height uint64) (state.BlockRef, bool, error) {
 // judges a canary's verdicts by them), so a source that gives others now than it
 // gave before hides nothing.
 func (v *view) Record(index uint64) ([]byte, error) {
-	height, _ := slices.BinarySearchFunc(v.blocks, index, func(b state.BlockRef, index uint64) int {
-		return cmp.Compare(b.Size, index+1)
-	})
-	if height == len(v.blocks) {
+	height := v.HeightOf(index)
+	if height == v.Next() {
 		return nil, &sourceError{fmt.Errorf("record %d is asked for, the blocks end before %d", index, v.tree.Size())}
 	}
-	if v.again == nil || v.again.Height != uint64(height) {
-		b, err := v.read(uint64(height))
+	if v.again == nil || v.again.Height != height {
+		b, err := v.read(height)
 		if err != nil {
 			return nil, &sourceError{fmt.Errorf("read block %d again: %w", height, err)}
 		}

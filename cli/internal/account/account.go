@@ -66,7 +66,7 @@ func Of(ctx context.Context, source audit.Source, o Options) (*Account, *audit.R
 		if !o.Resume.Settled() {
 			return nil, nil, fmt.Errorf("account: the state ends at block %d, which no certificate covered then: what lies between would be counted never, or twice; begin at the genesis block, or at a state whose last block is certified", o.Resume.Next()-1)
 		}
-		t.after = o.Resume.View(ctx, source)
+		t.after = o.Resume.ViewFrom(ctx, source)
 	}
 	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Resume: o.Resume, Replayed: t.block, Progress: o.Progress})
 	if err == nil {

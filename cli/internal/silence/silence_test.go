@@ -47,16 +47,6 @@ func (s *source) Blocks(context.Context, uint64) iter.Seq2[*audit.Block, error] 
 	}
 }
 
-func (s *source) Record(_ context.Context, index uint64) ([]byte, error) {
-	for _, b := range s.blocks {
-		if index < uint64(len(b.Leaves)) {
-			return b.Leaves[index], nil
-		}
-		index -= uint64(len(b.Leaves))
-	}
-	return nil, context.Canceled
-}
-
 func trusted(t *testing.T, n *statetest.Network) *trust.Bundle {
 	t.Helper()
 	policy, err := state.PolicyOf(n.Config, n.ID)
