@@ -36,6 +36,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/api"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/peers"
@@ -124,7 +125,7 @@ type Service struct {
 }
 
 // New opens the replica's store and its ports; Run serves.
-func New(c Config, log *slog.Logger) (*Service, error) { return open(c, time.Now, log) }
+func New(c Config, log *slog.Logger) (*Service, error) { return open(c, fault.Clock(time.Now), log) }
 
 func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err error) {
 	if err := c.Validate(); err != nil {
@@ -352,5 +353,5 @@ func dataLoss(err error) error {
 // publish hands a durable cosignature on and remembers it for refreshing.
 func (s *Service) publish(signed certify.Signed) {
 	s.idle.signed(signed)
-	s.peers.Broadcast(signed)
+	s.broadcast(signed)
 }

@@ -276,7 +276,7 @@ func (s *Service) refresh(ctx context.Context) error {
 		if err := s.collector.Refreshed(*again); err != nil {
 			return err
 		}
-		s.peers.Broadcast(*again)
+		s.broadcast(*again)
 	}
 }
 

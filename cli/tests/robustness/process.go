@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +31,7 @@ type process struct {
 	command *exec.Cmd     // nil before the first start
 	done    chan struct{} // closed when it has ended
 	asked   bool          // somebody ended it, or told it to end itself
+	frail   bool          // its disk fails: it may end with code 1 (it failed) or 3 (the disk hangs)
 	held    bool          // nobody is to start it again
 	exits   []exit        // of which nobody knew
 }
@@ -76,7 +79,7 @@ func (p *process) start() error {
 	}
 	defer log.Close() //nolint:errcheck // the process has its own descriptor.
 	command := p.network.program(p.node)
-	command.Stderr, command.Env = log, append(os.Environ(), p.env...)
+	command.Stderr, command.Env = log, append(append(os.Environ(), "LACRE_FAULT_SOCKET="+p.socket()), p.env...)
 	command.SysProcAttr = dieWithParent()
 	if err := p.network.starter.run(command.Start); err != nil {
 		return fmt.Errorf("start %s: %w", p.node.ID, err)
@@ -92,16 +95,56 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 	err := command.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.asked {
-		code := -1
-		if ended := (*exec.ExitError)(nil); errors.As(err, &ended) {
-			code = ended.ExitCode()
-		} else if err == nil {
-			code = 0
-		}
+	if code := ended(err); !p.asked && (!p.frail || code != exitFailed && code != exitHung) {
 		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
 	}
 	close(done)
+}
+
+// The exit codes of the services (docs/operating.md) that the suite knows.
+const (
+	exitFailed = 1
+	exitHung   = 3
+	exitLoss   = 4
+)
+
+// ended is the exit code that a wait reports; -1 for a signal.
+func ended(err error) int {
+	if e := (*exec.ExitError)(nil); errors.As(err, &e) {
+		return e.ExitCode()
+	}
+	return 0
+}
+
+// socket is where a replica takes commands (services/ledger/internal/fault).
+func (p *process) socket() string { return filepath.Join(p.network.live(), p.node.ID+".sock") }
+
+// tell gives the process a command. One that has ended or is still starting takes
+// none, which is no error; one that does not understand is.
+func (p *process) tell(command string) error {
+	connection, err := net.DialTimeout("unix", p.socket(), time.Second) //nolint:noctx // bounded by its time-out.
+	if err != nil {
+		return nil // it does not run
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	answer := ""
+	if _, err = fmt.Fprintln(connection, command); err == nil {
+		answer, err = bufio.NewReader(connection).ReadString('\n')
+	}
+	if err == nil && answer != "ok\n" {
+		return fmt.Errorf("%s answers %q to the command %q", p.node.ID, answer, command)
+	}
+	return nil // it was struck, or is paused
+}
+
+// expect says whether an end is somebody's doing from now on.
+func (p *process) expect(asked, frail bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked, p.frail = asked, frail
 }
 
 // kill ends the process as a power cut would end it.

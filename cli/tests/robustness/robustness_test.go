@@ -31,7 +31,7 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []kind{kill, pause, partition, slow} {
+	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk} {
 		if !kinds[want] {
 			t.Errorf("no schedule has a %s", want)
 		}

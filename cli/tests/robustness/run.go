@@ -146,6 +146,9 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 // after it and acknowledged.
 func (r *result) firstWrites(deaths []death, t *traffic) {
 	for _, d := range deaths {
+		if d.perhaps {
+			continue
+		}
 		first := time.Duration(-1)
 		for _, a := range t.acks {
 			if took := a.at.Sub(d.At); a.signed.After(d.At) && (first < 0 || took < first) {

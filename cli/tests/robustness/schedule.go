@@ -14,6 +14,11 @@ const (
 	pause     kind = "pause"     // SIGSTOP, SIGCONT after the fault's length
 	partition kind = "partition" // connections are cut, in one of the shapes
 	slow      kind = "slow"      // every byte between the chosen nodes comes later
+	point     kind = "point"     // SIGKILL before or after a step of a replica's work, started again like kill
+	torn      kind = "torn"      // a write to a file ends in its middle, with the process
+	stall     kind = "stall"     // a step of the disk's takes longer
+	clock     kind = "clock"     // a replica's clock jumps, and jumps back
+	disk      kind = "disk"      // writes fail: no space, read-only, an error of the device
 )
 
 // shape says which replicas a partition keeps from which.
@@ -46,21 +51,28 @@ type fault struct {
 	Shape  shape         `json:"shape,omitempty"`
 	Reset  bool          `json:"reset,omitempty"` // cut connections are closed; otherwise their bytes wait
 	Delay  time.Duration `json:"delay_ns,omitempty"`
-	Point  string        `json:"point,omitempty"` // of kill: a failpoint instead of any moment
-	Choice uint64        `json:"choice"`          // settles what else is to be chosen when it strikes
+	Step   string        `json:"step,omitempty"` // of point, torn, stall and disk: "before commit"
+	Errno  string        `json:"errno,omitempty"`
+	Choice uint64        `json:"choice"` // settles what else is to be chosen when it strikes
 }
 
 func (f fault) String() string {
 	s := fmt.Sprintf("%.1fs %s %s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.Length.Seconds())
 	switch {
-	case f.Point != "":
-		s += " at " + f.Point
+	case f.Step != "":
+		s += " " + f.Step
+		if f.Errno != "" {
+			s += " with " + f.Errno
+		}
+		if f.Delay > 0 {
+			s += " by " + f.Delay.String()
+		}
 	case f.Shape != "":
 		s += fmt.Sprintf(" %s", f.Shape)
 		if f.Reset {
 			s += " reset"
 		}
-	case f.Delay > 0:
+	case f.Delay != 0:
 		s += " by " + f.Delay.String()
 	}
 	return s
@@ -84,22 +96,52 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 		f := fault{At: at.Round(time.Millisecond), Choice: random.Uint64()}
 		f.Length = min(between(100*time.Millisecond, 4*time.Second), duration-at).Round(time.Millisecond)
 		f.Target = target(random, n)
-		switch roll := random.IntN(100); {
-		case roll < 40:
-			f.Kind = kill
-		case roll < 55:
-			f.Kind = pause
-		case roll < 85:
-			f.Kind, f.Shape = partition, shapes[random.IntN(len(shapes))]
+		if f.Kind = weighted(random); f.Kind != kill && f.Kind != pause {
+			f.Target = replicaTarget(random, n)
+		}
+		switch f.Kind {
+		case kill, pause:
+		case partition:
+			f.Shape = shapes[random.IntN(len(shapes))]
 			f.Reset = random.IntN(2) == 0
-			f.Target = replicaTarget(random, n)
-		default:
-			f.Kind, f.Delay = slow, between(5*time.Millisecond, 250*time.Millisecond).Round(time.Millisecond)
-			f.Target = replicaTarget(random, n)
+		case slow:
+			f.Delay = between(5*time.Millisecond, 250*time.Millisecond).Round(time.Millisecond)
+		case point:
+			f.Step = []string{"before ", "after "}[random.IntN(2)] + steps[random.IntN(len(steps))]
+		case torn:
+			f.Step = "before " + []string{"write", "logwrite"}[random.IntN(2)]
+		case stall:
+			f.Step = "before " + []string{"sync", "commit", "logsync"}[random.IntN(3)]
+			f.Delay = between(10*time.Millisecond, 2*time.Second).Round(time.Millisecond)
+		case clock:
+			f.Delay = []time.Duration{-time.Hour, -30 * time.Second, -3 * time.Second, 3 * time.Second, 30 * time.Second, 24 * time.Hour}[random.IntN(6)]
+		case disk:
+			f.Step = "before " + []string{"write", "sync", "commit", "logwrite", "logsync", "certify"}[random.IntN(6)]
+			f.Errno = []string{"ENOSPC", "EROFS", "EIO"}[random.IntN(3)]
 		}
 		faults = append(faults, f)
 	}
 	return faults
+}
+
+// steps are those of package fault in services/ledger/internal, which another
+// module cannot import; a name that the replica does not know fails the run.
+var steps = []string{"append", "logwrite", "logsync", "apply", "cosign", "write", "sync", "commit", "publish", "certify", "reply"}
+
+// weights of the kinds, out of a hundred.
+var weights = []struct {
+	kind   kind
+	weight int
+}{{kill, 20}, {point, 22}, {partition, 22}, {pause, 9}, {slow, 7}, {torn, 6}, {stall, 5}, {clock, 4}, {disk, 5}}
+
+func weighted(random *rand.Rand) kind {
+	roll := random.IntN(100)
+	for _, w := range weights {
+		if roll -= w.weight; roll < 0 {
+			return w.kind
+		}
+	}
+	return kill
 }
 
 // target prefers the leader, whose loss costs most.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -23,6 +24,8 @@ type striker struct {
 type death struct {
 	Leader string    `json:"leader"`
 	At     time.Time `json:"at"`
+
+	perhaps bool // it was to end itself at a step, and may not have come there
 }
 
 // leads asks the replicas who leads: a majority of those that answer in time, and
@@ -112,6 +115,37 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 	case slow:
 		s.network.delay(number, target, f.Delay)
 		return func() error { s.network.heal(number); return nil }, nil
+	}
+	if f.Kind == clock {
+		return func() error { return p.tell("clock 0s") }, p.tell("clock " + f.Delay.String())
+	}
+	return s.breakStep(f, p, leading)
+}
+
+// breakStep strikes a step of a replica's work.
+func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() error, err error) {
+	off := func() error { return p.tell(f.Step + " off") }
+	revive := func() error {
+		err := off() // it may never have come there
+		p.expect(false, false)
+		return errors.Join(err, p.start())
+	}
+	switch f.Kind {
+	case point, torn:
+		p.expect(true, false)
+		if leading && p.running() {
+			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now(), perhaps: true})
+		}
+		action := " kill"
+		if f.Kind == torn {
+			action = " torn"
+		}
+		return revive, p.tell(f.Step + action)
+	case stall:
+		return off, p.tell(f.Step + " delay " + f.Delay.String())
+	case disk:
+		p.expect(false, true)
+		return revive, p.tell(f.Step + " fail " + f.Errno)
 	}
 	return nil, fmt.Errorf("unknown fault %q", f.Kind)
 }

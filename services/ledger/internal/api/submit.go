@@ -11,6 +11,7 @@ import (
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
 )
 
@@ -90,7 +91,7 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 	if len(equivocal) > 0 {
 		s.reportEquivocations(ctx, equivocal)
 	}
-	return response, nil
+	return response, fault.Around(fault.Reply, func() error { return nil })
 }
 
 // receiptMaker makes the receipts of one answer, most of them of one block.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
@@ -54,7 +55,7 @@ func (a *Archive) flush() error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if err := a.store.PutCertificates(batch); err != nil {
+	if err := fault.Around(fault.Certify, func() error { return a.store.PutCertificates(batch) }); err != nil {
 		return err
 	}
 	a.mu.Lock()

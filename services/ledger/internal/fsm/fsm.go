@@ -30,6 +30,7 @@ import (
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
@@ -137,7 +138,15 @@ func (m *Machine) AppliedDigest(index uint64) (digest.Digest, bool) {
 }
 
 // ApplyBatch applies entries in order and makes all of them durable at once.
-func (m *Machine) ApplyBatch(entries []ordering.Entry) ([]any, error) {
+func (m *Machine) ApplyBatch(entries []ordering.Entry) (responses []any, err error) {
+	err = fault.Around(fault.Apply, func() error {
+		responses, err = m.applyBatch(entries)
+		return err
+	})
+	return responses, err
+}
+
+func (m *Machine) applyBatch(entries []ordering.Entry) ([]any, error) {
 	if err := m.finishedRestoring(); err != nil {
 		return nil, err
 	}
@@ -262,7 +271,11 @@ func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector, certai
 
 // sign puts lock and cosignature into a block (rules C1 and C2).
 func (b *building) sign(block *storage.Block) (*certify.Signed, error) {
-	signed, err := b.signer.Sign(block.Ref, b.rootAt)
+	var signed *certify.Signed
+	err := fault.Around(fault.Cosign, func() (err error) {
+		signed, err = b.signer.Sign(block.Ref, b.rootAt)
+		return err
+	})
 	if signed != nil {
 		block.Lock, block.Cosignature = b.signer.Lock(), Lines(signed)
 	}

@@ -86,7 +86,7 @@ func newStore(dir string, options Options) *Store {
 		options.Holder = "ledger store"
 	}
 	if options.disk == nil {
-		options.disk = osDisk{}
+		options.disk = systemDisk()
 	}
 	s := &Store{dir: dir, options: options}
 	s.recent.Store(&recent{})

@@ -9,6 +9,7 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 )
 
 // logStore is what raft-wal offers: log and stable store in one.
@@ -47,7 +48,9 @@ type guardedLog struct {
 func (g *guardedLog) StoreLog(log *hraft.Log) error { return g.StoreLogs([]*hraft.Log{log}) }
 
 func (g *guardedLog) StoreLogs(logs []*hraft.Log) error {
-	return g.write("append to the log", func() error { return g.logStore.StoreLogs(logs) })
+	return g.write("append to the log", func() error {
+		return fault.Around(fault.Append, func() error { return g.logStore.StoreLogs(logs) })
+	})
 }
 
 func (g *guardedLog) Set(key, value []byte) error {

@@ -12,6 +12,7 @@ import (
 
 	hraft "github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -82,7 +83,8 @@ func openLog(dir string, logger *slog.Logger, segmentBytes int) (sealedLog, erro
 	if err != nil {
 		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
-	log, err := wal.Open(dir, wal.WithLogger(newLogger(logger)), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes))
+	log, err := wal.Open(dir, wal.WithLogger(newLogger(logger)), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes),
+		wal.WithSegmentFiler(segment.NewFiler(dir, logFiles())))
 	if err != nil {
 		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
