@@ -36,8 +36,13 @@ const signatureCacheEntries = 1 << 14
 type Options struct {
 	// Trust says who certifies. Without it all blocks stay uncertified.
 	Trust *trust.Bundle
-	// Modules finds a module by its SHA-256; false when it is not at hand.
+	// Modules finds a module by its SHA-256; false when it is not at hand. One
+	// that the approval in force withholds is not asked for here: whatever else
+	// knows its bytes, the auditor was not given them.
 	Modules func(module digest.Digest) ([]byte, bool)
+	// Escrow finds the escrowed copy of a withheld module, which the notified body
+	// lent; nil has none.
+	Escrow func(module digest.Digest) ([]byte, bool)
 	// LedgerOnly replays and compares with certificates, and neither reads raw
 	// vectors nor runs modules: for a source that has none.
 	LedgerOnly bool
@@ -106,7 +111,7 @@ func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 		a.state = options.Resume.clone()
 	}
 	a.report.FromHeight = a.state.Next()
-	if !options.LedgerOnly && options.Modules != nil {
+	if !options.LedgerOnly && (options.Modules != nil || options.Escrow != nil) {
 		pool, err := newRunners(ctx, &options, a.find)
 		if err != nil {
 			return nil, err

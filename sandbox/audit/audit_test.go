@@ -116,10 +116,9 @@ func TestModulesThatCannotRunAreUndecidable(t *testing.T) {
 	}
 }
 
-// A module that the approval withholds is named so: who holds the escrowed copy
-// re-executes, everybody else cannot decide.
-func TestWithheldModuleIsUndecidableWithoutTheEscrowedCopy(t *testing.T) {
-	n := network(t)
+// withhold renews the module's approval as withheld.
+func withhold(t *testing.T, n *receipttest.Network) {
+	t.Helper()
 	value, err := state.GetAlgorithm(n.Store, n.Algorithm)
 	if err != nil {
 		t.Fatal(err)
@@ -135,15 +134,44 @@ func TestWithheldModuleIsUndecidableWithoutTheEscrowedCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Approval = digest.Digest(value.GetApproval())
+}
+
+// A module that the approval withholds is named so: who holds the escrowed copy
+// re-executes, everybody else cannot decide.
+func TestWithheldModuleIsUndecidableWithoutTheEscrowedCopy(t *testing.T) {
+	n := network(t)
+	withhold(t, n)
 	n.Measure([]int{0, 1}, pulse("m-1", 900))
-	o := options(n)
+	o := options(n) // which knows the bytes; but they were not lent
+	without := func(name string) {
+		t.Helper()
+		r := run(t, copyOf(n), o)
+		if f := only(t, name, r, audit.ModuleWithheld); f.Verdict != receipt.Undecidable || r.ReExecuted != 0 || !strings.Contains(r.String(), "withheld by its approval") {
+			t.Errorf("%s:\n%s", name, r)
+		}
+	}
+	without("no escrow")
+	o.Escrow = func(digest.Digest) ([]byte, bool) { return nil, false }
+	without("an escrow of other modules")
+	o.Escrow = installed
 	if r := run(t, copyOf(n), o); r.Verdict != receipt.Verified || r.ReExecuted != 1 {
 		t.Errorf("with the escrowed copy:\n%s", r)
 	}
-	o.Modules = func(digest.Digest) ([]byte, bool) { return nil, false }
-	r := run(t, copyOf(n), o)
-	if f := only(t, "withheld", r, audit.ModuleWithheld); f.Verdict != receipt.Undecidable || r.ReExecuted != 0 || !strings.Contains(r.String(), "withheld by its approval") {
-		t.Errorf("without it:\n%s", r)
+	o.Escrow = func(digest.Digest) ([]byte, bool) { return append(module(), 0), true }
+	if r := run(t, copyOf(n), o); only(t, "altered", r, audit.ModuleUnavailable).Verdict != receipt.Undecidable {
+		t.Errorf("with an altered copy:\n%s", r)
+	}
+}
+
+// What was public first and withheld then is re-executed as each approval says.
+func TestDisclosureIsTheApprovalsOfEachMeasurement(t *testing.T) {
+	n := honest(t)
+	before := run(t, copyOf(n), options(n)).ReExecuted
+	withhold(t, n)
+	n.Measure([]int{0, 1}, pulse("m-1", 900))
+	r := run(t, copyOf(n), options(n))
+	if only(t, "withheld later", r, audit.ModuleWithheld); before == 0 || r.ReExecuted != before {
+		t.Errorf("%d of the %d public ones re-executed:\n%s", r.ReExecuted, before, r)
 	}
 }
 

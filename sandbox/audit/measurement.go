@@ -123,8 +123,8 @@ func (a *auditor) parametersOf(v state.View, m *measurement) (*claim.Parameters,
 	return parameters, nil
 }
 
-// withheld reports whether the approval in force withholds a module; it is asked
-// where the bytes are not at hand.
+// withheld reports whether the approval in force withholds a module: then the
+// escrowed copy is needed, also of a module whose bytes are known elsewhere.
 func (a *auditor) withheld(v state.View, module digest.Digest) (bool, error) {
 	value, err := state.GetAlgorithm(v, module)
 	if err != nil || value == nil {

@@ -25,7 +25,8 @@ type job struct {
 // runners re-execute on a bounded queue.
 type runners struct {
 	find    func(Finding)
-	modules func(digest.Digest) ([]byte, bool)
+	modules func(digest.Digest) ([]byte, bool) // public ones
+	escrow  func(digest.Digest) ([]byte, bool) // withheld ones
 	engine  *sandbox.Engine
 	queue   chan job
 	wait    sync.WaitGroup
@@ -33,8 +34,15 @@ type runners struct {
 	failure atomic.Pointer[error]
 
 	mu       sync.Mutex
-	programs map[digest.Digest]*program // guarded by mu
-	inputs   sync.Map                   // *byte of an input in flight: its *measurement, for divergences
+	programs map[lookup]*program // guarded by mu
+	inputs   sync.Map            // *byte of an input in flight: its *measurement, for divergences
+}
+
+// lookup is where a module is looked for: an approval may be renewed with another
+// disclosure.
+type lookup struct {
+	module   digest.Digest
+	withheld bool
 }
 
 // program is a module, loaded once; sandboxed is nil when it cannot be run.
@@ -48,7 +56,10 @@ type program struct {
 const queuePerWorker = 16
 
 func newRunners(ctx context.Context, options *Options, find func(Finding)) (*runners, error) {
-	r := &runners{find: find, modules: options.Modules, queue: make(chan job, queuePerWorker*options.Workers), programs: make(map[digest.Digest]*program)}
+	r := &runners{
+		find: find, modules: orNone(options.Modules), escrow: orNone(options.Escrow),
+		queue: make(chan job, queuePerWorker*options.Workers), programs: make(map[lookup]*program),
+	}
 	config := options.Engine
 	own := config.OnDivergence
 	config.OnDivergence = func(d sandbox.Divergence) {
@@ -72,6 +83,13 @@ func newRunners(ctx context.Context, options *Options, find func(Finding)) (*run
 		})
 	}
 	return r, nil
+}
+
+func orNone(find func(digest.Digest) ([]byte, bool)) func(digest.Digest) ([]byte, bool) {
+	if find == nil {
+		return func(digest.Digest) ([]byte, bool) { return nil, false }
+	}
+	return find
 }
 
 // submit queues a job, and waits while the queue is full.
@@ -147,10 +165,11 @@ func describe(result []byte) string {
 func (r *runners) program(ctx context.Context, j job) (*sandbox.Program, error) {
 	want := j.Claim.Algorithm
 	r.mu.Lock()
-	p := r.programs[want]
+	at := lookup{want, j.withheld}
+	p := r.programs[at]
 	if p == nil {
 		p = new(program)
-		r.programs[want] = p
+		r.programs[at] = p
 	}
 	r.mu.Unlock()
 	var failed error
@@ -159,7 +178,11 @@ func (r *runners) program(ctx context.Context, j job) (*sandbox.Program, error) 
 			r.find(Finding{Kind: kind, Verdict: receipt.Undecidable, Detail: fmt.Sprintf("module %s: ", want) + fmt.Sprintf(format, args...)})
 		}
 		unavailable := func(format string, args ...any) { undecidable(ModuleUnavailable, format, args...) }
-		module, ok := r.modules(want)
+		find := r.modules
+		if j.withheld {
+			find = r.escrow
+		}
+		module, ok := find(want)
 		if !ok && j.withheld {
 			undecidable(ModuleWithheld, "withheld by its approval; the notified body holds a copy with which its measurements can be re-executed")
 			return

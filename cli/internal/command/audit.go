@@ -56,8 +56,13 @@ every stored byte is re-hashed too. Without --from the network's first replica i
 asked. With --state the audit's state is kept, also when the connection is lost
 on the way; --resume continues there. A directory is read as far as it is sound.
 
+A module that its approval withholds is run from the escrowed copy that --module
+gives, and from nothing else, the built-in one too; without it MODULE_WITHHELD
+says that its measurements could not be judged.
+
 Exit code: 0 nothing was found, 1 findings, 2 something could not be judged.`,
 		Example: `  lacre audit
+  lacre audit --from nodes/replica-authority/data --trust trust --module escrow.wasm
   lacre audit --from 127.0.0.1:4000 --spki HEX --trust trust --sample 1% --resume
   lacre audit --from .lacre/dev/nodes/replica-authority/data --trust .lacre/dev/trust --json`,
 		Args: exactly(0),
@@ -70,7 +75,7 @@ Exit code: 0 nothing was found, 1 findings, 2 something could not be judged.`,
 	f.Uint64Var(&r.since, "since", 0, "first height whose raw vectors are checked and whose measurements are re-executed")
 	f.StringVar(&r.sample, "sample", "100%", "share of the measurements to re-execute, such as 1% or 0.5%")
 	f.Uint64Var(&r.seed, "seed", 0, "seed that chooses the sample (default: a random one, in the report)")
-	f.StringArrayVar(&r.modules, "module", nil, "file of a further module that the ledger's measurements name (repeat)")
+	f.StringArrayVar(&r.modules, "module", nil, "file of a module that the ledger's measurements name: one that is not built in, or the escrowed copy of a withheld one (repeat)")
 	f.StringVar(&r.state, "state", "", "file in which the audit's state is kept (default with --resume: "+defaultAuditState+")")
 	f.BoolVar(&r.resume, "resume", false, "continue after the audit whose state is kept")
 	return c
@@ -145,18 +150,17 @@ func (r *auditRun) options() (o audit.Options, err error) {
 	if o.Trust == nil {
 		return o, usage("--trust FILE is needed without a network directory: it says who certifies")
 	}
-	known := map[digest.Digest][]byte{digest.Plain(speed.Module()): speed.Module()}
+	known, escrow := modules{}, modules{}
+	known.add(speed.Module())
 	for _, file := range r.modules {
 		module, err := readModule(file)
 		if err != nil {
 			return o, err
 		}
-		known[digest.Plain(module)] = module
+		known.add(module)
+		escrow.add(module)
 	}
-	o.Modules = func(d digest.Digest) ([]byte, bool) {
-		module, ok := known[d]
-		return module, ok
-	}
+	o.Modules, o.Escrow = known.find, escrow.find
 	if r.resume && r.state == "" {
 		r.state = defaultAuditState
 	}
@@ -166,6 +170,16 @@ func (r *auditRun) options() (o audit.Options, err error) {
 		}
 	}
 	return o, nil
+}
+
+// modules are those at hand, by their SHA-256.
+type modules map[digest.Digest][]byte
+
+func (m modules) add(module []byte) { m[digest.Plain(module)] = module }
+
+func (m modules) find(d digest.Digest) ([]byte, bool) {
+	module, ok := m[d]
+	return module, ok
 }
 
 // permille reads a share in per cent, in steps of a tenth.
