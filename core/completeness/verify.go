@@ -24,20 +24,22 @@ import (
 type Result struct {
 	// Verdict is refuted if anything does not hold, undecidable if something is
 	// not there (counters, or who certifies), else verified.
-	Verdict    receipt.Verdict `json:"verdict"`
-	Conclusion string          `json:"conclusion"` // one line
-	Meter      string          `json:"meter,omitempty"`
-	First      uint64          `json:"firstCounter"`
-	Last       uint64          `json:"lastCounter"`
-	Present    uint64          `json:"present"` // measurements that hold
-	Refused    uint64          `json:"refused"` // of them with a code other than VALID
-	Late       uint64          `json:"late"`    // of them beyond the lateness bound
-	Missing    []Range         `json:"missing"` // counters that the file does not show
-	Since      string          `json:"since,omitempty"`
-	Until      string          `json:"until,omitempty"` // capture times of the first and the last, RFC 3339
-	Origin     string          `json:"origin,omitempty"`
-	TreeSize   uint64          `json:"treeSize,omitempty"`
-	Cosigned   string          `json:"cosigned,omitempty"` // lower median of the cosignatures' times
+	Verdict     receipt.Verdict `json:"verdict"`
+	Conclusion  string          `json:"conclusion"` // one line
+	Meter       string          `json:"meter,omitempty"`
+	First       uint64          `json:"firstCounter"`
+	Last        uint64          `json:"lastCounter"`
+	Present     uint64          `json:"present"` // measurements that hold
+	Refused     uint64          `json:"refused"` // of them with a code other than VALID
+	Late        uint64          `json:"late"`    // of them beyond the lateness bound
+	Missing     []Range         `json:"missing"` // counters that the file does not show
+	Since       string          `json:"since,omitempty"`
+	Until       string          `json:"until,omitempty"` // capture times of the first and the last, RFC 3339
+	Origin      string          `json:"origin,omitempty"`
+	TreeSize    uint64          `json:"treeSize,omitempty"`
+	Cosigned    string          `json:"cosigned,omitempty"` // lower median of the cosignatures' times
+	edges       edges
+	certificate string // why it is not known who certifies; "" if it is
 }
 
 // Range is an inclusive range of counters.
@@ -81,18 +83,26 @@ func Verify(encoded []byte, trusted *trust.Bundle) *Result {
 	case err != nil:
 		return r.refute("certificate: %v", err)
 	case unknown != "":
-		r.Verdict, r.Conclusion = receipt.Undecidable, "certificate: "+unknown
-	case len(r.Missing) > 0:
+		r.certificate = "certificate: " + unknown
+		r.Verdict, r.Conclusion = receipt.Undecidable, r.certificate
+	default:
+		r.conclude()
+	}
+	return r
+}
+
+// conclude is the verdict on what holds and is certified.
+func (r *Result) conclude() {
+	if len(r.Missing) > 0 {
 		names := make([]string, len(r.Missing))
 		for i, m := range r.Missing {
 			names[i] = m.String()
 		}
 		r.Verdict, r.Conclusion = receipt.Undecidable, "missing counters: "+strings.Join(names, ", ")
-	default:
-		r.Verdict = receipt.Verified
-		r.Conclusion = fmt.Sprintf("complete: all %d samples of meter %s from counter %d to %d, each following the one before", r.Present, r.Meter, r.First, r.Last)
+		return
 	}
-	return r
+	r.Verdict = receipt.Verified
+	r.Conclusion = fmt.Sprintf("complete: all %d samples of meter %s from counter %d to %d, each following the one before", r.Present, r.Meter, r.First, r.Last)
 }
 
 func (r *Result) refute(format string, args ...any) *Result {
@@ -169,6 +179,7 @@ func (v *verifier) meter() error {
 		return fmt.Errorf("registration: %w", err)
 	}
 	v.result.Meter = reg.GetMeterId()
+	v.result.edges.registration = tlog.LeafHash(v.file.GetRegistration().GetRecord())
 	if v.result.First < reg.GetFirstCounter() {
 		return fmt.Errorf("the span begins at counter %d, meter %s counts from %d", v.result.First, reg.GetMeterId(), reg.GetFirstCounter())
 	}
@@ -222,6 +233,12 @@ func (v *verifier) measurements() error {
 		}
 		v.result.Until = timeText(s.CapturedAtUnixNano)
 		v.count(m)
+		if s.Counter == v.result.First {
+			v.result.edges.previous = &s.Previous
+		}
+		if s.Counter == v.result.Last {
+			v.result.edges.last = &s.Digest
+		}
 		next, before = s.Counter+1, s.Digest
 	}
 	v.missing(next, v.result.Last+1)

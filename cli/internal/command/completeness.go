@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strconv"
 
@@ -36,8 +37,10 @@ func newCompletenessProve(a *app) *cobra.Command {
 		Long: `Replays the ledger as "lacre audit" does, compares it with its certificates, and
 writes the meter's registration, key rollovers and measurements from one counter to
 another, each with its inclusion proof to the newest certificate. --from and --to
-are counters, or both dates of capture by the meter's clock (the end not included);
-a file covers at most 1,024 counters. Counters that are missing are named.
+are counters, or both dates of capture by the meter's clock (the end not included):
+then the sample before and the one after are in it too, so that nothing is missing
+at the ends. A file covers at most 1,024 counters; a longer span is written to
+FILE.1, FILE.2 and so on. Counters that are missing are named.
 
 Exit code: 0 complete, 1 the ledger does not hold, 2 counters are missing or
 nothing is certified.`,
@@ -52,7 +55,7 @@ nothing is certified.`,
 	f.StringVar(&r.ledger, "ledger", "", "a replica's data directory, or HOST:PORT of a running one")
 	f.StringVar(&r.from, "from", "", "first counter, or a date of capture")
 	f.StringVar(&r.to, "to", "", "last counter, or the first date of capture that no longer counts")
-	f.StringVar(&r.out, "out", "", "file to write")
+	f.StringVar(&r.out, "out", "", "file to write; with .1, .2 .. at its end when one does not suffice")
 	return c
 }
 
@@ -94,25 +97,38 @@ func (a *app) runCompleteness(ctx context.Context, r *completenessRun, meter str
 	}
 	bar := progress.New(a.err, "blocks")
 	defer bar.Stop()
-	var file []byte
+	var files [][]byte
 	var report *audit.Report
 	err = r.read(ctx, func(s audit.Source, blocks uint64) (err error) {
 		o.Progress = func(p audit.Progress) { bar.Set(int(min(p.Height+1, blocks)), int(blocks)) }
-		file, report, err = collect.Of(ctx, s, o)
+		files, report, err = collect.Of(ctx, s, o)
 		return err
 	})
 	bar.Stop()
 	if err != nil {
 		return err
 	}
-	if file == nil {
+	if len(files) == 0 {
 		a.say("there is no file of a ledger that does not hold, or of which nothing is certified:\n%s", report)
 		return exit(exitOf(report.Verdict))
 	}
-	if err := a.writeFile(r.out, file); err != nil {
-		return err
+	results := make([]*completeness.Result, len(files))
+	for i, file := range files {
+		path := r.out
+		if len(files) > 1 {
+			path += fmt.Sprintf(".%d", i+1)
+		}
+		if err := a.writeFile(path, file); err != nil {
+			return err
+		}
+		results[i] = completeness.Verify(file, o.Trust)
 	}
-	result := completeness.Verify(file, o.Trust)
+	return a.judged(results)
+}
+
+// judged prints what files of one span show together.
+func (a *app) judged(results []*completeness.Result) error {
+	result := completeness.Join(results)
 	if err := a.print(result, result.String()); err != nil {
 		return err
 	}
@@ -122,28 +138,31 @@ func (a *app) runCompleteness(ctx context.Context, r *completenessRun, meter str
 func newCompletenessVerify(a *app) *cobra.Command {
 	var t trustFlags
 	c := a.reading(&cobra.Command{
-		Use:   "verify FILE",
-		Short: "Verify such a file, offline",
-		Long: `Judges the file with nothing but the trust bundle: every item's inclusion proof and
+		Use:   "verify FILE...",
+		Short: "Verify such files of one meter, offline",
+		Long: `Judges the files with nothing but the trust bundle: every item's inclusion proof and
 the certificate, every sample's signature, and that each names the one before.
+Several files, in any order, are judged as one span: the first sample of each names
+the last one of the file before.
 
 Exit code: 0 complete, 1 refuted, 2 counters are missing, or nobody says who certifies.`,
-		Example: `  lacre completeness verify my-meter.complete --trust trust`,
-		Args:    exactly(1),
+		Example: `  lacre completeness verify my-meter.complete --trust trust
+  lacre completeness verify my-meter.complete.1 my-meter.complete.2 --trust trust`,
+		Args: atLeastOne,
 		RunE: func(_ *cobra.Command, args []string) error {
-			file, err := os.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
 			trusted, err := t.read(nil)
 			if err != nil {
 				return err
 			}
-			result := completeness.Verify(file, trusted)
-			if err := a.print(result, result.String()); err != nil {
-				return err
+			results := make([]*completeness.Result, len(args))
+			for i, path := range args {
+				file, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				results[i] = completeness.Verify(file, trusted)
 			}
-			return exit(exitOf(result.Verdict))
+			return a.judged(results)
 		},
 	})
 	t.flags(c)

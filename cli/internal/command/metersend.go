@@ -176,13 +176,8 @@ func faultNamed(name string) (sim.Fault, error) {
 	return sim.Faults[i], nil
 }
 
-// send records n samples, one after the other, waits for the answers and
-// prints them.
-func (a *app) send(ctx context.Context, m *meterFlags, id string, timeout time.Duration, n int, next func(*standing, int) (sentSample, [][]int16, error)) error {
-	return a.sendBeside(ctx, m, &attached{}, id, timeout, n, next)
-}
-
-// sendBeside is send with evidence beside each sample.
+// sendBeside records n samples, one after the other, with evidence beside each if
+// there is any, waits for the answers and prints them.
 func (a *app) sendBeside(ctx context.Context, m *meterFlags, beside *attached, id string, timeout time.Duration, n int, next func(*standing, int) (sentSample, [][]int16, error)) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

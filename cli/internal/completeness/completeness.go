@@ -35,10 +35,16 @@ type Options struct {
 	Progress                    func(audit.Progress)
 }
 
-// Of collects the file. It is nil when the audit finds that something does not
-// hold; the report then says what. Errors are *reason.Error for a meter or a
-// span that the ledger has not, or why the source could not be read.
-func Of(ctx context.Context, source audit.Source, o Options) ([]byte, *audit.Report, error) {
+// MaxFiles bounds what one span is shown by.
+const MaxFiles = 4096
+
+// Of collects as many files as the span needs, ascending. There is none when the
+// audit finds that something does not hold; the report then says what. By capture
+// times the span begins with the sample before them and ends with the one after,
+// where there are such: only so nothing is missing at its ends. Errors are
+// *reason.Error for a meter or a span that the ledger has not, or why the source
+// could not be read.
+func Of(ctx context.Context, source audit.Source, o Options) ([][]byte, *audit.Report, error) {
 	c := &collector{Options: o, measurements: map[uint64]item{}}
 	report, err := audit.Run(ctx, collected{source, c}, audit.Options{Trust: o.Trust, LedgerOnly: true, Progress: o.Progress})
 	if err != nil {
@@ -47,12 +53,17 @@ func Of(ctx context.Context, source audit.Source, o Options) ([]byte, *audit.Rep
 	if report.Verdict == receipt.Refuted || !report.Certified {
 		return nil, report, nil
 	}
-	file, err := c.file(report.CertifiedHeight)
+	files, err := c.files(report.CertifiedHeight)
 	if err != nil {
 		return nil, report, err
 	}
-	encoded, err := completeness.Build(file)
-	return encoded, report, err
+	list := make([][]byte, len(files))
+	for i, f := range files {
+		if list[i], err = completeness.Build(f); err != nil {
+			return nil, report, err
+		}
+	}
+	return list, report, nil
 }
 
 // collected hands the source's blocks to the auditor, and to the collector once
@@ -95,6 +106,8 @@ type collector struct {
 	registration item
 	rollovers    []item
 	measurements map[uint64]item // by counter
+	before       uint64          // by capture times: the highest counter captured before them; 0 for none
+	after        uint64          // the lowest captured after them
 }
 
 // keptCertificates bounds how many of the newest are kept: as many as a ledger
@@ -113,7 +126,7 @@ func (c *collector) block(b *audit.Block) {
 			c.statement(r.GetStatement(), item{index, leaf})
 		}
 		if m, err := receipt.ParseMeasurement(leaf); r.GetMeasurement() != nil && err == nil && m.Sample.MeterID == c.Meter &&
-			c.within(m.Sample.Counter, m.Sample.CapturedAtUnixNano) {
+			c.wants(m.Sample.Counter, m.Sample.CapturedAtUnixNano) {
 			c.measurements[m.Sample.Counter] = item{index, leaf}
 		}
 	}
@@ -125,11 +138,26 @@ func (c *collector) block(b *audit.Block) {
 	}
 }
 
-func (c *collector) within(counter uint64, capturedAtUnixNano int64) bool {
-	if c.First > 0 {
+// wants reports whether a sample belongs to the span. Of those outside of a span
+// of capture times it keeps the two that are next to it.
+func (c *collector) wants(counter uint64, capturedAtUnixNano int64) bool {
+	switch {
+	case c.First > 0:
 		return counter >= c.First && counter <= c.Last
+	case capturedAtUnixNano < c.FromUnixNano:
+		if counter < c.before {
+			return false
+		}
+		delete(c.measurements, c.before)
+		c.before = counter
+	case c.UntilUnixNano != 0 && capturedAtUnixNano >= c.UntilUnixNano:
+		if c.after != 0 && counter > c.after {
+			return false
+		}
+		delete(c.measurements, c.after)
+		c.after = counter
 	}
-	return capturedAtUnixNano >= c.FromUnixNano && (c.UntilUnixNano == 0 || capturedAtUnixNano < c.UntilUnixNano)
+	return true
 }
 
 // statement keeps the meter's registration and rollovers.
@@ -153,8 +181,8 @@ type nodes map[tlog.NodeID]digest.Digest
 // Node implements tlog.Nodes.
 func (n nodes) Node(id tlog.NodeID) (digest.Digest, error) { return n[id], nil }
 
-// file proves what was collected under the newest certificate up to a height.
-func (c *collector) file(height uint64) (*recordv1.Completeness, error) {
+// files prove what was collected under the newest certificate up to a height.
+func (c *collector) files(height uint64) ([]*recordv1.Completeness, error) {
 	newest := slices.IndexFunc(c.certificates, func(x certified) bool { return x.height > height }) - 1
 	if newest == -2 { // none is above
 		newest = len(c.certificates) - 1
@@ -176,31 +204,50 @@ func (c *collector) file(height uint64) (*recordv1.Completeness, error) {
 		}
 		return receipt.Prove(at.leaf, at.index, path)
 	}
-	out := &recordv1.Completeness{Certificate: tree.text, FirstCounter: c.First, LastCounter: c.Last, Registration: prove(c.registration)}
+	registration := prove(c.registration)
+	var rollovers []*recordv1.ProvenRecord
 	for _, at := range c.rollovers {
 		if at.index < tree.size {
-			out.Rollovers = append(out.Rollovers, prove(at))
+			rollovers = append(rollovers, prove(at))
 		}
 	}
-	counters := make([]uint64, 0, len(c.measurements))
+	first, last, counters, err := c.span(tree.size)
+	if err != nil {
+		return nil, err
+	}
+	var list []*recordv1.Completeness
+	for ; first <= last; first += completeness.MaxMeasurements {
+		f := &recordv1.Completeness{Certificate: tree.text, FirstCounter: first, LastCounter: min(last, first+completeness.MaxMeasurements-1),
+			Registration: registration, Rollovers: rollovers}
+		for len(counters) > 0 && counters[0] <= f.GetLastCounter() {
+			f.Measurements = append(f.Measurements, prove(c.measurements[counters[0]]))
+			counters = counters[1:]
+		}
+		list = append(list, f)
+	}
+	return list, failed
+}
+
+// span is what is asked for, and the counters of it that are in a tree.
+func (c *collector) span(size uint64) (first, last uint64, counters []uint64, err error) {
+	inside := false
 	for counter, at := range c.measurements {
-		if at.index < tree.size {
+		if at.index < size {
 			counters = append(counters, counter)
+			inside = inside || counter != c.before && counter != c.after
 		}
 	}
 	slices.Sort(counters)
+	first, last = c.First, c.Last
 	if c.First == 0 {
-		if len(counters) == 0 {
-			return nil, reason.New(reason.NotFound, "meter %s has no certified measurement in that time", c.Meter)
+		if !inside {
+			return 0, 0, nil, reason.New(reason.NotFound, "meter %s has no certified measurement in that time", c.Meter)
 		}
-		out.FirstCounter, out.LastCounter = counters[0], counters[len(counters)-1]
+		first, last = counters[0], counters[len(counters)-1]
 	}
-	if span := out.LastCounter - out.FirstCounter; span >= completeness.MaxMeasurements {
-		return nil, reason.New(reason.TooLarge, "counters %d to %d, a file covers at most %d: make several, the last counter of one the first of the next",
-			out.FirstCounter, out.LastCounter, completeness.MaxMeasurements)
+	if last-first >= MaxFiles*completeness.MaxMeasurements {
+		return 0, 0, nil, reason.New(reason.TooLarge, "counters %d to %d, %d files of %d counters show at most %d", first, last,
+			MaxFiles, completeness.MaxMeasurements, MaxFiles*completeness.MaxMeasurements)
 	}
-	for _, counter := range counters {
-		out.Measurements = append(out.Measurements, prove(c.measurements[counter]))
-	}
-	return out, failed
+	return first, last, counters, nil
 }

@@ -70,20 +70,21 @@ func TestS6_CollectedFileVerifies(t *testing.T) {
 		first, last uint64
 		missing     int
 	}{
-		"by counters":         {Options{First: 1, Last: 4}, 100, 1, 4, 0},
-		"a part":              {Options{First: 2, Last: 3}, 100, 2, 3, 0},
-		"beyond the newest":   {Options{First: 3, Last: 6}, 100, 3, 6, 1},
-		"by captures":         {Options{FromUnixNano: (statetest.GenesisUnix + 120) * second, UntilUnixNano: (statetest.GenesisUnix + 240) * second}, 100, 2, 3, 0},
-		"without an end":      {Options{FromUnixNano: 1}, 100, 1, 4, 0},
-		"the last two blocks": {Options{First: 1, Last: 4}, len(n.Store.Blocks) - 2, 1, 4, 1}, // are not certified
+		"by counters":             {Options{First: 1, Last: 4}, 100, 1, 4, 0},
+		"a part":                  {Options{First: 2, Last: 3}, 100, 2, 3, 0},
+		"beyond the newest":       {Options{First: 3, Last: 6}, 100, 3, 6, 1},
+		"by captures":             {Options{FromUnixNano: (statetest.GenesisUnix + 120) * second, UntilUnixNano: (statetest.GenesisUnix + 240) * second}, 100, 1, 4, 0}, // with both neighbours
+		"by captures, at the end": {Options{FromUnixNano: (statetest.GenesisUnix + 200) * second, UntilUnixNano: (statetest.GenesisUnix + 900) * second}, 100, 3, 4, 0},
+		"without an end":          {Options{FromUnixNano: 1}, 100, 1, 4, 0},
+		"the last two blocks":     {Options{First: 1, Last: 4}, len(n.Store.Blocks) - 2, 1, 4, 1}, // are not certified
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.o.Trust, c.o.Meter = n.Trust(), "m-1"
-			file, _, err := Of(t.Context(), copyOf(n, c.certified), c.o)
-			if err != nil {
-				t.Fatal(err)
+			files, _, err := Of(t.Context(), copyOf(n, c.certified), c.o)
+			if err != nil || len(files) != 1 {
+				t.Fatalf("%d files, %v", len(files), err)
 			}
-			r := completeness.Verify(file, n.Trust())
+			r := completeness.Verify(files[0], n.Trust())
 			want := receipt.Verified
 			if c.missing > 0 {
 				want = receipt.Undecidable
@@ -92,6 +93,55 @@ func TestS6_CollectedFileVerifies(t *testing.T) {
 				t.Errorf("%+v; want %v, %d to %d, %d ranges missing", r, want, c.first, c.last, c.missing)
 			}
 		})
+	}
+}
+
+// A longer span is several files, which join to one.
+func TestS6_ALongSpanIsSeveralFiles(t *testing.T) {
+	n := ledger(t)
+	m := n.Network.Register("m-2")
+	for range 9 {
+		var captures []*statetest.Capture
+		for range 120 {
+			captures = append(captures, m.Capture())
+		}
+		n.NowUnix++
+		n.AcceptCaptures(captures...)
+	}
+	for last, want := range map[uint64]struct {
+		files   int
+		verdict receipt.Verdict
+	}{1024: {1, receipt.Verified}, 1080: {2, receipt.Verified}, 3000: {3, receipt.Undecidable}} {
+		files, _, err := Of(t.Context(), copyOf(n, 100), Options{Trust: n.Trust(), Meter: "m-2", First: 1, Last: last})
+		if err != nil || len(files) != want.files {
+			t.Fatalf("up to %d: %d files, %v", last, len(files), err)
+		}
+		var results []*completeness.Result
+		for _, f := range files {
+			results = append(results, completeness.Verify(f, n.Trust()))
+		}
+		if r := completeness.Join(results); r.Verdict != want.verdict || r.Present != min(last, 1080) || r.Last != last {
+			t.Errorf("up to %d: %+v", last, r)
+		}
+	}
+}
+
+// What is missing at the end of a day shows by the sample after it.
+func TestS6_AGapAtTheEndOfATimeIsNamed(t *testing.T) {
+	n := &receipttest.Network{Network: statetest.New(t, statetest.Options{})}
+	n.Network.Approve()
+	m := n.Network.Register("m-1")
+	n.AcceptCaptures(m.Capture())
+	n.NowUnix += 60
+	m.Capture() // of the day, and never delivered
+	n.NowUnix += 86_400
+	n.AcceptCaptures(m.Capture())
+	files, _, err := Of(t.Context(), copyOf(n, 100), Options{Trust: n.Trust(), Meter: "m-1", FromUnixNano: 1, UntilUnixNano: (n.NowUnix - 60) * statetest.Second})
+	if err != nil || len(files) != 1 {
+		t.Fatal(err)
+	}
+	if r := completeness.Verify(files[0], n.Trust()); r.Verdict != receipt.Undecidable || len(r.Missing) != 1 || r.Missing[0].First != 2 {
+		t.Errorf("%+v", r)
 	}
 }
 
@@ -114,7 +164,7 @@ func TestCollectedFileIsNoneOfWhatDoesNotHold(t *testing.T) {
 	for want, change := range map[reason.Reason]func(*Options){
 		reason.UnknownMeter: func(o *Options) { o.Meter = "m-9" },
 		reason.NotFound:     func(o *Options) { o.First, o.FromUnixNano = 0, 1<<62 },
-		reason.TooLarge:     func(o *Options) { o.Last = 1025 },
+		reason.TooLarge:     func(o *Options) { o.Last = MaxFiles*completeness.MaxMeasurements + 1 },
 	} {
 		other := o
 		change(&other)
