@@ -117,3 +117,22 @@ func TestNamedTestsExist(t *testing.T) {
 		})
 	}
 }
+
+func TestRequirementsHaveALine(t *testing.T) {
+	const others = "| L1 to L8 | b | m | `TestX` | o |\n| T1 to T8 | b | m | `FuzzX` | o |\n| S1 to S3, D1 to D4 | b | m | `TestX` | o |\n"
+	cases := map[string]struct{ lines, want string }{
+		"good":            {"| U2, U3, U4 to U9 words | b | m | *p* `TestX` | o |", ""},
+		"one is missing":  {"| U2, U4 to U9 | b | m | `TestX` | o |", "no line for U3"},
+		"twice":           {"| U2 to U9 | b | m | `TestX` | o |\n| U5 | b | m | `TestX` | o |", "U5 is in line 4 too"},
+		"no test":         {"| U2 to U9 | b | m | `make verify` | o |", "no test is named"},
+		"nothing remains": {"| U2 to U9 | b | m | `TestX` | |", "want five cells, none empty"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := inRepository(t, map[string]string{"page.md": others + c.lines + "\n"}, func() []error { return checkRequirements("page.md") })
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Fatalf("faults %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -3,7 +3,9 @@
 //   - a relative link leads to a file, and a fragment to a heading of it;
 //   - a `make target` named in a page is a target of the Makefile;
 //   - decisions in docs/adr are numbered without gaps, written as questions, and listed in their index;
-//   - a test named in docs/threats.md, docs/robustness.md or docs/validity-codes.md exists, in the package that is named before it;
+//   - a test named in docs/threats.md, docs/robustness.md, docs/validity-codes.md, docs/welmec.md or docs/runbooks/canaries.md
+//     exists, in the package that is named before it;
+//   - docs/welmec.md has a line for each requirement from U2 to D4, once, with a test and with what remains organisational;
 //   - every rule of the architecture (C1, R0, S1, B1, N1, ...) has a test function that bears its name.
 //
 // It runs in the repository's root and changes nothing.
@@ -44,9 +46,10 @@ func run() error {
 		return err
 	}
 	failures = append(failures, checkRules(known)...)
-	for _, name := range []string{"docs/threats.md", "docs/robustness.md", "docs/validity-codes.md"} {
+	for _, name := range []string{"docs/threats.md", "docs/robustness.md", "docs/validity-codes.md", "docs/welmec.md", "docs/runbooks/canaries.md"} {
 		failures = append(failures, checkNamedTests(name, known)...)
 	}
+	failures = append(failures, checkRequirements("docs/welmec.md")...)
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("%w\n%d faults in the documentation", err, len(failures))
 	}
