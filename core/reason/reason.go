@@ -70,6 +70,7 @@ const (
 	NotInstalled       Reason = "NOT_INSTALLED"       // approved, but this endorser does not hold the module
 	NotContracted      Reason = "NOT_CONTRACTED"      // a withheld module, and this endorser's organisation is not in its policy
 	ProfileViolation   Reason = "PROFILE_VIOLATION"   // the module breaks the sandbox profile
+	UnsupportedVersion Reason = "UNSUPPORTED_VERSION" // the network or the directory needs a newer build of this program
 	DataLoss           Reason = "DATA_LOSS"           // stored bytes do not match their digests; the node stopped serving
 )
 

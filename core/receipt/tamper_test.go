@@ -349,7 +349,7 @@ func TestB2_EveryFieldOfABundleIsBound(t *testing.T) {
 		m.Header = n.Header(record.SubjectNode(node.ID))
 		spki := digest.Plain([]byte("another TLS key of " + node.ID))
 		m.TlsSpki = spki.Bytes()
-		again = append(again, n.Accept(n.Sign(m, statetest.Root(node.Organisation))))
+		again = append(again, n.Accept(n.Sign(m, statetest.Root(node.Organisation), node.Key)))
 	}
 	config, err := state.GetConfig(n.Store)
 	if err != nil {

@@ -295,7 +295,7 @@ func (v *verdicts) registeredAgain(endorser int) uint64 {
 	node := v.Endorsers[endorser]
 	header := v.Header(record.SubjectNode(node.ID))
 	again := v.Registration(node, header.GetSequence(), [32]byte(header.GetPredecessor()))
-	return v.Accept(v.Sign(again, statetest.Root(node.Organisation)))
+	return v.Accept(v.Sign(again, statetest.Root(node.Organisation), node.Key))
 }
 
 // nodesBefore are the registrations that stood when a measurement was made.
@@ -387,7 +387,7 @@ func (v *verdicts) reconfigured(index uint64) {
 	config := proto.CloneOf(before)
 	config.Header = v.Header(record.SubjectNetwork)
 	config.NotifiedBodies[0].Keys[0] = statetest.Tagged(signature.Ed25519, statetest.Key("body/new"))
-	v.Accept(v.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	v.Accept(v.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"), statetest.Key("body/new")))
 	v.bundle("the genesis configuration, with a newer one in force", v.Bundle(index), receipt.Refuted, receipt.StepConfiguration, func(*recordv1.Bundle) {})
 	at := v.Measure([]int{0, 2, 3}, receipttest.Capture{Meter: "m-2", Samples: receipttest.Pulse(900, 5)})
 	v.bundle("signed by a key that the configuration no longer has", v.Bundle(at[0]), receipt.Verified, receipt.StepRegistration, func(*recordv1.Bundle) {})

@@ -77,7 +77,12 @@ func (b *Block) Len() int { return len(b.hashes) }
 // adds nothing and is dropped unread. The header then has the head's certified
 // height and no certificate.
 //
-// Errors: ErrTooFarAhead, ErrBadProposal, or a failure to read the view.
+// A configuration that names a record version which this code does not know is
+// the last thing that this code understands: what follows is for a later build
+// (docs/adr/0008).
+//
+// Errors: ErrTooFarAhead, ErrBadProposal, a *reason.Error of UnsupportedVersion,
+// or a failure to read the view.
 func Begin(view View, head BlockRef, opts Options, certifiedHeight uint64, certificate []byte) (*Block, error) {
 	b := newBlock(view, opts)
 	b.head, b.height, b.blockTimeUnixNano = head, head.Height+1, head.BlockTimeUnixNano
@@ -88,6 +93,9 @@ func Begin(view View, head BlockRef, opts Options, certifiedHeight uint64, certi
 	}
 	if config == nil {
 		return nil, corrupt("no configuration at height %d", head.Height)
+	}
+	if err := checkVersion(config.Message); err != nil {
+		return nil, err
 	}
 	b.config = config
 	b.certifiedHeight = head.CertifiedHeight

@@ -32,7 +32,7 @@ func newCanary(t *testing.T) *canary {
 	config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{
 		Id: "nc", Keys: [][]byte{statetest.Tagged(signature.Ed25519, statetest.Key("body/nc"))}, Threshold: 1,
 	})
-	n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"), statetest.Key("body/nc")))
 	n.Approve()
 	m := n.Register("m-1")
 	n.AcceptCaptures(m.Capture())

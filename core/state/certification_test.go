@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"slices"
 	"strings"
@@ -218,8 +219,8 @@ func nextConfig(n *statetest.Network) *recordv1.NetworkConfig {
 	return c
 }
 
-func signConfig(n *statetest.Network, c *recordv1.NetworkConfig) []byte {
-	return n.Sign(c, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"))
+func signConfig(n *statetest.Network, c *recordv1.NetworkConfig, newKeys ...crypto.Signer) []byte {
+	return n.Sign(c, append([]crypto.Signer{statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")}, newKeys...)...)
 }
 
 // joined replaces replica-03 by a newly registered replica-04 and applies the
@@ -227,10 +228,10 @@ func signConfig(n *statetest.Network, c *recordv1.NetworkConfig) []byte {
 func joined(t testing.TB, n *statetest.Network) (joining statetest.Replica) {
 	t.Helper()
 	joining = statetest.NewReplica("replica-04", "org-03")
-	n.Accept(n.Sign(n.Registration(joining.Node, 1, [32]byte{}), statetest.Root("org-03")))
+	n.Accept(n.Sign(n.Registration(joining.Node, 1, [32]byte{}), statetest.Root("org-03"), joining.Key))
 	c := nextConfig(n)
 	c.Replicas[3] = joining.Message()
-	n.Accept(signConfig(n, c))
+	n.Accept(signConfig(n, c, joining.Cosigner, joining.Log))
 	return joining
 }
 

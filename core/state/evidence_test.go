@@ -91,7 +91,7 @@ func TestN1_AuthorityNodesNeedAnEvidenceKey(t *testing.T) {
 	n := statetest.New(t, statetest.Options{})
 	node := statetest.Node{ID: "reader", Organisation: "org-01", Role: recordv1.Role_ROLE_AUTHORITY, Key: statetest.Key("reader")}
 	register := func() []byte {
-		return n.Sign(n.Registration(node, 1, digest.Zero), statetest.Root("org-01"))
+		return n.Sign(n.Registration(node, 1, digest.Zero), statetest.Root("org-01"), node.Key)
 	}
 	refuseStatement(t, n, register(), reason.InvalidStatement)
 	n.GiveEvidenceKey("org-01")

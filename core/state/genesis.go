@@ -31,6 +31,7 @@ func Genesis(records [][]byte, blockTimeUnixNano int64, opts Options) (*Block, e
 
 func newGenesis(blockTimeUnixNano int64, opts Options) *Block {
 	b := newBlock(nothing{}, opts)
+	b.founding = true
 	b.blockTimeUnixNano = blockTimeUnixNano
 	return b
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/evidence"
@@ -21,7 +22,9 @@ const (
 	MaxOrganisations = 64
 	MaxBodies        = 64
 	MaxBodyKeys      = 16 // of a notified body
-	// RecordVersion is the version of the record formats that this code knows.
+	// RecordVersion is the version of the record formats that this code knows. A
+	// configuration may name a later one: its block is the last that this code
+	// makes (Begin, docs/adr/0008).
 	RecordVersion = 1
 
 	minFutureBoundNano = 10_000_000_000                    // rule S2
@@ -49,8 +52,10 @@ func (c networkConfig) check(st *statement) error {
 	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
 	l := c.GetLimits()
 	switch {
-	case c.GetRecordVersion() != RecordVersion:
-		return invalid("record version %d, this code knows %d", c.GetRecordVersion(), RecordVersion)
+	case c.GetRecordVersion() == 0:
+		return invalid("record version 0; versions begin at 1")
+	case st.sequence == 1 && c.GetRecordVersion() != RecordVersion:
+		return invalid("a network founded with record version %d, this code knows %d", c.GetRecordVersion(), RecordVersion)
 	case l.GetLatenessBoundNano() <= 0 || l.GetLatenessBoundNano() > maxBoundNano:
 		return invalid("lateness bound of %d ns, want 1 ns to ten years", l.GetLatenessBoundNano())
 	case l.GetFutureBoundNano() < minFutureBoundNano || l.GetFutureBoundNano() > maxBoundNano:
@@ -181,13 +186,53 @@ func (d *distinct) take(key []byte) error {
 	return nil
 }
 
-// authority is a majority of the organisations in force; new organisations may
-// sign along. A genesis configuration is signed by its own.
+// authority is a majority of the organisations in force, and every key that the
+// configuration names and the one before did not: whoever is named has agreed,
+// and nobody claims a key that they do not hold (docs/adr/0011). A genesis
+// configuration is signed by its own; its member files prove the keys.
 func (c networkConfig) authority(_ *reader, config *Config) ([]signers, error) {
 	if config == nil {
 		return []signers{majority(c.NetworkConfig)}, nil
 	}
-	return []signers{majority(config.Message), {who: "the new root keys", sets: []keySet{{keys: rootKeys(c.NetworkConfig)}}}}, nil
+	groups := []signers{majority(config.Message)}
+	for _, k := range newKeys(config.Message, c.NetworkConfig) {
+		groups = append(groups, provesItself(k.who, k.tagged))
+	}
+	return groups, nil
+}
+
+// namedKey is a key of a configuration and whose it is.
+type namedKey struct {
+	who    string
+	tagged []byte
+}
+
+// namedKeys are all keys of a configuration that sign. An evidence key signs
+// nothing and is not among them.
+func namedKeys(m *recordv1.NetworkConfig) []namedKey {
+	var keys []namedKey
+	for _, o := range m.GetOrganisations() {
+		keys = append(keys, namedKey{"the root key of " + o.GetId(), o.GetRootKey()})
+	}
+	for _, r := range m.GetReplicas() {
+		keys = append(keys, namedKey{"the cosigner key of " + r.GetNodeId(), r.GetCosignerKey()}, namedKey{"the log key of " + r.GetNodeId(), r.GetLogKey()})
+	}
+	for _, b := range m.GetNotifiedBodies() {
+		for _, key := range b.GetKeys() {
+			keys = append(keys, namedKey{"a key of notified body " + b.GetId(), key})
+		}
+	}
+	return keys
+}
+
+// newKeys are the keys that a configuration names for somebody for whom the one
+// before did not name them.
+func newKeys(before, after *recordv1.NetworkConfig) []namedKey {
+	known := make(map[string]bool)
+	for _, k := range namedKeys(before) {
+		known[k.who+"\x00"+string(k.tagged)] = true
+	}
+	return slices.DeleteFunc(namedKeys(after), func(k namedKey) bool { return known[k.who+"\x00"+string(k.tagged)] })
 }
 
 func majority(m *recordv1.NetworkConfig) signers {

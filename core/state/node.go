@@ -36,8 +36,15 @@ func (n nodeRegistration) check(st *statement) error {
 	return checkKey("key of node "+n.GetNodeId(), n.GetKey(), signature.Ed25519ZIP215, signature.P256)
 }
 
-func (n nodeRegistration) authority(_ *reader, config *Config) ([]signers, error) {
-	return organisationSigns(config, n.GetOrganisation())
+// authority is the organisation's root key and, after the founding, the node's
+// own: nobody registers a key that they do not hold (docs/adr/0011). At the
+// founding the organisation's member file proves that.
+func (n nodeRegistration) authority(r *reader, config *Config) ([]signers, error) {
+	groups, err := organisationSigns(config, n.GetOrganisation())
+	if err != nil || r.founding {
+		return groups, err
+	}
+	return append(groups, provesItself("the node's own key", n.GetKey())), nil
 }
 
 func organisationSigns(config *Config, id string) ([]signers, error) {

@@ -26,7 +26,7 @@ func Parties(config *Config, e *envelope.Envelope) ([]Party, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.config() == nil && st.network != config.NetworkID {
+	if (st.config() == nil || st.sequence > 1) && st.network != config.NetworkID {
 		return nil, reason.New(reason.WrongNetwork, "statement is for network %s, the configuration is of %s", st.network.Short(), config.NetworkID.Short())
 	}
 	groups, err := st.body.authority(newReader(nothing{}), config)

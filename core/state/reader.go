@@ -16,6 +16,8 @@ type reader struct {
 	view  View
 	cells map[string]*cell
 	dirty []string // keys written, each once, in order of first writing
+	// founding: this is the genesis block.
+	founding bool
 	// approved are parsed approvals, each valid while the state value is the same.
 	approved map[digest.Digest]*approved
 	// parameters are decoded once, by their statement's digest: none ever changes.

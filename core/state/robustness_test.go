@@ -38,13 +38,14 @@ func TestC4_JointCertificateCannotMakeTimeFast(t *testing.T) {
 	c := nextConfig(n)
 	cosigners := append([]statetest.Replica{}, n.Replicas[:3]...)
 	cosigners = append(cosigners, n.Replicas[5:]...)
+	var roots []crypto.Signer
 	for i, old := range []int{5, 6} {
 		joining := statetest.NewReplica(fmt.Sprintf("replica-%02d", 7+i), statetest.OrganisationID(old))
-		n.Accept(n.Sign(n.Registration(joining.Node, 1, [32]byte{}), statetest.Root(joining.Organisation)))
+		n.Accept(n.Sign(n.Registration(joining.Node, 1, [32]byte{}), statetest.Root(joining.Organisation), joining.Key))
 		c.Replicas[old] = joining.Message()
 		cosigners = append(cosigners, joining)
+		roots = append(roots, joining.Cosigner, joining.Log)
 	}
-	var roots []crypto.Signer
 	for _, o := range c.Organisations[:4] {
 		roots = append(roots, statetest.Root(o.Id))
 	}
@@ -132,7 +133,7 @@ func TestC6_ALargeNetworkCanChange(t *testing.T) {
 		grow.Organisations = append(grow.Organisations, &recordv1.Organisation{Id: id, RootKey: statetest.Tagged(signature.Ed25519, statetest.Root(id))})
 		roots = append(roots, statetest.Root(id))
 	}
-	n.Accept(n.Sign(grow, roots[:3]...))
+	n.Accept(n.Sign(grow, append(roots[:3:3], roots[4:]...)...)) // whoever joins signs too
 	n.Apply(n.Begin())
 	half := state.MaxOrganisations / 2
 	refuseStatement(t, n, n.Sign(nextConfig(n), roots[:half]...), reason.NotAuthorised)

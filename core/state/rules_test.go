@@ -17,7 +17,7 @@ import (
 func TestS1_OrganisationsAreCountedNotEndorsers(t *testing.T) {
 	n, m := ready(t)
 	twin := statetest.Node{ID: "endorser-00b", Organisation: "org-00", Role: recordv1.Role_ROLE_ENDORSER, Key: statetest.Key("twin")}
-	n.Accept(n.Sign(n.Registration(twin, 1, digest.Zero), statetest.Root("org-00")))
+	n.Accept(n.Sign(n.Registration(twin, 1, digest.Zero), statetest.Root("org-00"), twin.Key))
 	c := m.Capture()
 	b := n.Batch(c)
 	b.Endorsers = []statetest.Node{n.Endorsers[0], twin}

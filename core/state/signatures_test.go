@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"crypto"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/approval"
@@ -16,17 +17,18 @@ func TestB3_KeysAreCheckedAtRegistration(t *testing.T) {
 	n, _ := ready(t)
 	point := statetest.Tagged(2, statetest.Key("m"))
 	for name, c := range map[string]struct {
-		key  []byte
-		want reason.Reason
+		key    []byte
+		want   reason.Reason
+		holder []crypto.Signer
 	}{
-		"identity":               {append([]byte{2, 1}, make([]byte, 31)...), reason.WeakKey},
-		"order 2":                {append(append([]byte{2, 0xec}, repeat(0xff, 30)...), 0x7f), reason.WeakKey},
-		"not canonical":          {append(append([]byte{2, 0xee}, repeat(0xff, 30)...), 0x7f), reason.WeakKey},
-		"statement kind":         {append([]byte{1}, point[1:]...), reason.WeakKey},
-		"unknown kind":           {append([]byte{9}, point[1:]...), reason.Malformed},
-		"short":                  {point[:32], reason.Malformed},
-		"P-256 not on the curve": {append([]byte{3, 4}, repeat(7, 64)...), reason.WeakKey},
-		"good":                   {point, ""},
+		"identity":               {append([]byte{2, 1}, make([]byte, 31)...), reason.WeakKey, nil},
+		"order 2":                {append(append([]byte{2, 0xec}, repeat(0xff, 30)...), 0x7f), reason.WeakKey, nil},
+		"not canonical":          {append(append([]byte{2, 0xee}, repeat(0xff, 30)...), 0x7f), reason.WeakKey, nil},
+		"statement kind":         {append([]byte{1}, point[1:]...), reason.WeakKey, nil},
+		"unknown kind":           {append([]byte{9}, point[1:]...), reason.Malformed, nil},
+		"short":                  {point[:32], reason.Malformed, nil},
+		"P-256 not on the curve": {append([]byte{3, 4}, repeat(7, 64)...), reason.WeakKey, nil},
+		"good":                   {point, "", []crypto.Signer{statetest.Key("m")}},
 	} {
 		r := n.MeterRegistration("meter-2", statetest.Key("m"))
 		r.Key = c.key
@@ -35,7 +37,7 @@ func TestB3_KeysAreCheckedAtRegistration(t *testing.T) {
 		}
 		node := n.Registration(statetest.Node{ID: "node-9", Organisation: "org-00", Role: recordv1.Role_ROLE_ENDORSER, Key: statetest.Key("m")}, 1, digest.Zero)
 		node.Key = c.key
-		if o := try(t, n, [][]byte{n.Sign(node, statetest.Root("org-00"))}, nil)[0]; o.Reason != c.want {
+		if o := try(t, n, [][]byte{n.Sign(node, append([]crypto.Signer{statetest.Root("org-00")}, c.holder...)...)}, nil)[0]; o.Reason != c.want {
 			t.Errorf("node, %s: %q (%s), want %q", name, o.Reason, o.Detail, c.want)
 		}
 	}

@@ -136,7 +136,7 @@ func TestReadErrorsAreNotOutcomes(t *testing.T) {
 		"renewal":      {[][]byte{n.SignApproval(renewed(n), statetest.Body(), statetest.Maker())}, nil, ""},
 		"config":       {[][]byte{signConfig(n, nextConfig(n))}, nil, ""},
 		"registration": {[][]byte{n.Sign(n.MeterRegistration("meter-2", statetest.Key("m2")), statetest.Body())}, nil, ""},
-		"node":         {[][]byte{n.Sign(n.Registration(node, 1, [32]byte{}), statetest.Root("org-01"))}, nil, ""},
+		"node":         {[][]byte{n.Sign(n.Registration(node, 1, [32]byte{}), statetest.Root("org-01"), node.Key)}, nil, ""},
 		"revocation":   {[][]byte{n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/gateway-00"), NodeId: "gateway-00"}, statetest.Root("org-00"))}, nil, ""},
 		"rollover": {[][]byte{n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID,
 			Key: statetest.Tagged(2, statetest.Key("new")), FirstCounter: 9, TlsSpki: make([]byte, 32)}, statetest.Body(), m.Key)}, nil, ""},

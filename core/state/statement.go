@@ -49,6 +49,9 @@ type statementBody interface {
 type signers struct {
 	who  string // for messages
 	sets []keySet
+	// proof: the statement names this key, and its signature proves that somebody
+	// holds it. What else is wrong with the key is said first.
+	proof bool
 }
 
 // keySet is keys of which at least so many must have signed.
@@ -60,6 +63,13 @@ type keySet struct {
 // oneOf is a group of one set, one key of which suffices.
 func oneOf(who string, keys ...signature.Key) signers {
 	return signers{who: who, sets: []keySet{{keys: keys, atLeast: 1}}}
+}
+
+// provesItself is the group of a key that the statement itself names.
+func provesItself(who string, tagged []byte) signers {
+	g := oneOf(who, asStatementKey(storedKey(tagged)))
+	g.proof = true
+	return g
 }
 
 // headed is a message with a statement header.
@@ -249,18 +259,41 @@ func (b *Block) judgeStatement(st *statement, ref *statev1.StatementRef) error {
 	if err != nil {
 		return err
 	}
-	if err := b.authorise(st.envelope, groups); err != nil {
+	needed, err := b.authorise(st.envelope, groups)
+	if err != nil {
 		return err
 	}
 	if err := st.body.check(st); err != nil {
 		return err
 	}
+	if err := proven(st.envelope, groups, needed); err != nil {
+		return err
+	}
 	return st.body.apply(b, st, ref)
 }
 
+// proven wants a signature, which authorise has verified, of each key that the
+// statement names, beside the needed ones.
+func proven(e *envelope.Envelope, groups []signers, needed int) error {
+	proofs := 0
+	for _, g := range groups {
+		if !g.proof {
+			continue
+		}
+		if proofs++; !signedBy(e, g.sets[0].keys[0]) {
+			return reason.New(reason.NotAuthorised, "%s has not signed: whoever names a key proves that it is held", g.who)
+		}
+	}
+	if proofs > 0 && len(e.Signatures) < proofs+needed {
+		return reason.New(reason.NotAuthorised, "%d signatures, it takes %s and of each key that is named, by different keys", len(e.Signatures), describe(groups))
+	}
+	return nil
+}
+
 // authorise wants every signature to be of a key of one of the groups and to
-// verify, enough of each group, and no key counted for two of them.
-func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
+// verify, enough of each group, and no key counted for two of them. It returns
+// how many that takes. Proofs are judged by proven.
+func (b *Block) authorise(e *envelope.Envelope, groups []signers) (needed int, err error) {
 	signed, ring := make([][]int, len(groups)), newKeyring(groups)
 	for g := range groups {
 		signed[g] = make([]int, len(groups[g].sets))
@@ -268,16 +301,15 @@ func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
 	for _, s := range e.Signatures {
 		k, ok := ring[s.KeyID]
 		if !ok {
-			return reason.New(reason.NotAuthorised, "key %.8s.. may not sign this; it takes %s", s.KeyID, describe(groups))
+			return 0, reason.New(reason.NotAuthorised, "key %.8s.. may not sign this; it takes %s", s.KeyID, describe(groups))
 		}
 		if !b.verifier.Verify(k.key.Kind(), k.key, e.PAE(), s.Sig) {
-			return reason.New(reason.BadSignature, "the signature of %v does not verify", k.key)
+			return 0, reason.New(reason.BadSignature, "the signature of %v does not verify", k.key)
 		}
 		for _, p := range k.places {
 			signed[p.group][p.set]++
 		}
 	}
-	needed := 0
 	for g := range groups {
 		least, most := 0, 0 // signatures of the smallest set that has enough; of the one with most
 		for i, set := range groups[g].sets {
@@ -286,15 +318,18 @@ func (b *Block) authorise(e *envelope.Envelope, groups []signers) error {
 				least = set.atLeast
 			}
 		}
+		if groups[g].proof {
+			continue
+		}
 		if least == 0 && !groups[g].optional() {
-			return reason.New(reason.NotAuthorised, "%d signatures of %s, it takes %s", most, groups[g].who, describe(groups))
+			return 0, reason.New(reason.NotAuthorised, "%d signatures of %s, it takes %s", most, groups[g].who, describe(groups))
 		}
 		needed += least
 	}
 	if len(e.Signatures) < needed {
-		return reason.New(reason.NotAuthorised, "%d signatures, it takes %s, by different keys", len(e.Signatures), describe(groups))
+		return 0, reason.New(reason.NotAuthorised, "%d signatures, it takes %s, by different keys", len(e.Signatures), describe(groups))
 	}
-	return nil
+	return needed, nil
 }
 
 // keyring finds, by key id, the keys that may sign a statement and the groups
@@ -334,8 +369,11 @@ func (s *signers) optional() bool {
 
 func describe(groups []signers) string {
 	text := ""
-	for i, g := range groups {
-		if i > 0 {
+	for _, g := range groups {
+		if g.proof {
+			continue
+		}
+		if text != "" {
 			text += " and "
 		}
 		for j, set := range g.sets {

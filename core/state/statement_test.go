@@ -26,95 +26,97 @@ import (
 func TestS4_NetworkConfigs(t *testing.T) {
 	base := statetest.New(t, statetest.Options{})
 	for _, c := range []struct {
-		name   string
-		change func(c *recordv1.NetworkConfig)
-		want   reason.Reason
+		name    string
+		change  func(c *recordv1.NetworkConfig)
+		want    reason.Reason
+		newKeys []crypto.Signer // which must sign along
 	}{
-		{"nothing but the sequence", func(*recordv1.NetworkConfig) {}, ""},
-		{"other limits", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 3 }, ""},
-		{"renamed", func(c *recordv1.NetworkConfig) { c.Name = "other" }, reason.InvalidStatement},
-		{"other record version", func(c *recordv1.NetworkConfig) { c.RecordVersion = 2 }, reason.InvalidStatement},
-		{"future bound below 10 s", func(c *recordv1.NetworkConfig) { c.Limits.FutureBoundNano = 10*second - 1 }, reason.InvalidStatement},
-		{"no lateness bound", func(c *recordv1.NetworkConfig) { c.Limits.LatenessBoundNano = 0 }, reason.InvalidStatement},
-		{"no gaps", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 0 }, reason.InvalidStatement},
-		{"too many gaps", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 1025 }, reason.InvalidStatement},
-		{"nothing uncertified", func(c *recordv1.NetworkConfig) { c.Limits.MaxUncertifiedBlocks = 0 }, reason.InvalidStatement},
-		{"too much uncertified", func(c *recordv1.NetworkConfig) { c.Limits.MaxUncertifiedBlocks = 1025 }, reason.InvalidStatement},
-		{"no limits", func(c *recordv1.NetworkConfig) { c.Limits = nil }, reason.InvalidStatement},
-		{"no organisations", func(c *recordv1.NetworkConfig) { c.Organisations = nil }, reason.InvalidStatement},
-		{"no replicas", func(c *recordv1.NetworkConfig) { c.Replicas = nil }, reason.InvalidStatement},
-		{"no notified body", func(c *recordv1.NetworkConfig) { c.NotifiedBodies = nil }, reason.InvalidStatement},
+		{"nothing but the sequence", func(*recordv1.NetworkConfig) {}, "", nil},
+		{"other limits", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 3 }, "", nil},
+		{"renamed", func(c *recordv1.NetworkConfig) { c.Name = "other" }, reason.InvalidStatement, nil},
+		{"a later record version", func(c *recordv1.NetworkConfig) { c.RecordVersion = 2 }, "", nil}, // TestC5_ALaterRecordVersionStopsThisCode
+		{"no record version", func(c *recordv1.NetworkConfig) { c.RecordVersion = 0 }, reason.InvalidStatement, nil},
+		{"future bound below 10 s", func(c *recordv1.NetworkConfig) { c.Limits.FutureBoundNano = 10*second - 1 }, reason.InvalidStatement, nil},
+		{"no lateness bound", func(c *recordv1.NetworkConfig) { c.Limits.LatenessBoundNano = 0 }, reason.InvalidStatement, nil},
+		{"no gaps", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 0 }, reason.InvalidStatement, nil},
+		{"too many gaps", func(c *recordv1.NetworkConfig) { c.Limits.MaxMissingRanges = 1025 }, reason.InvalidStatement, nil},
+		{"nothing uncertified", func(c *recordv1.NetworkConfig) { c.Limits.MaxUncertifiedBlocks = 0 }, reason.InvalidStatement, nil},
+		{"too much uncertified", func(c *recordv1.NetworkConfig) { c.Limits.MaxUncertifiedBlocks = 1025 }, reason.InvalidStatement, nil},
+		{"no limits", func(c *recordv1.NetworkConfig) { c.Limits = nil }, reason.InvalidStatement, nil},
+		{"no organisations", func(c *recordv1.NetworkConfig) { c.Organisations = nil }, reason.InvalidStatement, nil},
+		{"no replicas", func(c *recordv1.NetworkConfig) { c.Replicas = nil }, reason.InvalidStatement, nil},
+		{"no notified body", func(c *recordv1.NetworkConfig) { c.NotifiedBodies = nil }, reason.InvalidStatement, nil},
 		{"unsorted organisations", func(c *recordv1.NetworkConfig) {
 			c.Organisations[0], c.Organisations[1] = c.Organisations[1], c.Organisations[0]
-		}, reason.InvalidStatement},
-		{"replica twice", func(c *recordv1.NetworkConfig) { c.Replicas[1] = c.Replicas[0] }, reason.InvalidStatement},
-		{"root key twice", func(c *recordv1.NetworkConfig) { c.Organisations[1].RootKey = c.Organisations[0].RootKey }, reason.InvalidStatement},
-		{"cosigner key twice", func(c *recordv1.NetworkConfig) { c.Replicas[3].CosignerKey = c.Replicas[2].CosignerKey }, reason.InvalidStatement},
+		}, reason.InvalidStatement, nil},
+		{"replica twice", func(c *recordv1.NetworkConfig) { c.Replicas[1] = c.Replicas[0] }, reason.InvalidStatement, nil},
+		{"root key twice", func(c *recordv1.NetworkConfig) { c.Organisations[1].RootKey = c.Organisations[0].RootKey }, reason.InvalidStatement, nil},
+		{"cosigner key twice", func(c *recordv1.NetworkConfig) { c.Replicas[3].CosignerKey = c.Replicas[2].CosignerKey }, reason.InvalidStatement, nil},
 		{"cosigner key changed", func(c *recordv1.NetworkConfig) {
 			c.Replicas[3].CosignerKey = statetest.Tagged(signature.Ed25519, statetest.Key("another"))
-		}, reason.InvalidStatement},
+		}, reason.InvalidStatement, []crypto.Signer{statetest.Key("another")}},
 		{"log key changed", func(c *recordv1.NetworkConfig) {
 			c.Replicas[3].LogKey = statetest.Tagged(signature.Ed25519, statetest.Key("another"))
-		}, ""},
-		{"one key for log and cosigner", func(c *recordv1.NetworkConfig) { c.Replicas[3].LogKey = c.Replicas[3].CosignerKey }, reason.InvalidStatement},
+		}, "", []crypto.Signer{statetest.Key("another")}},
+		{"one key for log and cosigner", func(c *recordv1.NetworkConfig) { c.Replicas[3].LogKey = c.Replicas[3].CosignerKey }, reason.InvalidStatement, nil},
 		{"cosigner of another kind", func(c *recordv1.NetworkConfig) {
 			c.Replicas[3].CosignerKey = statetest.Tagged(signature.P256, statetest.P256Key("x"))
-		}, reason.InvalidStatement},
+		}, reason.InvalidStatement, nil},
 		{"weak cosigner key", func(c *recordv1.NetworkConfig) {
 			c.Replicas[3].LogKey = append([]byte{1, 1}, make([]byte, 31)...)
-		}, reason.WeakKey},
+		}, reason.WeakKey, nil},
 		{"weak root key", func(c *recordv1.NetworkConfig) {
 			c.Organisations[3].RootKey = append([]byte{1, 1}, make([]byte, 31)...)
-		}, reason.WeakKey},
-		{"root key for samples", func(c *recordv1.NetworkConfig) { c.Organisations[3].RootKey[0] = 2 }, reason.WeakKey},
-		{"no body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = nil }, reason.InvalidStatement},
-		{"an empty body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys[0] = []byte{} }, reason.Malformed},
-		{"17 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(17) }, reason.InvalidStatement},
-		{"16 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(16) }, ""},
+		}, reason.WeakKey, nil},
+		{"root key for samples", func(c *recordv1.NetworkConfig) { c.Organisations[3].RootKey[0] = 2 }, reason.WeakKey, nil},
+		{"no body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = nil }, reason.InvalidStatement, nil},
+		{"an empty body key", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys[0] = []byte{} }, reason.Malformed, nil},
+		{"17 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(17) }, reason.InvalidStatement, nil},
+		{"16 body keys", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Keys = bodyKeys(16) }, "", bodySigners(16)},
 		{"body keys out of order", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies[0].Keys = bodyKeys(2)
 			slices.Reverse(c.NotifiedBodies[0].Keys)
-		}, reason.InvalidStatement},
+		}, reason.InvalidStatement, nil},
 		{"one body key twice", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies[0].Keys = slices.Repeat(c.NotifiedBodies[0].Keys, 2)
-		}, reason.InvalidStatement},
-		{"threshold 0", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 0 }, reason.InvalidStatement},
-		{"threshold 2 of 1", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 2 }, reason.InvalidStatement},
+		}, reason.InvalidStatement, nil},
+		{"threshold 0", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 0 }, reason.InvalidStatement, nil},
+		{"threshold 2 of 1", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Threshold = 2 }, reason.InvalidStatement, nil},
 		{"a key of two bodies", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies = append(c.NotifiedBodies, &recordv1.NotifiedBody{Id: "nc", Keys: c.NotifiedBodies[0].Keys, Threshold: 1})
-		}, reason.InvalidStatement},
-		{"a body for which a stranger acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "nobody" }, reason.InvalidStatement},
-		{"a body for which an organisation acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "org-02" }, ""},
+		}, reason.InvalidStatement, nil},
+		{"a body for which a stranger acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "nobody" }, reason.InvalidStatement, nil},
+		{"a body for which an organisation acts", func(c *recordv1.NetworkConfig) { c.NotifiedBodies[0].Organisation = "org-02" }, "", nil},
 		{"P-256 body", func(c *recordv1.NetworkConfig) {
 			c.NotifiedBodies[0].Keys[0] = statetest.Tagged(signature.P256, statetest.P256Key("x"))
-		}, ""},
-		{"replica of nobody", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "nobody" }, reason.InvalidStatement},
-		{"replica of another", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "org-00" }, reason.InvalidStatement},
+		}, "", []crypto.Signer{statetest.P256Key("x")}},
+		{"replica of nobody", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "nobody" }, reason.InvalidStatement, nil},
+		{"replica of another", func(c *recordv1.NetworkConfig) { c.Replicas[3].Organisation = "org-00" }, reason.InvalidStatement, nil},
 		{"unregistered replica", func(c *recordv1.NetworkConfig) {
 			c.Replicas[3] = statetest.NewReplica("replica-09", "org-03").Message()
-		}, reason.InvalidStatement},
+		}, reason.InvalidStatement, []crypto.Signer{statetest.Key("cosigner/replica-09"), statetest.Key("log/replica-09")}},
 		{"an endorser as replica", func(c *recordv1.NetworkConfig) {
 			c.Replicas = append([]*recordv1.Replica{statetest.NewReplica("endorser-03", "org-03").Message()}, c.Replicas[:3]...)
-		}, reason.InvalidStatement},
-		{"bad id", func(c *recordv1.NetworkConfig) { c.Organisations[0].Id = "Org" }, reason.InvalidStatement},
-		{"bad subject", func(c *recordv1.NetworkConfig) { c.Header.Subject = "networks" }, reason.Malformed},
-		{"no sequence", func(c *recordv1.NetworkConfig) { c.Header.Sequence = 0 }, reason.Malformed},
-		{"no predecessor", func(c *recordv1.NetworkConfig) { c.Header.Predecessor = nil }, reason.Malformed},
+		}, reason.InvalidStatement, []crypto.Signer{statetest.Key("cosigner/endorser-03"), statetest.Key("log/endorser-03")}},
+		{"bad id", func(c *recordv1.NetworkConfig) { c.Organisations[0].Id = "Org" }, reason.InvalidStatement, nil},
+		{"bad subject", func(c *recordv1.NetworkConfig) { c.Header.Subject = "networks" }, reason.Malformed, nil},
+		{"no sequence", func(c *recordv1.NetworkConfig) { c.Header.Sequence = 0 }, reason.Malformed, nil},
+		{"no predecessor", func(c *recordv1.NetworkConfig) { c.Header.Predecessor = nil }, reason.Malformed, nil},
 		{"second genesis", func(c *recordv1.NetworkConfig) {
 			c.Header.Sequence, c.Header.Predecessor, c.Header.NetworkId, c.Name = 1, nil, nil, "other"
-		}, reason.WrongNetwork},
+		}, reason.WrongNetwork, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := nextConfig(base)
 			c.change(config)
-			refuseStatement(t, base, signConfig(base, config), c.want)
+			refuseStatement(t, base, signConfig(base, config, c.newKeys...), c.want)
 		})
 	}
 	two := base.Sign(nextConfig(base), statetest.Root("org-00"), statetest.Root("org-01"))
 	refuseStatement(t, base, two, reason.NotAuthorised) // half is no majority
 	body := base.Sign(nextConfig(base), statetest.Root("org-00"), statetest.Root("org-01"), statetest.Body())
 	refuseStatement(t, base, body, reason.NotAuthorised)
-	// A new organisation may sign along, and does not count.
+	// A new organisation signs along, and does not count.
 	config := nextConfig(base)
 	config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: "org-99", RootKey: statetest.Tagged(signature.Ed25519, statetest.Root("org-99"))})
 	refuseStatement(t, base, base.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-99")), reason.NotAuthorised)
@@ -128,7 +130,15 @@ func TestS4_Nodes(t *testing.T) {
 		r := n.Registration(node, 1, digest.Zero)
 		r.Header = n.Header("node/node-9")
 		change(r)
-		return n.Sign(r, statetest.Root(root))
+		holder := node.Key
+		for _, name := range []string{"endorser-00", "z"} { // the keys that a change may name
+			for _, key := range []ed25519.PrivateKey{statetest.Key("node/" + name), statetest.Key(name)} {
+				if bytes.Equal(r.Key, statetest.Tagged(2, key)) {
+					holder = key
+				}
+			}
+		}
+		return n.Sign(r, statetest.Root(root), holder)
 	}
 	same := func(*recordv1.NodeRegistration) {}
 	refuseStatement(t, n, register(same, "org-00"), reason.NotAuthorised)
@@ -396,6 +406,7 @@ func TestC6_DraftsAreCheckedBeforeTheyAreSigned(t *testing.T) {
 		"names a network":    func(c *recordv1.NetworkConfig) { c.Header.NetworkId = make([]byte, 32) },
 		"ids out of order":   func(c *recordv1.NetworkConfig) { slices.Reverse(c.Organisations) },
 		"replica of nobody":  func(c *recordv1.NetworkConfig) { c.Replicas[0].Organisation = "nobody" },
+		"a later version":    func(c *recordv1.NetworkConfig) { c.RecordVersion = state.RecordVersion + 1 },
 		"a root key of junk": func(c *recordv1.NetworkConfig) { c.Organisations[0].RootKey = make([]byte, 33) },
 	} {
 		config := founding()
@@ -424,6 +435,14 @@ func bodyKeys(n int) [][]byte {
 	return keys
 }
 
+func bodySigners(n int) []crypto.Signer {
+	var signers []crypto.Signer
+	for i := range n {
+		signers = append(signers, bodyKey(i))
+	}
+	return signers
+}
+
 func bodyKey(i int) ed25519.PrivateKey { return statetest.Key("body/" + strconv.Itoa(i)) }
 
 // A notified body of several keys speaks only by as many of them as its threshold,
@@ -437,7 +456,7 @@ func TestS4_ANotifiedBodySpeaksByItsThreshold(t *testing.T) {
 	config.NotifiedBodies = append(config.NotifiedBodies, &recordv1.NotifiedBody{
 		Id: "nc", Keys: [][]byte{statetest.Tagged(signature.Ed25519, bodyKey(9))}, Threshold: 1,
 	})
-	base.Accept(base.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	base.Accept(signConfig(base, config, append(bodySigners(3), bodyKey(9))...))
 	for name, c := range map[string]struct {
 		keys []int
 		want reason.Reason

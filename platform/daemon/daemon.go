@@ -23,6 +23,7 @@ const (
 	ExitFailed   = 1 // it could not start or go on; a restart may help
 	ExitUsage    = 2 // the command line or the configuration is wrong
 	ExitDataLoss = 4 // stored bytes are not what they were: do not restart blindly
+	ExitOldBuild = 5 // the network or the directory needs a newer build of this program
 )
 
 // Main reads the configuration of type C from the file that -config names, runs
@@ -57,6 +58,9 @@ func Main[C any](name string, args []string, stderr io.Writer, run func(ctx cont
 	case reason.Of(err) == reason.DataLoss:
 		log.Error("stored data is damaged; keep the directory and see the runbook", "error", err)
 		return ExitDataLoss
+	case reason.Of(err) == reason.UnsupportedVersion:
+		log.Error("this program is too old; nothing is lost, a newer build goes on from here", "error", err)
+		return ExitOldBuild
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ExitOK // stopped while it was starting
 	default:

@@ -208,7 +208,8 @@ func (f *Follower) publish(s *Snapshot) {
 }
 
 // Run follows until ctx ends, asking another replica whenever one fails or has
-// nothing to say.
+// nothing to say. It ends with an error of reason.UnsupportedVersion when the
+// certified configuration names a record version that this code does not know.
 func (f *Follower) Run(ctx context.Context) error {
 	chain := newChain(f.networkID, signature.NewCache(cacheSize))
 	for ctx.Err() == nil {
@@ -216,6 +217,11 @@ func (f *Follower) Run(ctx context.Context) error {
 		err := f.follow(ctx, f.clients[i], chain)
 		if ctx.Err() != nil {
 			break
+		}
+		if snapshot := f.snapshot.Load(); snapshot != nil {
+			if err := state.CheckVersion(snapshot); err != nil {
+				return err // certified: another replica would say the same
+			}
 		}
 		chain.forget()
 		f.preferred.Store(int64((i + 1) % len(f.clients)))
@@ -249,6 +255,9 @@ func (f *Follower) follow(ctx context.Context, client ledgerv1.LedgerServiceClie
 		}
 		if snapshot != nil {
 			f.publish(snapshot)
+			if err := state.CheckVersion(snapshot); err != nil {
+				return err
+			}
 			quiet.Reset(f.quiet) // blocks alone do not count: they cost a liar nothing
 		}
 	}

@@ -339,7 +339,7 @@ func reconfigured(t *testing.T, joiningSigns bool) *reconfiguration {
 	l := populated(t)
 	r := &reconfiguration{Ledger: l, joining: statetest.NewReplica("replica-04", "org-03")}
 	l.Do(func(n *statetest.Network) {
-		n.Accept(n.Sign(n.Registration(r.joining.Node, 1, digest.Zero), statetest.Root("org-03")))
+		n.Accept(n.Sign(n.Registration(r.joining.Node, 1, digest.Zero), statetest.Root("org-03"), r.joining.Key))
 		r.old = n.Replicas
 	})
 	policy := func(n *statetest.Network) *tlog.Policy {
@@ -367,7 +367,7 @@ func reconfigured(t *testing.T, joiningSigns bool) *reconfiguration {
 		next := config.Message
 		next.Header = n.Header(record.SubjectNetwork)
 		next.Replicas[3] = r.joining.Message()
-		n.Accept(n.Sign(next, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+		n.Accept(n.Sign(next, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"), r.joining.Cosigner, r.joining.Log))
 	}, signers...)
 	r.changed = l.Height()
 	l.Do(func(n *statetest.Network) {

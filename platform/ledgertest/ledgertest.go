@@ -152,7 +152,7 @@ func (l *Ledger) TLS(t testing.TB, node statetest.Node) *identity.Node {
 		spki := own.SPKI()
 		registration := n.Registration(node, header.GetSequence(), [32]byte{})
 		registration.Header, registration.TlsSpki = header, spki[:]
-		n.Accept(n.Sign(registration, statetest.Root(node.Organisation)))
+		n.Accept(n.Sign(registration, statetest.Root(node.Organisation), node.Key))
 	})
 	return own
 }

@@ -71,7 +71,7 @@ func TestN1_RolesComeFromTheLedger(t *testing.T) {
 	replaced.Header = n.Header(record.SubjectNode("endorser-01"))
 	newer := spki("newer")
 	replaced.TlsSpki = newer[:]
-	n.Accept(n.Sign(replaced, statetest.Root("org-01")))
+	n.Accept(n.Sign(replaced, statetest.Root("org-01"), n.Endorsers[1].Key))
 	stranger("a key that its owner replaced", spki("endorser-01"))
 	if got, ok := r.Role(newer); !ok || got.ID != "endorser-01" {
 		t.Errorf("the newer key: %+v, %v", got, ok)

@@ -74,6 +74,7 @@ var Reasons = []Entry{
 	{reason.NotInstalled, codes.FailedPrecondition, false, "The algorithm is approved, but this endorser does not hold its module.", "Install the module, or ask another endorser."},
 	{reason.NotContracted, codes.PermissionDenied, true, "The module is withheld, and the approval's policy does not name this endorser's organisation.", "Hand it only to the endorsers of the policy's organisations; a renewed approval may name another."},
 	{reason.ProfileViolation, codes.InvalidArgument, true, "The module breaks the sandbox profile.", "Build it as sandbox/DESIGN.md says; `lacre module inspect` names the rule."},
+	{reason.UnsupportedVersion, codes.FailedPrecondition, false, "The network's configuration, or the directory, names a version that this program does not know; the node has stopped serving.", "Install the build that the message asks for and start it on the same directory; nothing is lost."},
 	{reason.DataLoss, codes.DataLoss, false, "Stored bytes do not match their digests; the node has stopped serving.", "Follow the runbook for a damaged replica; other replicas are not affected."},
 }
 

@@ -127,6 +127,7 @@ func (c *cluster) addresses(count int) []string {
 func (c *cluster) found() {
 	n := c.mirror
 	records := n.GenesisRecords()[:1]
+	n.Store = statetest.NewStore()
 	nodes := append([]statetest.Node{n.Gateway}, n.Endorsers...)
 	for _, r := range n.Replicas {
 		nodes = append(nodes, r.Node)
@@ -138,7 +139,6 @@ func (c *cluster) found() {
 	c.must(os.WriteFile(c.genesis, wire.MustEncode(&recordv1.Genesis{Records: records, BlockTimeUnixNano: at}), 0o600))
 	block, err := state.Genesis(records, at, state.Options{})
 	c.must(err)
-	n.Store = statetest.NewStore()
 	n.Apply(block)
 	c.tick()
 }
@@ -147,7 +147,10 @@ func (c *cluster) registration(node statetest.Node) []byte {
 	m := c.mirror.Registration(node, 1, digest.Zero)
 	spki := c.identity(node.ID).SPKI()
 	m.TlsSpki = spki[:]
-	return c.mirror.Sign(m, statetest.Root(node.Organisation))
+	if len(c.mirror.Store.Blocks) == 0 { // the founding's member files prove the keys
+		return c.mirror.Sign(m, statetest.Root(node.Organisation))
+	}
+	return c.mirror.Sign(m, statetest.Root(node.Organisation), node.Key)
 }
 
 // now is the cluster's time: it begins shortly after the genesis block, so that

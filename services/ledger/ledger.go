@@ -197,6 +197,9 @@ func (s *Service) openLedger() (origin string, err error) {
 	if config == nil {
 		return "", errors.New("the store has no genesis block: its initialisation was cut short; remove the data directory and run 'lacre init' again")
 	}
+	if err := state.CheckVersion(s.store); err != nil {
+		return "", err
+	}
 	s.networkID, origin = config.NetworkID, config.Origin()
 	certified, err := newestCertified(s.store)
 	if err != nil {

@@ -65,7 +65,7 @@ func (c *cluster) rekey(via string, node statetest.Node) {
 	m.Header = c.mirror.Header(record.SubjectNode(node.ID))
 	spki := c.identity(node.ID + " anew").SPKI()
 	m.TlsSpki = spki[:]
-	c.accept(via, [][]byte{c.mirror.Sign(m, statetest.Root(node.Organisation))}, nil)
+	c.accept(via, [][]byte{c.mirror.Sign(m, statetest.Root(node.Organisation), node.Key)}, nil)
 }
 
 // rollOver gives a meter a new key from its next counter.

@@ -3,10 +3,12 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,8 +126,8 @@ func (c *cluster) nextConfig() *recordv1.NetworkConfig {
 	return config.Message
 }
 
-func (c *cluster) signConfig(m *recordv1.NetworkConfig) []byte {
-	return c.mirror.Sign(m, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"))
+func (c *cluster) signConfig(m *recordv1.NetworkConfig, newKeys ...crypto.Signer) []byte {
+	return c.mirror.Sign(m, append([]crypto.Signer{statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")}, newKeys...)...)
 }
 
 func TestC6_ChangedLimitsTakeEffect(t *testing.T) {
@@ -150,6 +152,39 @@ func TestC6_ChangedLimitsTakeEffect(t *testing.T) {
 			t.Errorf("%s has the limit %d, want 5", id, got)
 		}
 		c.everyReceipt(id, m.ID, []uint64{1, 2}, 2)
+	}
+}
+
+// C5: a configuration that names a record version which this build does not know
+// is certified like any other; then every replica ends, and starts no more. A
+// later build goes on from there.
+func TestC5_ALaterRecordVersionEndsTheReplicas(t *testing.T) {
+	c, m := running(t)
+	via := c.leader(four...)
+	c.measure(via, m, 1)
+	next := c.nextConfig()
+	next.RecordVersion = state.RecordVersion + 1
+	index := c.accept(via, [][]byte{c.signConfig(next)}, nil).GetOutcomes()[0].GetIndex()
+	for _, id := range four {
+		n := c.nodes[id]
+		err := <-n.ended
+		n.stop()
+		n.stop = nil
+		if reason.Of(err) != reason.UnsupportedVersion || !strings.Contains(err.Error(), "this network needs record version 2; this binary knows 1") {
+			t.Errorf("%s ends with %v", id, err)
+		}
+		if service, err := open(n.config, n.clock, n.log); reason.Of(err) != reason.UnsupportedVersion {
+			t.Errorf("%s starts again: %v, %v", id, service, err)
+		}
+		archive, err := OpenArchive(n.config.DataDir)
+		c.must(err)
+		head := archive.Blocks() - 1
+		block, err := archive.Block(head)
+		c.must(err)
+		if ref, _, err := archive.store.Block(head); err != nil || ref.FirstIndex != index || len(block.Certificate) == 0 {
+			t.Errorf("%s: its newest block is %+v (%v), the configuration is record %d; certificate of %d bytes", id, ref, err, index, len(block.Certificate))
+		}
+		c.must(archive.Close())
 	}
 }
 
@@ -204,7 +239,7 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 	before := c.mirror.Store.Head()
 	next := c.nextConfig()
 	next.Replicas[3] = joining.Message()
-	change := &ledgerv1.SubmitRequest{Records: [][]byte{c.signConfig(next)}}
+	change := &ledgerv1.SubmitRequest{Records: [][]byte{c.signConfig(next, joining.Cosigner, joining.Log)}}
 	done := make(chan error, 1)
 	go func() {
 		response, err := c.client(via, c.gateway).Submit(c.context(), change)

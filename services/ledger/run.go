@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
@@ -280,7 +281,9 @@ func (s *Service) refresh(ctx context.Context) error {
 	}
 }
 
-// watch makes readiness mean "follows the certified height".
+// watch makes readiness mean "follows the certified height", and ends the replica
+// once it is certified that the network goes on with a version that this build
+// does not know (docs/adr/0008).
 func (s *Service) watch(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
@@ -292,9 +295,15 @@ func (s *Service) watch(ctx context.Context) error {
 			return ctx.Err()
 		}
 		certified := s.collector.Newest()
+		outdated := state.CheckVersion(s.store)
+		if head := s.machine.Head(); reason.Of(outdated) == reason.UnsupportedVersion && certified.Block.Height >= head.Block.Height {
+			return outdated
+		} else if outdated != nil && reason.Of(outdated) != reason.UnsupportedVersion {
+			return outdated
+		}
 		_, led := s.order.Leader()
 		age := s.clock().Sub(time.Unix(0, certifiedUnixNano(s.collector.Fresh())))
-		now := led && len(certified.Text) > 0 && age < staleAfter
+		now := outdated == nil && led && len(certified.Text) > 0 && age < staleAfter
 		if now != ready {
 			ready = now
 			s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, ready)

@@ -203,10 +203,6 @@ func (s *stage) install(ctx context.Context, endorser string, module []byte) err
 
 // state submits the next statement on a subject, signed by the owners of keys.
 func (s *stage) state(ctx context.Context, subject string, draft func(*recordv1.StatementHeader) proto.Message, owners ...string) (*envelope.Envelope, error) {
-	place, err := statement.PlaceOf(ctx, s.approvals, subject)
-	if err != nil {
-		return nil, err
-	}
 	var signers []crypto.Signer
 	for _, owner := range owners {
 		key, err := s.key(owner)
@@ -214,6 +210,15 @@ func (s *stage) state(ctx context.Context, subject string, draft func(*recordv1.
 			return nil, err
 		}
 		signers = append(signers, key)
+	}
+	return s.stateWith(ctx, subject, draft, signers...)
+}
+
+// stateWith is state with the signers themselves.
+func (s *stage) stateWith(ctx context.Context, subject string, draft func(*recordv1.StatementHeader) proto.Message, signers ...crypto.Signer) (*envelope.Envelope, error) {
+	place, err := statement.PlaceOf(ctx, s.approvals, subject)
+	if err != nil {
+		return nil, err
 	}
 	signed, err := record.NewStatement(draft(place.Header(subject, time.Now())), signers...)
 	if err != nil {

@@ -90,7 +90,8 @@ var replayedStatement = Scenario{
 	},
 }
 
-// register makes a node's keys and registers it, signed by its organisation.
+// register makes a node's keys and registers it, signed by its organisation and
+// by the key itself.
 func (s *stage) register(ctx context.Context, id, organisation string, role recordv1.Role) (signing crypto.Signer, tls *identity.Node, err error) {
 	dir := s.network.NodeDir(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -106,10 +107,14 @@ func (s *stage) register(ctx context.Context, id, organisation string, role reco
 	if err != nil {
 		return nil, nil, err
 	}
-	_, err = s.state(ctx, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
+	root, err := s.key(organisation)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = s.stateWith(ctx, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
 		registration.Header = h
 		return registration
-	}, organisation)
+	}, root, signing)
 	return signing, tls, err
 }
 

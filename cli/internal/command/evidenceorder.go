@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"crypto"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,9 +32,9 @@ func (o *order) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.out, "out", "", "write the signed statement here instead of submitting it (\"lacre approval submit\" does)")
 }
 
-// give drafts the next statement on a subject, signs it, and submits it or writes
-// it to a file.
-func (o *order) give(ctx context.Context, a *app, subject string, draft func(*recordv1.StatementHeader) proto.Message) error {
+// give drafts the next statement on a subject, signs it with the root key and
+// whoever signs along, and submits it or writes it to a file.
+func (o *order) give(ctx context.Context, a *app, subject string, draft func(*recordv1.StatementHeader) proto.Message, along ...crypto.Signer) error {
 	root, err := statement.ReadKey(o.key)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (o *order) give(ctx context.Context, a *app, subject string, draft func(*re
 		if err != nil {
 			return err
 		}
-		signed, err := record.NewStatement(draft(place.Header(subject, now())), root)
+		signed, err := record.NewStatement(draft(place.Header(subject, now())), append([]crypto.Signer{root}, along...)...)
 		if err != nil {
 			return err
 		}
@@ -101,7 +102,7 @@ func newEvidenceReader(a *app) *cobra.Command {
 		Use:   "reader ID",
 		Short: "Register a key under which an authority reads evidence",
 		Long: `Makes the keys of a node in the network directory, and registers it with the
-role authority, signed by the organisation's root key. It runs no service: it is
+role authority, signed by the organisation's root key and its own. It runs no service: it is
 the identity under which "lacre evidence get" asks.`,
 		Example: `  lacre evidence reader reader --organisation authority --key keys/authority.pem`,
 		Args:    exactly(1),
@@ -132,7 +133,7 @@ the identity under which "lacre evidence get" asks.`,
 			return o.give(c.Context(), a, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
 				registration.Header = h
 				return registration
-			})
+			}, signing)
 		},
 	})
 	o.flags(c)

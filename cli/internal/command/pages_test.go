@@ -47,7 +47,7 @@ func TestPortsPage(t *testing.T) {
 func TestExitCodesPage(t *testing.T) {
 	const hungDisk = 3 // services/ledger/run.go: the process ends itself, for a hung disk lets nothing tidy up
 	for heading, codes := range map[string][]int{
-		"Exit codes of the services": {daemon.ExitOK, daemon.ExitFailed, daemon.ExitUsage, hungDisk, daemon.ExitDataLoss},
+		"Exit codes of the services": {daemon.ExitOK, daemon.ExitFailed, daemon.ExitUsage, hungDisk, daemon.ExitDataLoss, daemon.ExitOldBuild},
 		"Exit codes of `lacre`":      {ExitOK, ExitRefuted, ExitUndecidable, ExitFailed, ExitDataLoss, ExitUsage, ExitInterrupted},
 	} {
 		var got, want []string

@@ -253,7 +253,7 @@ func TestC6_BothQuorumsCertifyAChange(t *testing.T) {
 	n := statetest.New(t, statetest.Options{})
 	old := n.Replicas
 	joining := statetest.NewReplica("replica-04", "org-03")
-	n.Accept(n.Sign(n.Registration(joining.Node, 1, digest.Zero), statetest.Root("org-03")))
+	n.Accept(n.Sign(n.Registration(joining.Node, 1, digest.Zero), statetest.Root("org-03"), joining.Key))
 	base := gather(t, n, "replica-00")
 	atJoiner := gather(t, n, joining.ID)
 	config, err := state.GetConfig(n.Store)
@@ -262,7 +262,7 @@ func TestC6_BothQuorumsCertifyAChange(t *testing.T) {
 	}
 	config.Message.Header = n.Header(record.SubjectNetwork)
 	config.Message.Replicas[3] = joining.Message()
-	n.Accept(n.Sign(config.Message, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	n.Accept(n.Sign(config.Message, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"), joining.Cosigner, joining.Log))
 	change := n.Store.Head()
 	for _, g := range []*gathering{base, atJoiner} {
 		own := g.signed(old[0], change)

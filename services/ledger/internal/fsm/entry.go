@@ -11,29 +11,23 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 )
 
-// versionError is an entry of a version that this node does not know. It counts
-// only if the configuration in force names that version (rule C5).
-type versionError struct{ got uint64 }
-
-func (e *versionError) Error() string {
-	return fmt.Sprintf("proposal has version %d, this node knows %d; update it", e.got, propose.Version)
-}
-
 // versionTag is the tag of field 1, a varint: proposal.proto.
 const versionTag = 0x08
 
 // maxProposalBytes bounds an entry before it is decoded.
 const maxProposalBytes = 64 << 20
 
-// decode reads an entry. The version is the first field of every version, so
-// it is judged before the form of the rest is.
+// decode reads an entry of the version that this build knows; every other makes
+// no sense. If the configuration in force names another version, the transition
+// ends before the entry counts (rule C5, docs/adr/0008): both builds come to the
+// same block, and only the later one goes on.
 func decode(data []byte) (*replicav1.Proposal, error) {
 	if len(data) > maxProposalBytes {
 		return nil, fmt.Errorf("entry has %d bytes, the limit is %d", len(data), maxProposalBytes)
 	}
 	if len(data) >= 2 && data[0] == versionTag {
 		if version, n := protowire.ConsumeVarint(data[1:]); n > 0 && version != propose.Version {
-			return nil, &versionError{got: version}
+			return nil, fmt.Errorf("entry has version %d, the configuration in force names %d", version, propose.Version)
 		}
 	}
 	p := new(replicav1.Proposal)

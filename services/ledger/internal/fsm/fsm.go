@@ -156,7 +156,12 @@ func (m *Machine) applyBatch(entries []ordering.Entry) ([]any, error) {
 	for i, entry := range entries {
 		applied, err := b.applyOnce(entry)
 		if err != nil {
-			return nil, fmt.Errorf("apply entry %d: %w", entry.Index, err)
+			err = fmt.Errorf("apply entry %d: %w", entry.Index, err)
+			if reason.Of(err) == reason.UnsupportedVersion && i > 0 {
+				// What this build understands becomes durable; a later build goes on.
+				err = errors.Join(err, b.commit(batch))
+			}
+			return nil, err
 		}
 		responses[i] = applied
 		batch.Entries = append(batch.Entries, storage.Entry{Index: entry.Index, Digest: entry.Digest})
@@ -191,9 +196,6 @@ func (m *Machine) begin() *building {
 // apply decides one entry (rule C5).
 func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	proposal, malformed := decode(entry.Data)
-	if stop, err := b.mustKnow(malformed); stop || err != nil {
-		return propose.Applied{}, errors.Join(malformed, err)
-	}
 	options := state.Options{Verifier: b.cache}
 	var block *state.Block
 	err := malformed
@@ -230,22 +232,6 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 		return propose.Applied{}, err
 	}
 	return propose.Applied{Height: b.head.Height, Results: results, Ignored: ignored}, nil
-}
-
-// mustKnow tells whether a malformed entry is of the version that the
-// configuration in force names, so that this node is too old to go on. A
-// configuration carries the organisations' signatures and nothing follows it
-// before its certificate (rule C6); an entry has nobody's word but the leader's.
-func (b *building) mustKnow(malformed error) (bool, error) {
-	var version *versionError
-	if !errors.As(malformed, &version) {
-		return false, nil
-	}
-	config, err := state.GetConfig(b.pending)
-	if err != nil {
-		return false, err
-	}
-	return version.got == uint64(config.Message.GetRecordVersion()), nil
 }
 
 // add appends a sealed block to the tree and to the batch, and cosigns it if it

@@ -12,11 +12,11 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	"github.com/lacre-metrology/lacre/core/wire"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
-	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
@@ -200,56 +200,44 @@ func TestC5_VersionThatNoConfigurationNamesAppliesAsAnEmptyBlock(t *testing.T) {
 }
 
 func TestC5_NamedVersionThatIsUnknownStopsTheNode(t *testing.T) {
+	config := func(r *replica) *replicav1.Submission {
+		c := r.n.Config
+		c.Header, c.RecordVersion = r.n.Header(record.SubjectNetwork), state.RecordVersion+1
+		return &replicav1.Submission{Records: [][]byte{r.n.Sign(c, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"))}}
+	}
+	follow := map[string]func(r *replica) []byte{
+		"of the version in force":    func(*replica) []byte { return wire.MustEncode(&replicav1.Proposal{Version: 2}) },
+		"of another":                 func(*replica) []byte { return wire.MustEncode(&replicav1.Proposal{Version: 3}) },
+		"of the version known here":  func(r *replica) []byte { return r.entry() },
+		"that makes no sense at all": func(*replica) []byte { return []byte("noise") },
+	}
+	for name, next := range follow {
+		t.Run(name, func(t *testing.T) {
+			r, _ := ready(t)
+			if applied := r.apply(r.entry(config(r))); applied.Ignored != nil || !applied.Results[0][0].Accepted {
+				t.Fatalf("the configuration applied as %+v", applied)
+			}
+			r.n.Accept(config(r).GetRecords()[0])
+			r.same() // the block is the one that every build makes
+			head := r.machine.Head().Block
+			entry := r.order(next(r))
+			if _, err := r.machine.ApplyBatch([]ordering.Entry{entry}); reason.Of(err) != reason.UnsupportedVersion {
+				t.Errorf("%v, want %s", err, reason.UnsupportedVersion)
+			}
+			if r.machine.AppliedIndex() == entry.Index || r.machine.Head().Block != head {
+				t.Errorf("the entry counts as applied: index %d, head %+v", r.machine.AppliedIndex(), r.machine.Head().Block)
+			}
+		})
+	}
+	// In one batch with what follows, the configuration's block stays.
 	r, _ := ready(t)
-	r.inForce(t, 2)
-	head := r.machine.Head().Block
-	entry := r.order(wire.MustEncode(&replicav1.Proposal{Version: 2}))
-	_, err := r.machine.ApplyBatch([]ordering.Entry{entry})
-	var unknown *versionError
-	if !errors.As(err, &unknown) || unknown.got != 2 {
-		t.Errorf("an entry of the version in force gave %v, want a *versionError", err)
+	first := r.order(r.entry(config(r)))
+	second := r.order(wire.MustEncode(&replicav1.Proposal{Version: 2}))
+	if _, err := r.machine.ApplyBatch([]ordering.Entry{first, second}); reason.Of(err) != reason.UnsupportedVersion {
+		t.Errorf("%v, want %s", err, reason.UnsupportedVersion)
 	}
-	if r.machine.AppliedIndex() == entry.Index || r.machine.Head().Block != head {
-		t.Errorf("the entry counts as applied: index %d, head %+v", r.machine.AppliedIndex(), r.machine.Head().Block)
-	}
-	if applied := r.apply(wire.MustEncode(&replicav1.Proposal{Version: 3})); applied.Ignored == nil {
-		t.Errorf("an entry of a version that is not in force applied as %+v", applied)
-	}
-}
-
-// inForce puts a configuration of another record version into the replica's
-// state, which today's transition would refuse.
-func (r *replica) inForce(t *testing.T, version uint32) {
-	t.Helper()
-	config, err := state.GetConfig(r.store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored, err := r.store.Get([]byte(state.KeyConfig))
-	if err != nil {
-		t.Fatal(err)
-	}
-	value := new(statev1.Config)
-	if err := wire.Decode(stored, value); err != nil {
-		t.Fatal(err)
-	}
-	config.Message.RecordVersion = version
-	value.Payload = wire.MustEncode(config.Message)
-	block, err := state.BeginEmpty(r.store, r.machine.Head().Block, state.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := block.Seal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed.Writes = append(sealed.Writes, state.Write{Key: []byte(state.KeyConfig), Value: wire.MustEncode(value)})
-	b := r.machine.begin()
-	if err := b.add(sealed, nil, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.commit(storage.Batch{AppliedIndex: r.index}); err != nil {
-		t.Fatal(err)
+	if got := r.store.AppliedIndex(); got != first.Index || r.store.Lock().Height != r.machine.Head().Block.Height {
+		t.Errorf("applied is %d, want %d; lock %+v, head %+v", got, first.Index, r.store.Lock(), r.machine.Head().Block)
 	}
 }
 

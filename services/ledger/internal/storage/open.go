@@ -19,8 +19,9 @@ const lockTimeout = 100 * time.Millisecond
 // Open opens the store in dir for writing, and makes an empty one where there
 // is none. It removes what an interrupted commit left behind the committed
 // tail, checks all of store.db, and re-hashes the newest blocks. The error is a *durable.LockedError if
-// another process writes here, and a *DataLossError if committed bytes are
-// missing or damaged; nothing is changed then.
+// another process writes here, a *DataLossError if committed bytes are missing
+// or damaged, and of reason.UnsupportedVersion if a later program wrote the
+// store; nothing is changed then.
 func Open(dir string, options Options) (*Store, error) {
 	s := newStore(dir, options)
 	if err := os.MkdirAll(filepath.Join(dir, segmentsDir), 0o700); err != nil {

@@ -78,6 +78,9 @@ func checkPagesFrom(f io.ReaderAt, structureOnly bool) error {
 		return err
 	}
 	w, err := walkPages(f, meta)
+	if w.later != nil {
+		return w.later
+	}
 	if err == nil && len(w.problems) > 0 && !structureOnly {
 		err = w.problems[0]
 	}
@@ -132,6 +135,8 @@ type pageWalk struct {
 	file io.ReaderAt
 	meta boltMeta
 	used []uint64 // bit set of page ids
+	// strange is damage if this program wrote the store: a table that it has not.
+	strange error
 	tally
 }
 
@@ -146,6 +151,9 @@ func walkPages(f io.ReaderAt, meta boltMeta) (*pageWalk, error) {
 	w.used[0] = 0b11 // the meta pages
 	if err := w.tree(meta.root, nil, nil, "", 0); err != nil {
 		return w, err
+	}
+	if w.later == nil && w.strange != nil {
+		return w, w.strange
 	}
 	if err := w.free(); err != nil {
 		return w, err
@@ -272,8 +280,8 @@ func (w *pageWalk) elements(id uint64, b, low, high []byte, t table, depth int) 
 
 // bucket walks a table, which may be inline in the page that names it.
 func (w *pageWalk) bucket(id uint64, t table, value []byte, depth int) error {
-	if !slices.Contains(tables, t) {
-		return pageDamage(w.offset(id), "page %d: there is a table %q", id, t)
+	if !slices.Contains(tables, t) && w.strange == nil {
+		w.strange = pageDamage(w.offset(id), "page %d: there is a table %q", id, t) // unless a later program wrote it
 	}
 	if len(value) < boltBucketHead || !zeros(value[8:boltBucketHead]) {
 		return pageDamage(w.offset(id), "page %d: the root of table %s has %d bytes, or a sequence", id, t, len(value))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 )
 
 // tally judges the values that a walk over the pages of store.db meets: each by
@@ -18,6 +19,7 @@ type tally struct {
 	counts   map[table]uint64
 	newest   uint64 // height of the newest certificate met
 	problems []*DataLossError
+	later    error // a later program wrote the store: what is wrong with it is not ours to say
 
 	tip          *tip
 	certificates *certificateTip
@@ -42,6 +44,9 @@ func (y *tally) value(t table, key, sealed []byte, offset int64) {
 	case bytes.Equal(key, keyTip):
 		decoded, err := decodeTip(value)
 		y.tip = &decoded
+		if reason.Of(err) == reason.UnsupportedVersion {
+			y.later = err
+		}
 		y.add(err, offset)
 	case bytes.Equal(key, keyCertificates) && len(value) == certificateTipN:
 		decoded := decodeCertificateTip(value)

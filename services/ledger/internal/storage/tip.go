@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"go.etcd.io/bbolt"
 )
 
@@ -35,6 +36,9 @@ var (
 )
 
 const (
+	// tipVersion is the version of the whole store: the form of its tables and
+	// segments, and what the state's values mean. A program that changes either
+	// raises it, so that an older one does not start on the directory.
 	tipVersion      = 1
 	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size
 	certificateTipN = 16
@@ -56,6 +60,9 @@ func (t *tip) encode() []byte {
 
 func decodeTip(b []byte) (tip, error) {
 	var t tip
+	if len(b) > 0 && b[0] > tipVersion {
+		return t, reason.New(reason.UnsupportedVersion, "the store is of version %d; this binary knows %d", b[0], tipVersion)
+	}
 	if len(b) < tipFixedBytes {
 		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), tipFixedBytes))
 	}
