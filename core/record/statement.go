@@ -32,6 +32,9 @@ const (
 	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
 	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
 	TypeEvidenceErasure   = "application/vnd.lacre.evidence-erasure.v1+protobuf"
+	// TypeRecoveryLock is a surviving replica's word (rule C8): no record of its
+	// own, it stands in a recovery.
+	TypeRecoveryLock = "application/vnd.lacre.recovery-lock.v1+protobuf"
 )
 
 // SubjectNetwork is the subject of statements on the network (rule S4).

@@ -50,6 +50,7 @@ type Block struct {
 	certificate       []byte
 	config            *Config // in force; nil until the genesis configuration
 	configChanged     bool    // this block brought one: it takes no more records (rule C6)
+	recovering        bool    // this block holds a recovery and nothing else (rule C8)
 	administrative    bool    // a follower's replay: of measurements it sees the hashes only
 	admin             digest.Digest
 	leaves            [][]byte // the records so far; nil where only the hash is known

@@ -49,6 +49,9 @@ func (c networkConfig) check(st *statement) error {
 	if err := c.checkBodies(); err != nil {
 		return err
 	}
+	if err := c.checkRecoveryForm(st); err != nil {
+		return err
+	}
 	invalid := func(format string, args ...any) error { return reason.New(reason.InvalidStatement, format, args...) }
 	l := c.GetLimits()
 	switch {
@@ -249,7 +252,14 @@ func (c networkConfig) apply(b *Block, st *statement, ref *statev1.StatementRef)
 		if b.Len() > 0 {
 			return reason.New(reason.WrongPlace, "a network configuration is alone in its block, block %d has %d records already", b.height, b.Len())
 		}
-		if err := c.checkSuccession(b); err != nil {
+		if recovery := c.GetRecovery() != nil; recovery != b.recovering {
+			return reason.New(reason.WrongPlace, "a recovery is applied to the ledgers of stopped replicas, alone in its block, and never ordered")
+		}
+		check := c.checkSuccession
+		if b.recovering {
+			check = c.checkRecovery
+		}
+		if err := check(b); err != nil {
 			return err
 		}
 		before, err := message[statev1.Config](b.reader, KeyConfig)

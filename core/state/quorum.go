@@ -48,10 +48,26 @@ func QuorumAt(view View, height uint64) (*Quorum, error) {
 	return quorumAt(config, height)
 }
 
+// ChangeQuorum is the quorum of the block that brought a configuration after
+// another (nil before the first): both sets (rule C6), of a recovery the new one
+// alone (rule C8). For whoever has the configurations and no ledger.
+func ChangeQuorum(networkID digest.Digest, before, after *recordv1.NetworkConfig) (*Quorum, error) {
+	origin, err := tlog.Origin(after.GetName(), networkID)
+	if err != nil {
+		return nil, err
+	}
+	if before == nil || after.GetRecovery() != nil {
+		return newQuorum(origin, after), nil
+	}
+	return newQuorum(origin, before, after), nil
+}
+
 func quorumAt(c *Config, height uint64) (*Quorum, error) {
 	switch {
 	case height > c.Height || c.Previous == nil:
 		return newQuorum(c.Origin(), c.Message), nil
+	case height == c.Height && c.Message.GetRecovery() != nil:
+		return newQuorum(c.Origin(), c.Message), nil // rule C8: the old replicas can certify no more
 	case height == c.Height:
 		return newQuorum(c.Origin(), c.Previous, c.Message), nil
 	default:

@@ -38,7 +38,11 @@ func (r *replaying) differs(leaf int, format string, args ...any) error {
 // where it was erased, and then its digest is taken on the header's word. The
 // error is a *ReplayError, an error of Begin, or a failure to read the view.
 func Replay(view View, head BlockRef, opts Options, leaves [][]byte, raw func(leaf int) (v RawVector, ok bool)) (*Sealed, error) {
-	r, err := beginReplay(view, head, opts, leaves[max(0, len(leaves)-1):])
+	var first []byte
+	if len(leaves) > 0 {
+		first = leaves[0]
+	}
+	r, err := beginReplay(view, head, opts, first, leaves[max(0, len(leaves)-1):])
 	if err != nil {
 		return nil, err
 	}
@@ -76,10 +80,17 @@ func headerOf(last [][]byte) (*recordv1.BlockHeader, []byte, error) {
 	return header, last[0], nil
 }
 
-func beginReplay(view View, head BlockRef, opts Options, last [][]byte) (*replaying, error) {
+func beginReplay(view View, head BlockRef, opts Options, first []byte, last [][]byte) (*replaying, error) {
 	header, leaf, err := headerOf(last)
 	if err != nil {
 		return nil, err
+	}
+	if recoveryOf(first) != nil {
+		b, err := BeginRecovery(view, head, opts)
+		if err != nil {
+			return nil, fmt.Errorf("block %d: %w", head.Height+1, err)
+		}
+		return &replaying{Block: b, header: header, leaf: leaf}, nil
 	}
 	b, err := Begin(view, head, opts, header.GetCertifiedHeight(), header.GetCertificate())
 	if err != nil {
@@ -171,7 +182,11 @@ func ReplayAdministrative(view View, head BlockRef, opts Options, leaves []Leaf)
 	if n := len(leaves); n > 0 && leaves[n-1].Record != nil {
 		last = [][]byte{leaves[n-1].Record}
 	}
-	r, err := beginReplay(view, head, opts, last)
+	var first []byte
+	if len(leaves) > 0 {
+		first = leaves[0].Record
+	}
+	r, err := beginReplay(view, head, opts, first, last)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +216,9 @@ func ReplayAdministrative(view View, head BlockRef, opts Options, leaves []Leaf)
 		default:
 			r.appendHidden(leaf.Hash)
 		}
+	}
+	if r.recovering && !r.configChanged {
+		return nil, r.differs(0, "a recovery was announced and not made")
 	}
 	writes, err := r.writes()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lacre-metrology/lacre/core/governance"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -198,6 +199,15 @@ func (c *cluster) everyReceipt(id, meter string, counters []uint64, epochs int) 
 	c.must(err)
 	if got := len(bundle.Epochs()); got != epochs {
 		c.t.Errorf("%s: trust bundle has %d epochs, want %d", id, got, epochs)
+	}
+	list, err := client.ListConfigurations(c.context(), &ledgerv1.ListConfigurationsRequest{})
+	c.must(err)
+	history, err := governance.Parse(list.GetHistory())
+	c.must(err)
+	pinned, err := trust.New(trust.Epoch{Policy: bundle.Epochs()[0].Policy}) // as at the founding
+	c.must(err)
+	if verified, err := governance.Verify(history, pinned); err != nil || verified.Trust.Digest() != bundle.Digest() || list.GetNextSequence() != 0 {
+		c.t.Errorf("%s: its history gives %+v (%v), next %d", id, verified, err, list.GetNextSequence())
 	}
 	for _, counter := range counters {
 		key := &ledgerv1.MeasurementKey{MeterId: meter, Counter: counter}

@@ -621,6 +621,107 @@ func (x *GetTrustResponse) GetTrust() []byte {
 	return nil
 }
 
+// ListConfigurationsRequest says from where.
+type ListConfigurationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// from_sequence is the first configuration wanted; 0 and 1 mean the genesis configuration.
+	FromSequence  uint64 `protobuf:"varint,1,opt,name=from_sequence,json=fromSequence,proto3" json:"from_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConfigurationsRequest) Reset() {
+	*x = ListConfigurationsRequest{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConfigurationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConfigurationsRequest) ProtoMessage() {}
+
+func (x *ListConfigurationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConfigurationsRequest.ProtoReflect.Descriptor instead.
+func (*ListConfigurationsRequest) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListConfigurationsRequest) GetFromSequence() uint64 {
+	if x != nil {
+		return x.FromSequence
+	}
+	return 0
+}
+
+// ListConfigurationsResponse is a part of the history.
+type ListConfigurationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// history is the exact bytes of a lacre.record.v1.ConfigurationHistory.
+	History []byte `protobuf:"bytes,1,opt,name=history,proto3" json:"history,omitempty"`
+	// next_sequence is where to ask on; 0 when these were the last.
+	NextSequence  uint64 `protobuf:"varint,2,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListConfigurationsResponse) Reset() {
+	*x = ListConfigurationsResponse{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListConfigurationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListConfigurationsResponse) ProtoMessage() {}
+
+func (x *ListConfigurationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListConfigurationsResponse.ProtoReflect.Descriptor instead.
+func (*ListConfigurationsResponse) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListConfigurationsResponse) GetHistory() []byte {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *ListConfigurationsResponse) GetNextSequence() uint64 {
+	if x != nil {
+		return x.NextSequence
+	}
+	return 0
+}
+
 // GetRecordRequest names a leaf.
 type GetRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -632,7 +733,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +745,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +758,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{9}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetRecordRequest) GetIndex() uint64 {
@@ -682,7 +783,7 @@ type GetRecordResponse struct {
 
 func (x *GetRecordResponse) Reset() {
 	*x = GetRecordResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +795,7 @@ func (x *GetRecordResponse) String() string {
 func (*GetRecordResponse) ProtoMessage() {}
 
 func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +808,7 @@ func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordResponse.ProtoReflect.Descriptor instead.
 func (*GetRecordResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRecordResponse) GetRecord() []byte {
@@ -744,7 +845,7 @@ type MeasurementKey struct {
 
 func (x *MeasurementKey) Reset() {
 	*x = MeasurementKey{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +857,7 @@ func (x *MeasurementKey) String() string {
 func (*MeasurementKey) ProtoMessage() {}
 
 func (x *MeasurementKey) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +870,7 @@ func (x *MeasurementKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasurementKey.ProtoReflect.Descriptor instead.
 func (*MeasurementKey) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MeasurementKey) GetMeterId() string {
@@ -797,7 +898,7 @@ type GetReceiptRequest struct {
 
 func (x *GetReceiptRequest) Reset() {
 	*x = GetReceiptRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +910,7 @@ func (x *GetReceiptRequest) String() string {
 func (*GetReceiptRequest) ProtoMessage() {}
 
 func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +923,7 @@ func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptRequest.ProtoReflect.Descriptor instead.
 func (*GetReceiptRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetReceiptRequest) GetMeasurement() *MeasurementKey {
@@ -843,7 +944,7 @@ type GetReceiptResponse struct {
 
 func (x *GetReceiptResponse) Reset() {
 	*x = GetReceiptResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +956,7 @@ func (x *GetReceiptResponse) String() string {
 func (*GetReceiptResponse) ProtoMessage() {}
 
 func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +969,7 @@ func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptResponse.ProtoReflect.Descriptor instead.
 func (*GetReceiptResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetReceiptResponse) GetReceipt() []byte {
@@ -889,7 +990,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1002,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1015,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetBundleRequest) GetMeasurement() *MeasurementKey {
@@ -935,7 +1036,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1048,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1061,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetBundleResponse) GetBundle() []byte {
@@ -983,7 +1084,7 @@ type GetConsistencyProofRequest struct {
 
 func (x *GetConsistencyProofRequest) Reset() {
 	*x = GetConsistencyProofRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1096,7 @@ func (x *GetConsistencyProofRequest) String() string {
 func (*GetConsistencyProofRequest) ProtoMessage() {}
 
 func (x *GetConsistencyProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1109,7 @@ func (x *GetConsistencyProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConsistencyProofRequest.ProtoReflect.Descriptor instead.
 func (*GetConsistencyProofRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetConsistencyProofRequest) GetFromSize() uint64 {
@@ -1036,7 +1137,7 @@ type GetConsistencyProofResponse struct {
 
 func (x *GetConsistencyProofResponse) Reset() {
 	*x = GetConsistencyProofResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1149,7 @@ func (x *GetConsistencyProofResponse) String() string {
 func (*GetConsistencyProofResponse) ProtoMessage() {}
 
 func (x *GetConsistencyProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1162,7 @@ func (x *GetConsistencyProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConsistencyProofResponse.ProtoReflect.Descriptor instead.
 func (*GetConsistencyProofResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetConsistencyProofResponse) GetProof() [][]byte {
@@ -1082,7 +1183,7 @@ type GetMeterRequest struct {
 
 func (x *GetMeterRequest) Reset() {
 	*x = GetMeterRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1195,7 @@ func (x *GetMeterRequest) String() string {
 func (*GetMeterRequest) ProtoMessage() {}
 
 func (x *GetMeterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1208,7 @@ func (x *GetMeterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeterRequest.ProtoReflect.Descriptor instead.
 func (*GetMeterRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{18}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetMeterRequest) GetMeterId() string {
@@ -1144,7 +1245,7 @@ type GetMeterResponse struct {
 
 func (x *GetMeterResponse) Reset() {
 	*x = GetMeterResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1257,7 @@ func (x *GetMeterResponse) String() string {
 func (*GetMeterResponse) ProtoMessage() {}
 
 func (x *GetMeterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1270,7 @@ func (x *GetMeterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeterResponse.ProtoReflect.Descriptor instead.
 func (*GetMeterResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{19}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetMeterResponse) GetRegistration() []byte {
@@ -1248,7 +1349,7 @@ type ListMetersRequest struct {
 
 func (x *ListMetersRequest) Reset() {
 	*x = ListMetersRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1361,7 @@ func (x *ListMetersRequest) String() string {
 func (*ListMetersRequest) ProtoMessage() {}
 
 func (x *ListMetersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1374,7 @@ func (x *ListMetersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMetersRequest.ProtoReflect.Descriptor instead.
 func (*ListMetersRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListMetersRequest) GetPageSize() uint32 {
@@ -1305,7 +1406,7 @@ type ListMetersResponse struct {
 
 func (x *ListMetersResponse) Reset() {
 	*x = ListMetersResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1418,7 @@ func (x *ListMetersResponse) String() string {
 func (*ListMetersResponse) ProtoMessage() {}
 
 func (x *ListMetersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1431,7 @@ func (x *ListMetersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMetersResponse.ProtoReflect.Descriptor instead.
 func (*ListMetersResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListMetersResponse) GetMeters() []*ListedMeter {
@@ -1375,7 +1476,7 @@ type ListedMeter struct {
 
 func (x *ListedMeter) Reset() {
 	*x = ListedMeter{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1488,7 @@ func (x *ListedMeter) String() string {
 func (*ListedMeter) ProtoMessage() {}
 
 func (x *ListedMeter) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1501,7 @@ func (x *ListedMeter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedMeter.ProtoReflect.Descriptor instead.
 func (*ListedMeter) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListedMeter) GetMeterId() string {
@@ -1458,7 +1559,7 @@ type CounterRange struct {
 
 func (x *CounterRange) Reset() {
 	*x = CounterRange{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1571,7 @@ func (x *CounterRange) String() string {
 func (*CounterRange) ProtoMessage() {}
 
 func (x *CounterRange) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1584,7 @@ func (x *CounterRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRange.ProtoReflect.Descriptor instead.
 func (*CounterRange) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CounterRange) GetFirst() uint64 {
@@ -1521,7 +1622,7 @@ type ListMeasurementsRequest struct {
 
 func (x *ListMeasurementsRequest) Reset() {
 	*x = ListMeasurementsRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1634,7 @@ func (x *ListMeasurementsRequest) String() string {
 func (*ListMeasurementsRequest) ProtoMessage() {}
 
 func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1647,7 @@ func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsRequest.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListMeasurementsRequest) GetMeterId() string {
@@ -1604,7 +1705,7 @@ type ListMeasurementsResponse struct {
 
 func (x *ListMeasurementsResponse) Reset() {
 	*x = ListMeasurementsResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1717,7 @@ func (x *ListMeasurementsResponse) String() string {
 func (*ListMeasurementsResponse) ProtoMessage() {}
 
 func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1730,7 @@ func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsResponse.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListMeasurementsResponse) GetMeasurements() []*ListedMeasurement {
@@ -1659,7 +1760,7 @@ type ListedMeasurement struct {
 
 func (x *ListedMeasurement) Reset() {
 	*x = ListedMeasurement{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1772,7 @@ func (x *ListedMeasurement) String() string {
 func (*ListedMeasurement) ProtoMessage() {}
 
 func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1785,7 @@ func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedMeasurement.ProtoReflect.Descriptor instead.
 func (*ListedMeasurement) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListedMeasurement) GetIndex() uint64 {
@@ -1716,7 +1817,7 @@ type StreamBlocksRequest struct {
 
 func (x *StreamBlocksRequest) Reset() {
 	*x = StreamBlocksRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +1829,7 @@ func (x *StreamBlocksRequest) String() string {
 func (*StreamBlocksRequest) ProtoMessage() {}
 
 func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +1842,7 @@ func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksRequest.ProtoReflect.Descriptor instead.
 func (*StreamBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{27}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *StreamBlocksRequest) GetFromHeight() uint64 {
@@ -1781,7 +1882,7 @@ type Leaf struct {
 
 func (x *Leaf) Reset() {
 	*x = Leaf{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1894,7 @@ func (x *Leaf) String() string {
 func (*Leaf) ProtoMessage() {}
 
 func (x *Leaf) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1907,7 @@ func (x *Leaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaf.ProtoReflect.Descriptor instead.
 func (*Leaf) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{28}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Leaf) GetContent() isLeaf_Content {
@@ -1869,7 +1970,7 @@ type StreamBlocksResponse struct {
 
 func (x *StreamBlocksResponse) Reset() {
 	*x = StreamBlocksResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1982,7 @@ func (x *StreamBlocksResponse) String() string {
 func (*StreamBlocksResponse) ProtoMessage() {}
 
 func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1995,7 @@ func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksResponse.ProtoReflect.Descriptor instead.
 func (*StreamBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{29}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StreamBlocksResponse) GetHeight() uint64 {
@@ -1965,7 +2066,12 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"\x11\n" +
 	"\x0fGetTrustRequest\"(\n" +
 	"\x10GetTrustResponse\x12\x14\n" +
-	"\x05trust\x18\x01 \x01(\fR\x05trust\"(\n" +
+	"\x05trust\x18\x01 \x01(\fR\x05trust\"@\n" +
+	"\x19ListConfigurationsRequest\x12#\n" +
+	"\rfrom_sequence\x18\x01 \x01(\x04R\ffromSequence\"[\n" +
+	"\x1aListConfigurationsResponse\x12\x18\n" +
+	"\ahistory\x18\x01 \x01(\fR\ahistory\x12#\n" +
+	"\rnext_sequence\x18\x02 \x01(\x04R\fnextSequence\"(\n" +
 	"\x10GetRecordRequest\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\"c\n" +
 	"\x11GetRecordResponse\x12\x16\n" +
@@ -2055,12 +2161,13 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x17STREAM_VIEW_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aSTREAM_VIEW_ADMINISTRATIVE\x10\x01\x12\x17\n" +
 	"\x13STREAM_VIEW_RECORDS\x10\x02\x12\x14\n" +
-	"\x10STREAM_VIEW_FULL\x10\x032\xc0\b\n" +
+	"\x10STREAM_VIEW_FULL\x10\x032\xaf\t\n" +
 	"\rLedgerService\x12I\n" +
 	"\x06Submit\x12\x1e.lacre.ledger.v1.SubmitRequest\x1a\x1f.lacre.ledger.v1.SubmitResponse\x12R\n" +
 	"\tGetStatus\x12!.lacre.ledger.v1.GetStatusRequest\x1a\".lacre.ledger.v1.GetStatusResponse\x12^\n" +
 	"\rGetCheckpoint\x12%.lacre.ledger.v1.GetCheckpointRequest\x1a&.lacre.ledger.v1.GetCheckpointResponse\x12O\n" +
-	"\bGetTrust\x12 .lacre.ledger.v1.GetTrustRequest\x1a!.lacre.ledger.v1.GetTrustResponse\x12R\n" +
+	"\bGetTrust\x12 .lacre.ledger.v1.GetTrustRequest\x1a!.lacre.ledger.v1.GetTrustResponse\x12m\n" +
+	"\x12ListConfigurations\x12*.lacre.ledger.v1.ListConfigurationsRequest\x1a+.lacre.ledger.v1.ListConfigurationsResponse\x12R\n" +
 	"\tGetRecord\x12!.lacre.ledger.v1.GetRecordRequest\x1a\".lacre.ledger.v1.GetRecordResponse\x12U\n" +
 	"\n" +
 	"GetReceipt\x12\".lacre.ledger.v1.GetReceiptRequest\x1a#.lacre.ledger.v1.GetReceiptResponse\x12R\n" +
@@ -2085,7 +2192,7 @@ func file_lacre_ledger_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_ledger_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(StreamView)(0),                     // 0: lacre.ledger.v1.StreamView
 	(*SubmitRequest)(nil),               // 1: lacre.ledger.v1.SubmitRequest
@@ -2097,63 +2204,67 @@ var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(*GetCheckpointResponse)(nil),       // 7: lacre.ledger.v1.GetCheckpointResponse
 	(*GetTrustRequest)(nil),             // 8: lacre.ledger.v1.GetTrustRequest
 	(*GetTrustResponse)(nil),            // 9: lacre.ledger.v1.GetTrustResponse
-	(*GetRecordRequest)(nil),            // 10: lacre.ledger.v1.GetRecordRequest
-	(*GetRecordResponse)(nil),           // 11: lacre.ledger.v1.GetRecordResponse
-	(*MeasurementKey)(nil),              // 12: lacre.ledger.v1.MeasurementKey
-	(*GetReceiptRequest)(nil),           // 13: lacre.ledger.v1.GetReceiptRequest
-	(*GetReceiptResponse)(nil),          // 14: lacre.ledger.v1.GetReceiptResponse
-	(*GetBundleRequest)(nil),            // 15: lacre.ledger.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),           // 16: lacre.ledger.v1.GetBundleResponse
-	(*GetConsistencyProofRequest)(nil),  // 17: lacre.ledger.v1.GetConsistencyProofRequest
-	(*GetConsistencyProofResponse)(nil), // 18: lacre.ledger.v1.GetConsistencyProofResponse
-	(*GetMeterRequest)(nil),             // 19: lacre.ledger.v1.GetMeterRequest
-	(*GetMeterResponse)(nil),            // 20: lacre.ledger.v1.GetMeterResponse
-	(*ListMetersRequest)(nil),           // 21: lacre.ledger.v1.ListMetersRequest
-	(*ListMetersResponse)(nil),          // 22: lacre.ledger.v1.ListMetersResponse
-	(*ListedMeter)(nil),                 // 23: lacre.ledger.v1.ListedMeter
-	(*CounterRange)(nil),                // 24: lacre.ledger.v1.CounterRange
-	(*ListMeasurementsRequest)(nil),     // 25: lacre.ledger.v1.ListMeasurementsRequest
-	(*ListMeasurementsResponse)(nil),    // 26: lacre.ledger.v1.ListMeasurementsResponse
-	(*ListedMeasurement)(nil),           // 27: lacre.ledger.v1.ListedMeasurement
-	(*StreamBlocksRequest)(nil),         // 28: lacre.ledger.v1.StreamBlocksRequest
-	(*Leaf)(nil),                        // 29: lacre.ledger.v1.Leaf
-	(*StreamBlocksResponse)(nil),        // 30: lacre.ledger.v1.StreamBlocksResponse
+	(*ListConfigurationsRequest)(nil),   // 10: lacre.ledger.v1.ListConfigurationsRequest
+	(*ListConfigurationsResponse)(nil),  // 11: lacre.ledger.v1.ListConfigurationsResponse
+	(*GetRecordRequest)(nil),            // 12: lacre.ledger.v1.GetRecordRequest
+	(*GetRecordResponse)(nil),           // 13: lacre.ledger.v1.GetRecordResponse
+	(*MeasurementKey)(nil),              // 14: lacre.ledger.v1.MeasurementKey
+	(*GetReceiptRequest)(nil),           // 15: lacre.ledger.v1.GetReceiptRequest
+	(*GetReceiptResponse)(nil),          // 16: lacre.ledger.v1.GetReceiptResponse
+	(*GetBundleRequest)(nil),            // 17: lacre.ledger.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),           // 18: lacre.ledger.v1.GetBundleResponse
+	(*GetConsistencyProofRequest)(nil),  // 19: lacre.ledger.v1.GetConsistencyProofRequest
+	(*GetConsistencyProofResponse)(nil), // 20: lacre.ledger.v1.GetConsistencyProofResponse
+	(*GetMeterRequest)(nil),             // 21: lacre.ledger.v1.GetMeterRequest
+	(*GetMeterResponse)(nil),            // 22: lacre.ledger.v1.GetMeterResponse
+	(*ListMetersRequest)(nil),           // 23: lacre.ledger.v1.ListMetersRequest
+	(*ListMetersResponse)(nil),          // 24: lacre.ledger.v1.ListMetersResponse
+	(*ListedMeter)(nil),                 // 25: lacre.ledger.v1.ListedMeter
+	(*CounterRange)(nil),                // 26: lacre.ledger.v1.CounterRange
+	(*ListMeasurementsRequest)(nil),     // 27: lacre.ledger.v1.ListMeasurementsRequest
+	(*ListMeasurementsResponse)(nil),    // 28: lacre.ledger.v1.ListMeasurementsResponse
+	(*ListedMeasurement)(nil),           // 29: lacre.ledger.v1.ListedMeasurement
+	(*StreamBlocksRequest)(nil),         // 30: lacre.ledger.v1.StreamBlocksRequest
+	(*Leaf)(nil),                        // 31: lacre.ledger.v1.Leaf
+	(*StreamBlocksResponse)(nil),        // 32: lacre.ledger.v1.StreamBlocksResponse
 }
 var file_lacre_ledger_v1_ledger_proto_depIdxs = []int32{
 	2,  // 0: lacre.ledger.v1.SubmitResponse.outcomes:type_name -> lacre.ledger.v1.RecordOutcome
-	12, // 1: lacre.ledger.v1.GetReceiptRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
-	12, // 2: lacre.ledger.v1.GetBundleRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
-	24, // 3: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
-	23, // 4: lacre.ledger.v1.ListMetersResponse.meters:type_name -> lacre.ledger.v1.ListedMeter
-	27, // 5: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
+	14, // 1: lacre.ledger.v1.GetReceiptRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
+	14, // 2: lacre.ledger.v1.GetBundleRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
+	26, // 3: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
+	25, // 4: lacre.ledger.v1.ListMetersResponse.meters:type_name -> lacre.ledger.v1.ListedMeter
+	29, // 5: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
 	0,  // 6: lacre.ledger.v1.StreamBlocksRequest.view:type_name -> lacre.ledger.v1.StreamView
-	29, // 7: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
+	31, // 7: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
 	1,  // 8: lacre.ledger.v1.LedgerService.Submit:input_type -> lacre.ledger.v1.SubmitRequest
 	4,  // 9: lacre.ledger.v1.LedgerService.GetStatus:input_type -> lacre.ledger.v1.GetStatusRequest
 	6,  // 10: lacre.ledger.v1.LedgerService.GetCheckpoint:input_type -> lacre.ledger.v1.GetCheckpointRequest
 	8,  // 11: lacre.ledger.v1.LedgerService.GetTrust:input_type -> lacre.ledger.v1.GetTrustRequest
-	10, // 12: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
-	13, // 13: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
-	15, // 14: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
-	17, // 15: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
-	19, // 16: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
-	21, // 17: lacre.ledger.v1.LedgerService.ListMeters:input_type -> lacre.ledger.v1.ListMetersRequest
-	25, // 18: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
-	28, // 19: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
-	3,  // 20: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
-	5,  // 21: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
-	7,  // 22: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
-	9,  // 23: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
-	11, // 24: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
-	14, // 25: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
-	16, // 26: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
-	18, // 27: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
-	20, // 28: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
-	22, // 29: lacre.ledger.v1.LedgerService.ListMeters:output_type -> lacre.ledger.v1.ListMetersResponse
-	26, // 30: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
-	30, // 31: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
-	20, // [20:32] is the sub-list for method output_type
-	8,  // [8:20] is the sub-list for method input_type
+	10, // 12: lacre.ledger.v1.LedgerService.ListConfigurations:input_type -> lacre.ledger.v1.ListConfigurationsRequest
+	12, // 13: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
+	15, // 14: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
+	17, // 15: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
+	19, // 16: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
+	21, // 17: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
+	23, // 18: lacre.ledger.v1.LedgerService.ListMeters:input_type -> lacre.ledger.v1.ListMetersRequest
+	27, // 19: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
+	30, // 20: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
+	3,  // 21: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
+	5,  // 22: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
+	7,  // 23: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
+	9,  // 24: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
+	11, // 25: lacre.ledger.v1.LedgerService.ListConfigurations:output_type -> lacre.ledger.v1.ListConfigurationsResponse
+	13, // 26: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
+	16, // 27: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
+	18, // 28: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
+	20, // 29: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
+	22, // 30: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
+	24, // 31: lacre.ledger.v1.LedgerService.ListMeters:output_type -> lacre.ledger.v1.ListMetersResponse
+	28, // 32: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
+	32, // 33: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
+	21, // [21:34] is the sub-list for method output_type
+	8,  // [8:21] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -2165,7 +2276,7 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 		return
 	}
 	file_lacre_ledger_v1_ledger_proto_msgTypes[5].OneofWrappers = []any{}
-	file_lacre_ledger_v1_ledger_proto_msgTypes[28].OneofWrappers = []any{
+	file_lacre_ledger_v1_ledger_proto_msgTypes[30].OneofWrappers = []any{
 		(*Leaf_Record)(nil),
 		(*Leaf_Hash)(nil),
 	}
@@ -2175,7 +2286,7 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_ledger_v1_ledger_proto_rawDesc), len(file_lacre_ledger_v1_ledger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

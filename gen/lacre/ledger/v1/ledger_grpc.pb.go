@@ -26,6 +26,7 @@ const (
 	LedgerService_GetStatus_FullMethodName           = "/lacre.ledger.v1.LedgerService/GetStatus"
 	LedgerService_GetCheckpoint_FullMethodName       = "/lacre.ledger.v1.LedgerService/GetCheckpoint"
 	LedgerService_GetTrust_FullMethodName            = "/lacre.ledger.v1.LedgerService/GetTrust"
+	LedgerService_ListConfigurations_FullMethodName  = "/lacre.ledger.v1.LedgerService/ListConfigurations"
 	LedgerService_GetRecord_FullMethodName           = "/lacre.ledger.v1.LedgerService/GetRecord"
 	LedgerService_GetReceipt_FullMethodName          = "/lacre.ledger.v1.LedgerService/GetReceipt"
 	LedgerService_GetBundle_FullMethodName           = "/lacre.ledger.v1.LedgerService/GetBundle"
@@ -50,6 +51,8 @@ type LedgerServiceClient interface {
 	GetCheckpoint(ctx context.Context, in *GetCheckpointRequest, opts ...grpc.CallOption) (*GetCheckpointResponse, error)
 	// GetTrust returns the verifier's trust bundle; pin its digest.
 	GetTrust(ctx context.Context, in *GetTrustRequest, opts ...grpc.CallOption) (*GetTrustResponse, error)
+	// ListConfigurations returns the network's configurations with their proofs: what extends a pinned trust bundle.
+	ListConfigurations(ctx context.Context, in *ListConfigurationsRequest, opts ...grpc.CallOption) (*ListConfigurationsResponse, error)
 	// GetRecord returns one leaf with its inclusion proof.
 	GetRecord(ctx context.Context, in *GetRecordRequest, opts ...grpc.CallOption) (*GetRecordResponse, error)
 	// GetReceipt returns the receipt of one measurement.
@@ -110,6 +113,16 @@ func (c *ledgerServiceClient) GetTrust(ctx context.Context, in *GetTrustRequest,
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetTrustResponse)
 	err := c.cc.Invoke(ctx, LedgerService_GetTrust_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *ledgerServiceClient) ListConfigurations(ctx context.Context, in *ListConfigurationsRequest, opts ...grpc.CallOption) (*ListConfigurationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListConfigurationsResponse)
+	err := c.cc.Invoke(ctx, LedgerService_ListConfigurations_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -219,6 +232,8 @@ type LedgerServiceServer interface {
 	GetCheckpoint(context.Context, *GetCheckpointRequest) (*GetCheckpointResponse, error)
 	// GetTrust returns the verifier's trust bundle; pin its digest.
 	GetTrust(context.Context, *GetTrustRequest) (*GetTrustResponse, error)
+	// ListConfigurations returns the network's configurations with their proofs: what extends a pinned trust bundle.
+	ListConfigurations(context.Context, *ListConfigurationsRequest) (*ListConfigurationsResponse, error)
 	// GetRecord returns one leaf with its inclusion proof.
 	GetRecord(context.Context, *GetRecordRequest) (*GetRecordResponse, error)
 	// GetReceipt returns the receipt of one measurement.
@@ -256,6 +271,9 @@ func (UnimplementedLedgerServiceServer) GetCheckpoint(context.Context, *GetCheck
 }
 func (UnimplementedLedgerServiceServer) GetTrust(context.Context, *GetTrustRequest) (*GetTrustResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetTrust not implemented")
+}
+func (UnimplementedLedgerServiceServer) ListConfigurations(context.Context, *ListConfigurationsRequest) (*ListConfigurationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListConfigurations not implemented")
 }
 func (UnimplementedLedgerServiceServer) GetRecord(context.Context, *GetRecordRequest) (*GetRecordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRecord not implemented")
@@ -370,6 +388,24 @@ func _LedgerService_GetTrust_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(LedgerServiceServer).GetTrust(ctx, req.(*GetTrustRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _LedgerService_ListConfigurations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListConfigurationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).ListConfigurations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_ListConfigurations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).ListConfigurations(ctx, req.(*ListConfigurationsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -533,6 +569,10 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetTrust",
 			Handler:    _LedgerService_GetTrust_Handler,
+		},
+		{
+			MethodName: "ListConfigurations",
+			Handler:    _LedgerService_ListConfigurations_Handler,
 		},
 		{
 			MethodName: "GetRecord",

@@ -773,6 +773,8 @@ type NetworkConfig struct {
 	Limits *Limits `protobuf:"bytes,7,opt,name=limits,proto3" json:"limits,omitempty"`
 	// record_version is the version of the record formats in force from the next block.
 	RecordVersion uint32 `protobuf:"varint,8,opt,name=record_version,json=recordVersion,proto3" json:"record_version,omitempty"`
+	// recovery continues a network whose replicas can certify no more (rule C8); absent in every other configuration.
+	Recovery      *Recovery `protobuf:"bytes,9,opt,name=recovery,proto3" json:"recovery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -863,6 +865,297 @@ func (x *NetworkConfig) GetRecordVersion() uint32 {
 	return 0
 }
 
+func (x *NetworkConfig) GetRecovery() *Recovery {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
+}
+
+// Recovery says what a configuration continues after the loss of a majority or after conflicting locks (rule C8). Its
+// block follows that header, is made by each surviving replica for itself, and is certified by the new replicas alone.
+type Recovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// height is that of the block that is continued.
+	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	// header is the digest of that block's header record, 32 bytes.
+	Header []byte `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	// size is the tree's with that block.
+	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// root is the tree's with that block, 32 bytes.
+	Root []byte `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
+	// ordering_index is where the ordering engine goes on: above what every surviving replica applied.
+	OrderingIndex uint64 `protobuf:"varint,5,opt,name=ordering_index,json=orderingIndex,proto3" json:"ordering_index,omitempty"`
+	// locks are the surviving replicas' words, each a RecoveryLock signed with the replica's cosigner key of the
+	// configuration before and nothing else, ascending by node id.
+	Locks         []*Envelope `protobuf:"bytes,6,rep,name=locks,proto3" json:"locks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Recovery) Reset() {
+	*x = Recovery{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Recovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Recovery) ProtoMessage() {}
+
+func (x *Recovery) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Recovery.ProtoReflect.Descriptor instead.
+func (*Recovery) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Recovery) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Recovery) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *Recovery) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Recovery) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *Recovery) GetOrderingIndex() uint64 {
+	if x != nil {
+		return x.OrderingIndex
+	}
+	return 0
+}
+
+func (x *Recovery) GetLocks() []*Envelope {
+	if x != nil {
+		return x.Locks
+	}
+	return nil
+}
+
+// RecoveryLock is what one surviving replica says of itself, once it is stopped.
+type RecoveryLock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// network_id is the digest of the genesis configuration, 32 bytes.
+	NetworkId []byte `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
+	// config is the digest of the configuration in force, 32 bytes.
+	Config []byte `protobuf:"bytes,2,opt,name=config,proto3" json:"config,omitempty"`
+	// node_id is the replica's.
+	NodeId string `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// locked is the newest block that it cosigned; absent if it cosigned none.
+	Locked *RecoveryPoint `protobuf:"bytes,4,opt,name=locked,proto3" json:"locked,omitempty"`
+	// certified is the newest block of which it holds a certificate.
+	Certified *RecoveryPoint `protobuf:"bytes,5,opt,name=certified,proto3" json:"certified,omitempty"`
+	// head is the newest block that it holds.
+	Head *RecoveryPoint `protobuf:"bytes,6,opt,name=head,proto3" json:"head,omitempty"`
+	// applied_index is the ordering engine's.
+	AppliedIndex uint64 `protobuf:"varint,7,opt,name=applied_index,json=appliedIndex,proto3" json:"applied_index,omitempty"`
+	// cosigner_key makes its cosignatures after the recovery (tagged public key, Ed25519).
+	CosignerKey []byte `protobuf:"bytes,8,opt,name=cosigner_key,json=cosignerKey,proto3" json:"cosigner_key,omitempty"`
+	// log_key signs its checkpoints after the recovery (tagged public key, Ed25519).
+	LogKey        []byte `protobuf:"bytes,9,opt,name=log_key,json=logKey,proto3" json:"log_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryLock) Reset() {
+	*x = RecoveryLock{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryLock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryLock) ProtoMessage() {}
+
+func (x *RecoveryLock) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryLock.ProtoReflect.Descriptor instead.
+func (*RecoveryLock) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RecoveryLock) GetNetworkId() []byte {
+	if x != nil {
+		return x.NetworkId
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetConfig() []byte {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RecoveryLock) GetLocked() *RecoveryPoint {
+	if x != nil {
+		return x.Locked
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetCertified() *RecoveryPoint {
+	if x != nil {
+		return x.Certified
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetHead() *RecoveryPoint {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetAppliedIndex() uint64 {
+	if x != nil {
+		return x.AppliedIndex
+	}
+	return 0
+}
+
+func (x *RecoveryLock) GetCosignerKey() []byte {
+	if x != nil {
+		return x.CosignerKey
+	}
+	return nil
+}
+
+func (x *RecoveryLock) GetLogKey() []byte {
+	if x != nil {
+		return x.LogKey
+	}
+	return nil
+}
+
+// RecoveryPoint names a block and the tree that ends with it.
+type RecoveryPoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// height is the block's.
+	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
+	// header is the digest of its header record, 32 bytes.
+	Header []byte `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	// size is the tree's.
+	Size uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// root is the tree's, 32 bytes.
+	Root          []byte `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveryPoint) Reset() {
+	*x = RecoveryPoint{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveryPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveryPoint) ProtoMessage() {}
+
+func (x *RecoveryPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveryPoint.ProtoReflect.Descriptor instead.
+func (*RecoveryPoint) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecoveryPoint) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *RecoveryPoint) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *RecoveryPoint) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *RecoveryPoint) GetRoot() []byte {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
 // NodeRegistration makes a key a member of the network; its organisation's root key signs.
 type NodeRegistration struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -884,7 +1177,7 @@ type NodeRegistration struct {
 
 func (x *NodeRegistration) Reset() {
 	*x = NodeRegistration{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[6]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1189,7 @@ func (x *NodeRegistration) String() string {
 func (*NodeRegistration) ProtoMessage() {}
 
 func (x *NodeRegistration) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[6]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1202,7 @@ func (x *NodeRegistration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRegistration.ProtoReflect.Descriptor instead.
 func (*NodeRegistration) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{6}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeRegistration) GetHeader() *StatementHeader {
@@ -969,7 +1262,7 @@ type NodeRevocation struct {
 
 func (x *NodeRevocation) Reset() {
 	*x = NodeRevocation{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[7]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1274,7 @@ func (x *NodeRevocation) String() string {
 func (*NodeRevocation) ProtoMessage() {}
 
 func (x *NodeRevocation) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[7]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1287,7 @@ func (x *NodeRevocation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRevocation.ProtoReflect.Descriptor instead.
 func (*NodeRevocation) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{7}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeRevocation) GetHeader() *StatementHeader {
@@ -1039,7 +1332,7 @@ type AlgorithmStatus struct {
 
 func (x *AlgorithmStatus) Reset() {
 	*x = AlgorithmStatus{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[8]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1344,7 @@ func (x *AlgorithmStatus) String() string {
 func (*AlgorithmStatus) ProtoMessage() {}
 
 func (x *AlgorithmStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[8]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1357,7 @@ func (x *AlgorithmStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlgorithmStatus.ProtoReflect.Descriptor instead.
 func (*AlgorithmStatus) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{8}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AlgorithmStatus) GetHeader() *StatementHeader {
@@ -1126,7 +1419,7 @@ type Site struct {
 
 func (x *Site) Reset() {
 	*x = Site{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[9]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1431,7 @@ func (x *Site) String() string {
 func (*Site) ProtoMessage() {}
 
 func (x *Site) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[9]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1444,7 @@ func (x *Site) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Site.ProtoReflect.Descriptor instead.
 func (*Site) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{9}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Site) GetName() string {
@@ -1197,7 +1490,7 @@ type Verification struct {
 
 func (x *Verification) Reset() {
 	*x = Verification{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[10]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1502,7 @@ func (x *Verification) String() string {
 func (*Verification) ProtoMessage() {}
 
 func (x *Verification) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[10]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1515,7 @@ func (x *Verification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verification.ProtoReflect.Descriptor instead.
 func (*Verification) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{10}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Verification) GetCertificate() string {
@@ -1285,7 +1578,7 @@ type MeterRegistration struct {
 
 func (x *MeterRegistration) Reset() {
 	*x = MeterRegistration{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[11]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1590,7 @@ func (x *MeterRegistration) String() string {
 func (*MeterRegistration) ProtoMessage() {}
 
 func (x *MeterRegistration) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[11]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1603,7 @@ func (x *MeterRegistration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterRegistration.ProtoReflect.Descriptor instead.
 func (*MeterRegistration) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{11}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MeterRegistration) GetHeader() *StatementHeader {
@@ -1450,7 +1743,7 @@ type MeterParameters struct {
 
 func (x *MeterParameters) Reset() {
 	*x = MeterParameters{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1755,7 @@ func (x *MeterParameters) String() string {
 func (*MeterParameters) ProtoMessage() {}
 
 func (x *MeterParameters) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[12]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1768,7 @@ func (x *MeterParameters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterParameters.ProtoReflect.Descriptor instead.
 func (*MeterParameters) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{12}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MeterParameters) GetHeader() *StatementHeader {
@@ -1576,7 +1869,7 @@ type MeterStatus struct {
 
 func (x *MeterStatus) Reset() {
 	*x = MeterStatus{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1881,7 @@ func (x *MeterStatus) String() string {
 func (*MeterStatus) ProtoMessage() {}
 
 func (x *MeterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[13]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1894,7 @@ func (x *MeterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterStatus.ProtoReflect.Descriptor instead.
 func (*MeterStatus) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{13}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MeterStatus) GetHeader() *StatementHeader {
@@ -1665,7 +1958,7 @@ type MeterKeyRollover struct {
 
 func (x *MeterKeyRollover) Reset() {
 	*x = MeterKeyRollover{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1970,7 @@ func (x *MeterKeyRollover) String() string {
 func (*MeterKeyRollover) ProtoMessage() {}
 
 func (x *MeterKeyRollover) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[14]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1983,7 @@ func (x *MeterKeyRollover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterKeyRollover.ProtoReflect.Descriptor instead.
 func (*MeterKeyRollover) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{14}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MeterKeyRollover) GetHeader() *StatementHeader {
@@ -1743,7 +2036,7 @@ type ErrorBand struct {
 
 func (x *ErrorBand) Reset() {
 	*x = ErrorBand{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +2048,7 @@ func (x *ErrorBand) String() string {
 func (*ErrorBand) ProtoMessage() {}
 
 func (x *ErrorBand) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[15]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +2061,7 @@ func (x *ErrorBand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorBand.ProtoReflect.Descriptor instead.
 func (*ErrorBand) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{15}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ErrorBand) GetUpTo() int64 {
@@ -1827,7 +2120,7 @@ type NationalTable struct {
 
 func (x *NationalTable) Reset() {
 	*x = NationalTable{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +2132,7 @@ func (x *NationalTable) String() string {
 func (*NationalTable) ProtoMessage() {}
 
 func (x *NationalTable) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[16]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +2145,7 @@ func (x *NationalTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NationalTable.ProtoReflect.Descriptor instead.
 func (*NationalTable) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{16}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NationalTable) GetHeader() *StatementHeader {
@@ -1957,7 +2250,7 @@ type EvidenceErasure struct {
 
 func (x *EvidenceErasure) Reset() {
 	*x = EvidenceErasure{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2262,7 @@ func (x *EvidenceErasure) String() string {
 func (*EvidenceErasure) ProtoMessage() {}
 
 func (x *EvidenceErasure) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[17]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2275,7 @@ func (x *EvidenceErasure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceErasure.ProtoReflect.Descriptor instead.
 func (*EvidenceErasure) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{17}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EvidenceErasure) GetHeader() *StatementHeader {
@@ -2030,7 +2323,7 @@ type CanaryCommitment struct {
 
 func (x *CanaryCommitment) Reset() {
 	*x = CanaryCommitment{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2335,7 @@ func (x *CanaryCommitment) String() string {
 func (*CanaryCommitment) ProtoMessage() {}
 
 func (x *CanaryCommitment) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[18]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2348,7 @@ func (x *CanaryCommitment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryCommitment.ProtoReflect.Descriptor instead.
 func (*CanaryCommitment) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{18}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CanaryCommitment) GetHeader() *StatementHeader {
@@ -2103,7 +2396,7 @@ type CanaryVector struct {
 
 func (x *CanaryVector) Reset() {
 	*x = CanaryVector{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2408,7 @@ func (x *CanaryVector) String() string {
 func (*CanaryVector) ProtoMessage() {}
 
 func (x *CanaryVector) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[19]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2421,7 @@ func (x *CanaryVector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryVector.ProtoReflect.Descriptor instead.
 func (*CanaryVector) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{19}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CanaryVector) GetMeterId() string {
@@ -2172,7 +2465,7 @@ type CanaryExpectation struct {
 
 func (x *CanaryExpectation) Reset() {
 	*x = CanaryExpectation{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2477,7 @@ func (x *CanaryExpectation) String() string {
 func (*CanaryExpectation) ProtoMessage() {}
 
 func (x *CanaryExpectation) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[20]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2490,7 @@ func (x *CanaryExpectation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryExpectation.ProtoReflect.Descriptor instead.
 func (*CanaryExpectation) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{20}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CanaryExpectation) GetSalt() []byte {
@@ -2233,7 +2526,7 @@ type CanaryReveal struct {
 
 func (x *CanaryReveal) Reset() {
 	*x = CanaryReveal{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2538,7 @@ func (x *CanaryReveal) String() string {
 func (*CanaryReveal) ProtoMessage() {}
 
 func (x *CanaryReveal) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2551,7 @@ func (x *CanaryReveal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryReveal.ProtoReflect.Descriptor instead.
 func (*CanaryReveal) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{21}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CanaryReveal) GetHeader() *StatementHeader {
@@ -2300,7 +2593,7 @@ var File_lacre_record_v1_statement_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\n" +
-	"\x1flacre/record/v1/statement.proto\x12\x0flacre.record.v1\"\xb7\x01\n" +
+	"\x1flacre/record/v1/statement.proto\x12\x0flacre.record.v1\x1a\x1clacre/record/v1/record.proto\"\xb7\x01\n" +
 	"\x0fStatementHeader\x12\x1d\n" +
 	"\n" +
 	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x18\n" +
@@ -2326,7 +2619,7 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x13lateness_bound_nano\x18\x01 \x01(\x03R\x11latenessBoundNano\x12*\n" +
 	"\x11future_bound_nano\x18\x02 \x01(\x03R\x0ffutureBoundNano\x12,\n" +
 	"\x12max_missing_ranges\x18\x03 \x01(\rR\x10maxMissingRanges\x124\n" +
-	"\x16max_uncertified_blocks\x18\x04 \x01(\rR\x14maxUncertifiedBlocks\"\x90\x03\n" +
+	"\x16max_uncertified_blocks\x18\x04 \x01(\rR\x14maxUncertifiedBlocks\"\xc7\x03\n" +
 	"\rNetworkConfig\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12C\n" +
@@ -2335,7 +2628,31 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x06quorum\x18\x05 \x01(\rR\x06quorum\x12F\n" +
 	"\x0fnotified_bodies\x18\x06 \x03(\v2\x1d.lacre.record.v1.NotifiedBodyR\x0enotifiedBodies\x12/\n" +
 	"\x06limits\x18\a \x01(\v2\x17.lacre.record.v1.LimitsR\x06limits\x12%\n" +
-	"\x0erecord_version\x18\b \x01(\rR\rrecordVersion\"\xe1\x01\n" +
+	"\x0erecord_version\x18\b \x01(\rR\rrecordVersion\x125\n" +
+	"\brecovery\x18\t \x01(\v2\x19.lacre.record.v1.RecoveryR\brecovery\"\xba\x01\n" +
+	"\bRecovery\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x16\n" +
+	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04root\x18\x04 \x01(\fR\x04root\x12%\n" +
+	"\x0eordering_index\x18\x05 \x01(\x04R\rorderingIndex\x12/\n" +
+	"\x05locks\x18\x06 \x03(\v2\x19.lacre.record.v1.EnvelopeR\x05locks\"\xe9\x02\n" +
+	"\fRecoveryLock\x12\x1d\n" +
+	"\n" +
+	"network_id\x18\x01 \x01(\fR\tnetworkId\x12\x16\n" +
+	"\x06config\x18\x02 \x01(\fR\x06config\x12\x17\n" +
+	"\anode_id\x18\x03 \x01(\tR\x06nodeId\x126\n" +
+	"\x06locked\x18\x04 \x01(\v2\x1e.lacre.record.v1.RecoveryPointR\x06locked\x12<\n" +
+	"\tcertified\x18\x05 \x01(\v2\x1e.lacre.record.v1.RecoveryPointR\tcertified\x122\n" +
+	"\x04head\x18\x06 \x01(\v2\x1e.lacre.record.v1.RecoveryPointR\x04head\x12#\n" +
+	"\rapplied_index\x18\a \x01(\x04R\fappliedIndex\x12!\n" +
+	"\fcosigner_key\x18\b \x01(\fR\vcosignerKey\x12\x17\n" +
+	"\alog_key\x18\t \x01(\fR\x06logKey\"g\n" +
+	"\rRecoveryPoint\x12\x16\n" +
+	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x16\n" +
+	"\x06header\x18\x02 \x01(\fR\x06header\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04root\x18\x04 \x01(\fR\x04root\"\xe1\x01\n" +
 	"\x10NodeRegistration\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\"\n" +
@@ -2506,7 +2823,7 @@ func file_lacre_record_v1_statement_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_record_v1_statement_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_lacre_record_v1_statement_proto_goTypes = []any{
 	(Role)(0),                 // 0: lacre.record.v1.Role
 	(AlgorithmAction)(0),      // 1: lacre.record.v1.AlgorithmAction
@@ -2520,22 +2837,26 @@ var file_lacre_record_v1_statement_proto_goTypes = []any{
 	(*NotifiedBody)(nil),      // 9: lacre.record.v1.NotifiedBody
 	(*Limits)(nil),            // 10: lacre.record.v1.Limits
 	(*NetworkConfig)(nil),     // 11: lacre.record.v1.NetworkConfig
-	(*NodeRegistration)(nil),  // 12: lacre.record.v1.NodeRegistration
-	(*NodeRevocation)(nil),    // 13: lacre.record.v1.NodeRevocation
-	(*AlgorithmStatus)(nil),   // 14: lacre.record.v1.AlgorithmStatus
-	(*Site)(nil),              // 15: lacre.record.v1.Site
-	(*Verification)(nil),      // 16: lacre.record.v1.Verification
-	(*MeterRegistration)(nil), // 17: lacre.record.v1.MeterRegistration
-	(*MeterParameters)(nil),   // 18: lacre.record.v1.MeterParameters
-	(*MeterStatus)(nil),       // 19: lacre.record.v1.MeterStatus
-	(*MeterKeyRollover)(nil),  // 20: lacre.record.v1.MeterKeyRollover
-	(*ErrorBand)(nil),         // 21: lacre.record.v1.ErrorBand
-	(*NationalTable)(nil),     // 22: lacre.record.v1.NationalTable
-	(*EvidenceErasure)(nil),   // 23: lacre.record.v1.EvidenceErasure
-	(*CanaryCommitment)(nil),  // 24: lacre.record.v1.CanaryCommitment
-	(*CanaryVector)(nil),      // 25: lacre.record.v1.CanaryVector
-	(*CanaryExpectation)(nil), // 26: lacre.record.v1.CanaryExpectation
-	(*CanaryReveal)(nil),      // 27: lacre.record.v1.CanaryReveal
+	(*Recovery)(nil),          // 12: lacre.record.v1.Recovery
+	(*RecoveryLock)(nil),      // 13: lacre.record.v1.RecoveryLock
+	(*RecoveryPoint)(nil),     // 14: lacre.record.v1.RecoveryPoint
+	(*NodeRegistration)(nil),  // 15: lacre.record.v1.NodeRegistration
+	(*NodeRevocation)(nil),    // 16: lacre.record.v1.NodeRevocation
+	(*AlgorithmStatus)(nil),   // 17: lacre.record.v1.AlgorithmStatus
+	(*Site)(nil),              // 18: lacre.record.v1.Site
+	(*Verification)(nil),      // 19: lacre.record.v1.Verification
+	(*MeterRegistration)(nil), // 20: lacre.record.v1.MeterRegistration
+	(*MeterParameters)(nil),   // 21: lacre.record.v1.MeterParameters
+	(*MeterStatus)(nil),       // 22: lacre.record.v1.MeterStatus
+	(*MeterKeyRollover)(nil),  // 23: lacre.record.v1.MeterKeyRollover
+	(*ErrorBand)(nil),         // 24: lacre.record.v1.ErrorBand
+	(*NationalTable)(nil),     // 25: lacre.record.v1.NationalTable
+	(*EvidenceErasure)(nil),   // 26: lacre.record.v1.EvidenceErasure
+	(*CanaryCommitment)(nil),  // 27: lacre.record.v1.CanaryCommitment
+	(*CanaryVector)(nil),      // 28: lacre.record.v1.CanaryVector
+	(*CanaryExpectation)(nil), // 29: lacre.record.v1.CanaryExpectation
+	(*CanaryReveal)(nil),      // 30: lacre.record.v1.CanaryReveal
+	(*Envelope)(nil),          // 31: lacre.record.v1.Envelope
 }
 var file_lacre_record_v1_statement_proto_depIdxs = []int32{
 	6,  // 0: lacre.record.v1.NetworkConfig.header:type_name -> lacre.record.v1.StatementHeader
@@ -2543,34 +2864,39 @@ var file_lacre_record_v1_statement_proto_depIdxs = []int32{
 	8,  // 2: lacre.record.v1.NetworkConfig.replicas:type_name -> lacre.record.v1.Replica
 	9,  // 3: lacre.record.v1.NetworkConfig.notified_bodies:type_name -> lacre.record.v1.NotifiedBody
 	10, // 4: lacre.record.v1.NetworkConfig.limits:type_name -> lacre.record.v1.Limits
-	6,  // 5: lacre.record.v1.NodeRegistration.header:type_name -> lacre.record.v1.StatementHeader
-	0,  // 6: lacre.record.v1.NodeRegistration.role:type_name -> lacre.record.v1.Role
-	6,  // 7: lacre.record.v1.NodeRevocation.header:type_name -> lacre.record.v1.StatementHeader
-	6,  // 8: lacre.record.v1.AlgorithmStatus.header:type_name -> lacre.record.v1.StatementHeader
-	1,  // 9: lacre.record.v1.AlgorithmStatus.action:type_name -> lacre.record.v1.AlgorithmAction
-	6,  // 10: lacre.record.v1.MeterRegistration.header:type_name -> lacre.record.v1.StatementHeader
-	15, // 11: lacre.record.v1.MeterRegistration.site:type_name -> lacre.record.v1.Site
-	16, // 12: lacre.record.v1.MeterRegistration.verification:type_name -> lacre.record.v1.Verification
-	6,  // 13: lacre.record.v1.MeterParameters.header:type_name -> lacre.record.v1.StatementHeader
-	15, // 14: lacre.record.v1.MeterParameters.site:type_name -> lacre.record.v1.Site
-	6,  // 15: lacre.record.v1.MeterStatus.header:type_name -> lacre.record.v1.StatementHeader
-	2,  // 16: lacre.record.v1.MeterStatus.action:type_name -> lacre.record.v1.MeterAction
-	16, // 17: lacre.record.v1.MeterStatus.verification:type_name -> lacre.record.v1.Verification
-	6,  // 18: lacre.record.v1.MeterKeyRollover.header:type_name -> lacre.record.v1.StatementHeader
-	6,  // 19: lacre.record.v1.NationalTable.header:type_name -> lacre.record.v1.StatementHeader
-	21, // 20: lacre.record.v1.NationalTable.bands:type_name -> lacre.record.v1.ErrorBand
-	3,  // 21: lacre.record.v1.NationalTable.rounding:type_name -> lacre.record.v1.Rounding
-	4,  // 22: lacre.record.v1.NationalTable.source_status:type_name -> lacre.record.v1.SourceStatus
-	6,  // 23: lacre.record.v1.EvidenceErasure.header:type_name -> lacre.record.v1.StatementHeader
-	6,  // 24: lacre.record.v1.CanaryCommitment.header:type_name -> lacre.record.v1.StatementHeader
-	25, // 25: lacre.record.v1.CanaryExpectation.vectors:type_name -> lacre.record.v1.CanaryVector
-	6,  // 26: lacre.record.v1.CanaryReveal.header:type_name -> lacre.record.v1.StatementHeader
-	5,  // 27: lacre.record.v1.CanaryReveal.verdicts:type_name -> lacre.record.v1.CanaryVerdict
-	28, // [28:28] is the sub-list for method output_type
-	28, // [28:28] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	12, // 5: lacre.record.v1.NetworkConfig.recovery:type_name -> lacre.record.v1.Recovery
+	31, // 6: lacre.record.v1.Recovery.locks:type_name -> lacre.record.v1.Envelope
+	14, // 7: lacre.record.v1.RecoveryLock.locked:type_name -> lacre.record.v1.RecoveryPoint
+	14, // 8: lacre.record.v1.RecoveryLock.certified:type_name -> lacre.record.v1.RecoveryPoint
+	14, // 9: lacre.record.v1.RecoveryLock.head:type_name -> lacre.record.v1.RecoveryPoint
+	6,  // 10: lacre.record.v1.NodeRegistration.header:type_name -> lacre.record.v1.StatementHeader
+	0,  // 11: lacre.record.v1.NodeRegistration.role:type_name -> lacre.record.v1.Role
+	6,  // 12: lacre.record.v1.NodeRevocation.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 13: lacre.record.v1.AlgorithmStatus.header:type_name -> lacre.record.v1.StatementHeader
+	1,  // 14: lacre.record.v1.AlgorithmStatus.action:type_name -> lacre.record.v1.AlgorithmAction
+	6,  // 15: lacre.record.v1.MeterRegistration.header:type_name -> lacre.record.v1.StatementHeader
+	18, // 16: lacre.record.v1.MeterRegistration.site:type_name -> lacre.record.v1.Site
+	19, // 17: lacre.record.v1.MeterRegistration.verification:type_name -> lacre.record.v1.Verification
+	6,  // 18: lacre.record.v1.MeterParameters.header:type_name -> lacre.record.v1.StatementHeader
+	18, // 19: lacre.record.v1.MeterParameters.site:type_name -> lacre.record.v1.Site
+	6,  // 20: lacre.record.v1.MeterStatus.header:type_name -> lacre.record.v1.StatementHeader
+	2,  // 21: lacre.record.v1.MeterStatus.action:type_name -> lacre.record.v1.MeterAction
+	19, // 22: lacre.record.v1.MeterStatus.verification:type_name -> lacre.record.v1.Verification
+	6,  // 23: lacre.record.v1.MeterKeyRollover.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 24: lacre.record.v1.NationalTable.header:type_name -> lacre.record.v1.StatementHeader
+	24, // 25: lacre.record.v1.NationalTable.bands:type_name -> lacre.record.v1.ErrorBand
+	3,  // 26: lacre.record.v1.NationalTable.rounding:type_name -> lacre.record.v1.Rounding
+	4,  // 27: lacre.record.v1.NationalTable.source_status:type_name -> lacre.record.v1.SourceStatus
+	6,  // 28: lacre.record.v1.EvidenceErasure.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 29: lacre.record.v1.CanaryCommitment.header:type_name -> lacre.record.v1.StatementHeader
+	28, // 30: lacre.record.v1.CanaryExpectation.vectors:type_name -> lacre.record.v1.CanaryVector
+	6,  // 31: lacre.record.v1.CanaryReveal.header:type_name -> lacre.record.v1.StatementHeader
+	5,  // 32: lacre.record.v1.CanaryReveal.verdicts:type_name -> lacre.record.v1.CanaryVerdict
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_statement_proto_init() }
@@ -2578,13 +2904,14 @@ func file_lacre_record_v1_statement_proto_init() {
 	if File_lacre_record_v1_statement_proto != nil {
 		return
 	}
+	file_lacre_record_v1_record_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_statement_proto_rawDesc), len(file_lacre_record_v1_statement_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

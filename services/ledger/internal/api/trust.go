@@ -37,6 +37,9 @@ func trustBundle(store *storage.Store, networkID digest.Digest, certified uint64
 			break
 		}
 		last, height = first.Size, first.Height
+		if message.GetRecovery() != nil { // rule C8: the replicas before certified nothing of this block
+			last = first.FirstIndex
+		}
 	}
 	slices.Reverse(epochs)
 	return trust.New(epochs...)
@@ -75,6 +78,9 @@ func (s *Server) presentable(c storage.Certificate) (*tlog.Certificate, error) {
 	block, err := blockAt(s.Store, c.Height)
 	if err != nil || block.Config == before.Config {
 		return certificate, err
+	}
+	if brought, err := configOf(s.Store, block); err != nil || brought.GetRecovery() != nil {
+		return certificate, err // the new quorum's alone
 	}
 	first, err := firstUnder(s.Store, before.Height, func(b state.BlockRef) digest.Digest { return b.Config })
 	if err != nil {
