@@ -209,7 +209,9 @@ func (s *Service) openLedger() (origin string, err error) {
 		return "", err
 	}
 	s.archive = certify.NewArchive(s.store)
-	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, s.archive.Keep, s.alarm)
+	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, s.archive.Keep, certify.Alarms{
+		Diverged: s.diverged, DoubleSigned: s.doubleSigned, Outvoted: s.damaged,
+	})
 	cache := signature.NewCache(cacheEntries)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
@@ -287,7 +289,7 @@ func (s *Service) openServer(origin string) error {
 		NodeID: s.config.NodeID, NetworkID: s.networkID, Origin: origin, Signer: signing,
 		Store: s.store, Certificates: s.archive, Collector: s.collector, Machine: s.machine,
 		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Log: s.log,
-		Fatal: func(err error) { s.fatal <- err }, // called once; the channel has room
+		Fatal: s.damaged,
 	})
 	api.Register(s.server, s.api, replica)
 	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
@@ -319,7 +321,16 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return run.Run(ctx)
 }
 
-// integrity ends the replica when a read found damage.
+// damaged ends the replica; the first damage counts.
+func (s *Service) damaged(err error) {
+	select {
+	case s.fatal <- err:
+	default: // it ends already
+	}
+}
+
+// integrity ends the replica when a read found damage, or when a quorum has
+// certified another history than the one on this disk.
 func (s *Service) integrity(ctx context.Context) error {
 	select {
 	case err := <-s.fatal:

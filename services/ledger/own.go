@@ -81,11 +81,18 @@ func (l *ownLedger) RootAt(size uint64) (digest.Digest, error) {
 	return tree.Root(), nil
 }
 
-// alarm tells whoever watches the logs that two replicas have signed histories
+// diverged tells whoever watches the logs that two replicas have signed histories
 // that exclude each other, with both signatures: they are evidence.
-func (s *Service) alarm(d *certify.DivergenceError) {
+func (s *Service) diverged(d *certify.DivergenceError) {
 	ours, err := s.store.CosignatureAt(d.Ours.Height)
 	s.log.Error("another replica cosigned another history", "error", d,
 		"their_checkpoint", string(d.Theirs.Checkpoint.Body()), "their_cosignature", d.Theirs.Cosignature.Line(),
 		"our_size", d.Ours.Size, "our_root", d.Ours.Root, "our_signatures", string(ours), "read_error", err)
+}
+
+// doubleSigned names a replica that signed two histories, with both signatures.
+func (s *Service) doubleSigned(d *certify.DoubleSignError) {
+	s.log.Error("a replica signed two histories", "error", d, "cosigner", d.Other.Cosignature.Name,
+		"checkpoint", string(d.Agreed.Checkpoint.Body()), "cosignature", d.Agreed.Cosignature.Line(),
+		"other_checkpoint", string(d.Other.Checkpoint.Body()), "other_cosignature", d.Other.Cosignature.Line())
 }

@@ -21,6 +21,9 @@ import (
 // stopGrace is how long a process may take to stop.
 const stopGrace = 20 * time.Second
 
+// restartDelay is what service managers wait before they start a service again.
+const restartDelay = time.Second
+
 // process is a node's. It is safe for concurrent use.
 type process struct {
 	node    devnet.Node
@@ -31,7 +34,8 @@ type process struct {
 	command *exec.Cmd     // nil before the first start
 	done    chan struct{} // closed when it has ended
 	asked   bool          // somebody ended it, or told it to end itself
-	frail   bool          // its disk fails: it may end with code 1 (it failed) or 3 (the disk hangs)
+	frail   bool          // its disk fails or failed: until it is killed it may end with code 1 (it failed) or 3 (the disk hangs)
+	failed  int           // how often it did
 	held    bool          // nobody is to start it again
 	exits   []exit        // of which nobody knew
 }
@@ -95,7 +99,13 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 	err := command.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if code := ended(err); !p.asked && (!p.frail || code != exitFailed && code != exitHung) {
+	code := ended(err)
+	switch {
+	case p.asked:
+	case p.frail && (code == exitFailed || code == exitHung):
+		p.failed++
+		time.AfterFunc(restartDelay, func() { _ = p.start() }) // as a service manager would; whoever needs it sees that it does not run
+	default:
 		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
 	}
 	close(done)
@@ -154,7 +164,7 @@ func (p *process) kill() {
 		p.mu.Unlock()
 		return
 	}
-	p.asked = true
+	p.asked, p.frail = true, false
 	done, command := p.done, p.command
 	p.mu.Unlock()
 	_ = command.Process.Kill() // it may have ended this moment

@@ -145,7 +145,7 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 		return off, p.tell(f.Step + " delay " + f.Delay.String())
 	case disk:
 		p.expect(false, true)
-		return revive, p.tell(f.Step + " fail " + f.Errno)
+		return func() error { return errors.Join(off(), p.start()) }, p.tell(f.Step + " fail " + f.Errno)
 	}
 	return nil, fmt.Errorf("unknown fault %q", f.Kind)
 }

@@ -36,14 +36,18 @@ type Ledger interface {
 type Collector struct {
 	self   string // this replica's cosigner name
 	ledger Ledger
-	keep   func(Certified)        // called once for each height that is certified, ascending; must not block
-	alarm  func(*DivergenceError) // another replica cosigned another tree; must not block
+	keep   func(Certified) // called once for each height that is certified, ascending; must not block
+	alarms Alarms
 
 	mu        sync.Mutex
 	blocks    map[uint64]*pending // from the newest certified height upwards
 	applied   uint64
-	seen      map[string]uint64 // highest height cosigned, by cosigner name (rule C7)
-	raised    map[string]tlog.Checkpoint
+	seen      map[string]uint64           // highest height cosigned, by cosigner name (rule C7)
+	raised    map[string]*DivergenceError // the newest, by cosigner name
+	agreed    map[string]Signed           // the largest checkpoint of this replica's own tree that each cosigned
+	against   map[string]Signed           // the newest that each cosigned and that is not this replica's block of that height
+	blamed    map[string]bool             // double signers that were told of
+	outvoted  bool
 	newest    Certified     // first certificate of the newest certified height
 	fresh     []byte        // the same block under the newest time stamps
 	announced chan struct{} // closed and replaced when newest changes
@@ -56,12 +60,13 @@ type pending struct {
 
 // NewCollector starts from the newest certificate on disk; the blocks applied
 // after it follow by Applied. self is this replica's cosigner name.
-func NewCollector(self string, newest Certified, ledger Ledger, keep func(Certified), alarm func(*DivergenceError)) *Collector {
+func NewCollector(self string, newest Certified, ledger Ledger, keep func(Certified), alarms Alarms) *Collector {
 	c := &Collector{
-		self: self, ledger: ledger, keep: keep, alarm: alarm,
+		self: self, ledger: ledger, keep: keep, alarms: alarms,
 		blocks:  map[uint64]*pending{newest.Block.Height: {ref: &newest.Block, voices: map[string]Signed{}}},
 		applied: newest.Block.Height, newest: newest, fresh: newest.Text,
-		announced: make(chan struct{}), seen: make(map[string]uint64), raised: make(map[string]tlog.Checkpoint),
+		announced: make(chan struct{}), seen: make(map[string]uint64), raised: make(map[string]*DivergenceError),
+		agreed: make(map[string]Signed), against: make(map[string]Signed), blamed: make(map[string]bool),
 	}
 	if certificate, err := tlog.ParseCertificate(newest.Text); err == nil {
 		for _, s := range certificate.Cosignatures {
@@ -83,9 +88,8 @@ func (c *Collector) Applied(block state.BlockRef, own *Signed) error {
 		p.voices[own.Cosignature.Name] = *own
 	}
 	for name, s := range p.voices {
-		if err := c.compare(s, block); err != nil {
+		if err := c.judge(s, block); err != nil {
 			delete(p.voices, name)
-			c.raise(err)
 		}
 	}
 	return c.settle(block.Height)
@@ -123,8 +127,7 @@ func (c *Collector) Receive(s Signed) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if here {
-		if err := c.compare(s, block); err != nil {
-			c.raise(err)
+		if err := c.judge(s, block); err != nil {
 			return err
 		}
 	}

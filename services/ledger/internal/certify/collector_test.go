@@ -47,12 +47,18 @@ type gathering struct {
 	collector *Collector
 	kept      []Certified
 	alarms    []*DivergenceError
+	doubles   []*DoubleSignError
+	outvoted  []error
 }
 
 func gather(t *testing.T, n *statetest.Network, self string) *gathering {
 	g := &gathering{t: t, n: n}
 	g.collector = NewCollector(state.CosignerName(g.origin(), self), Certified{Block: n.Store.Head()}, view{n.Store, self},
-		func(c Certified) { g.kept = append(g.kept, c) }, func(d *DivergenceError) { g.alarms = append(g.alarms, d) })
+		func(c Certified) { g.kept = append(g.kept, c) }, Alarms{
+			Diverged:     func(d *DivergenceError) { g.alarms = append(g.alarms, d) },
+			DoubleSigned: func(d *DoubleSignError) { g.doubles = append(g.doubles, d) },
+			Outvoted:     func(err error) { g.outvoted = append(g.outvoted, err) },
+		})
 	return g
 }
 

@@ -5,8 +5,24 @@ import (
 	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/tlog"
 )
+
+// Alarms are told of signatures that contradict this replica's own tree. None
+// may block.
+type Alarms struct {
+	// Diverged: another replica signed another tree. One of the two has another
+	// history than the one it should have.
+	Diverged func(*DivergenceError)
+	// DoubleSigned: another replica signed two trees that exclude each other.
+	DoubleSigned func(*DoubleSignError)
+	// Outvoted: a quorum signed another tree. At least F+1 of them are honest, so
+	// it is this replica that has another history, and must go no further. The
+	// error is of DATA_LOSS.
+	Outvoted func(error)
+}
 
 // DivergenceError says that another replica signed a tree which this replica's
 // own tree contradicts. The signature is checked, so the line is evidence: one
@@ -20,6 +36,22 @@ type DivergenceError struct {
 func (e *DivergenceError) Error() string {
 	return fmt.Sprintf("replica %s cosigned root %s at size %d, this replica's tree has root %s there (block %d here has size %d and root %s)",
 		e.Theirs.Cosignature.Name, e.Theirs.Checkpoint.Root, e.Theirs.Checkpoint.Size, e.OurRoot, e.Ours.Height, e.Ours.Size, e.Ours.Root)
+}
+
+// DoubleSignError is the evidence against a replica that signed two trees which
+// exclude each other (rule C1). Both signatures are checked. Where the sizes are
+// equal they are the whole proof; otherwise a proof of consistency from the tree
+// with OurRoot to that of Agreed, which every honest replica can give, completes it.
+type DoubleSignError struct {
+	Agreed  Signed        // a checkpoint of this replica's own tree, at least as large
+	Other   Signed        // the one that contradicts it
+	OurRoot digest.Digest // of this replica's tree at the other's size
+}
+
+func (e *DoubleSignError) Error() string {
+	return fmt.Sprintf("replica %s cosigned root %s at size %d and root %s at size %d, in whose tree size %d has root %s",
+		e.Other.Cosignature.Name, e.Other.Checkpoint.Root, e.Other.Checkpoint.Size,
+		e.Agreed.Checkpoint.Root, e.Agreed.Checkpoint.Size, e.Other.Checkpoint.Size, e.OurRoot)
 }
 
 // errMislabelled is a good signature that came with the wrong height. The height
@@ -45,17 +77,62 @@ func (c *Collector) compare(s Signed, block state.BlockRef) error {
 	return &DivergenceError{Theirs: s, Ours: block, OurRoot: ours}
 }
 
-// raise tells of a divergence, once for each tree that a replica signs: refreshed
-// signatures come each second. The caller holds mu.
-func (c *Collector) raise(err error) {
+// judge compares a checked signature with the block of its height, and raises
+// what follows from it. The caller holds mu.
+func (c *Collector) judge(s Signed, block state.BlockRef) error {
+	name := s.Cosignature.Name
+	err := c.compare(s, block)
+	if err == nil {
+		if old, ok := c.agreed[name]; !ok || old.Checkpoint.Size <= s.Checkpoint.Size {
+			c.agreed[name] = s
+		}
+		c.blame(name)
+		return nil
+	}
 	var divergence *DivergenceError
-	if !errors.As(err, &divergence) {
+	// Once for each tree that a replica signs: refreshed signatures come each second.
+	if errors.As(err, &divergence) && (c.raised[name] == nil || c.raised[name].Theirs.Checkpoint != s.Checkpoint) {
+		c.raised[name] = divergence
+		c.alarms.Diverged(divergence)
+		c.blame(name)
+	}
+	c.against[name] = s
+	c.count(s, block)
+	return err
+}
+
+// blame raises a double signer, once. The caller holds mu.
+func (c *Collector) blame(name string) {
+	other, diverged := c.raised[name]
+	agreed, ok := c.agreed[name]
+	// A smaller tree that agrees excludes nothing: the fork may begin behind it.
+	if !diverged || !ok || c.blamed[name] || agreed.Checkpoint.Size < other.Theirs.Checkpoint.Size {
 		return
 	}
-	name := divergence.Theirs.Cosignature.Name
-	if c.raised[name] == divergence.Theirs.Checkpoint {
-		return
+	c.blamed[name] = true
+	c.alarms.DoubleSigned(&DoubleSignError{Agreed: agreed, Other: other.Theirs, OurRoot: other.OurRoot})
+}
+
+// count looks whether a quorum signed at a height what this replica does not have
+// there, whatever the size: the height is not signed, but of a quorum that says
+// the same of it F+1 are honest. The caller holds mu.
+func (c *Collector) count(s Signed, block state.BlockRef) {
+	var collected []tlog.Cosignature
+	for _, other := range c.against {
+		if other.Height == s.Height && other.Checkpoint == s.Checkpoint {
+			collected = append(collected, other.Cosignature)
+		}
 	}
-	c.raised[name] = divergence.Theirs.Checkpoint
-	c.alarm(divergence)
+	quorum, _, err := c.ledger.QuorumAt(s.Height)
+	if err != nil {
+		return // this replica cannot tell; whoever reads next will be told why
+	}
+	certificate, err := quorum.Assemble(s.Checkpoint, s.Log, collected)
+	if err != nil || c.outvoted {
+		return // the quorum is not reached
+	}
+	c.outvoted = true
+	c.alarms.Outvoted(reason.New(reason.DataLoss,
+		"a quorum of replicas has cosigned size %d and root %s for block %d, which has size %d and root %s here: this replica's history is not the network's; their certificate is %q",
+		s.Checkpoint.Size, s.Checkpoint.Root, s.Height, block.Size, block.Root, certificate.Text()))
 }

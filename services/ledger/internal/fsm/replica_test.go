@@ -100,7 +100,11 @@ func (r *replica) open() {
 	r.signer = certify.NewSigner(config.Origin(), state.CosignerName(config.Origin(), self.ID), self.Cosigner, self.Log, clock, store.Lock())
 	r.signer.SignFrom(0)
 	head, _ := store.Head()
-	r.collector = certify.NewCollector(r.signer.Name(), certify.Certified{Block: head}, ledgerOf{store}, func(certify.Certified) {}, func(d *certify.DivergenceError) { r.t.Error(d) })
+	r.collector = certify.NewCollector(r.signer.Name(), certify.Certified{Block: head}, ledgerOf{store}, func(certify.Certified) {}, certify.Alarms{
+		Diverged:     func(d *certify.DivergenceError) { r.t.Error(d) },
+		DoubleSigned: func(d *certify.DoubleSignError) { r.t.Error(d) },
+		Outvoted:     func(err error) { r.t.Error(err) },
+	})
 	r.machine, err = New(Config{
 		Store: store, Cache: signature.NewCache(1024), Collector: r.collector, Signer: r.signer, Dir: r.dir,
 		Publish: func(s certify.Signed) { r.published = append(r.published, s) },

@@ -20,7 +20,7 @@ func (s silent) Close() error                        { return nil }
 func TestAPipelineTakesAnswersThatNobodyReads(t *testing.T) {
 	const underWay = 2
 	inner := silent{make(chan hraft.AppendFuture)}
-	p := &pipeline{AppendPipeline: inner, answers: make(chan hraft.AppendFuture, underWay+2), done: make(chan struct{})}
+	p := &pipeline{AppendPipeline: inner, leaving: func(m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest { return m }, answers: make(chan hraft.AppendFuture, underWay+2), done: make(chan struct{})}
 	ended := make(chan struct{})
 	go func() { p.relay(); close(ended) }()
 	for i := range underWay + 3 { // one more than there is room for

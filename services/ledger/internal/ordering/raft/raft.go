@@ -75,12 +75,18 @@ var _ ordering.Orderer = (*Engine)(nil)
 // pointer first where a crash came in between, hence ctx, and hence the
 // Applier's way to its peers must be open. Call Run afterwards. Errors:
 // reason.DataLoss when log, snapshots and Applier do not fit together.
-func Open(ctx context.Context, config Config) (*Engine, error) { return open(ctx, config, seams{}) }
+func Open(ctx context.Context, config Config) (*Engine, error) {
+	return open(ctx, config, builtSeams())
+}
 
-// seams are the places where tests reach into an engine.
+// seams are the places where tests, and the robustness suite's own build, reach
+// into an engine.
 type seams struct {
 	log     func(logStore) logStore                // put below the guard
 	arrived func(peer string, rpc hraft.RPC) error // sees each message before the check; an error refuses it
+	opened  func(*Engine)                          // before Open returns
+	// sending sees entries before they leave, and gives what leaves.
+	sending func(e *Engine, peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest
 }
 
 func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error) {
@@ -137,12 +143,21 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		}
 		return e.checkRPC(peer, rpc)
 	})
+	if seams.sending != nil {
+		e.transport.sending = func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
+			<-ready
+			return seams.sending(e, peer, m)
+		}
+	}
 	e.raft, err = hraft.NewRaft(config.engine(), e.machine, cached, guarded, snapshots, e.transport)
 	close(ready)
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
 	}
 	e.raft.RegisterObserver(hraft.NewObserver(nil, false, e.observe))
+	if seams.opened != nil {
+		seams.opened(e)
+	}
 	return e, nil
 }
 

@@ -31,6 +31,8 @@ type transport struct {
 	check  func(peer string, rpc hraft.RPC) error
 	rpcs   chan hraft.RPC
 
+	sending func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest // a seam; set before the library starts
+
 	done  chan struct{} // closed by Close
 	pumps sync.WaitGroup
 
@@ -209,13 +211,21 @@ func (t *transport) AppendEntries(id hraft.ServerID, target hraft.ServerAddress,
 	if err != nil {
 		return err
 	}
-	if err := n.AppendEntries(id, target, args, resp); err != nil {
+	if err := n.AppendEntries(id, target, t.leaving(id, args), resp); err != nil {
 		return err
 	}
 	if resp.Success {
 		t.noteLastLog(string(id), resp.LastLog)
 	}
 	return nil
+}
+
+// leaving is what leaves in the place of a message.
+func (t *transport) leaving(to hraft.ServerID, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
+	if t.sending == nil {
+		return m
+	}
+	return t.sending(string(to), m)
 }
 
 // AppendEntriesPipeline opens a pipeline to the peer.
@@ -230,6 +240,7 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 	}
 	p := &pipeline{
 		AppendPipeline: inner,
+		leaving:        func(m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest { return t.leaving(id, m) },
 		answers:        make(chan hraft.AppendFuture, t.config.MaxRPCsInFlight+2),
 		done:           make(chan struct{}),
 	}
@@ -244,9 +255,15 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 // of the term, as does Close.
 type pipeline struct {
 	hraft.AppendPipeline
+	leaving func(*hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest
 	answers chan hraft.AppendFuture // room for all that can be under way when the reader ends
 	done    chan struct{}
 	once    sync.Once
+}
+
+// AppendEntries sends without waiting for the answer.
+func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
+	return p.AppendPipeline.AppendEntries(p.leaving(args), resp)
 }
 
 func (p *pipeline) Consumer() <-chan hraft.AppendFuture { return p.answers }
