@@ -101,8 +101,8 @@ var messages = map[string]func() proto.Message{
 // types are the payload types by the full name of the message.
 var types = func() map[protoreflect.FullName]string {
 	m := make(map[protoreflect.FullName]string, len(messages))
-	for payloadType, make := range messages {
-		m[make().ProtoReflect().Descriptor().FullName()] = payloadType
+	for payloadType, empty := range messages {
+		m[empty().ProtoReflect().Descriptor().FullName()] = payloadType
 	}
 	return m
 }()
@@ -114,8 +114,8 @@ func MessageTypes() []string { return slices.Sorted(maps.Keys(messages)) }
 // NewMessage is an empty message of a payload type; nil when no protobuf
 // statement has it.
 func NewMessage(payloadType string) proto.Message {
-	if make, ok := messages[payloadType]; ok {
-		return make()
+	if empty, ok := messages[payloadType]; ok {
+		return empty()
 	}
 	return nil
 }
