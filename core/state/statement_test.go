@@ -487,7 +487,7 @@ func TestS4_ANotifiedBodySpeaksByItsThreshold(t *testing.T) {
 func TestTransitionKnowsEveryStatement(t *testing.T) {
 	n := statetest.New(t, statetest.Options{})
 	for _, payloadType := range append(record.MessageTypes(), record.TypeApproval) {
-		e, err := record.SignStatement(payloadType, nil, statetest.Body())
+		e, err := record.SignStatement(payloadType, []byte("x"), statetest.Body())
 		if err != nil {
 			t.Fatal(err)
 		}
