@@ -13,6 +13,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 )
 
 // An organisation with an evidence key orders an erasure, once; no other does.
@@ -25,6 +26,7 @@ func TestS4_EvidenceErasures(t *testing.T) {
 	order := func(change func(*recordv1.EvidenceErasure), root string) []byte {
 		e := &recordv1.EvidenceErasure{
 			Header: n.Header(record.SubjectEvidence(piece)), Evidence: piece.Bytes(), Organisation: "org-01", Rule: "data protection act, section 17",
+			EvidenceKey: statetest.EvidenceKey("org-01").PublicKey().Bytes(),
 		}
 		change(e)
 		return n.Sign(e, statetest.Root(root))
@@ -37,6 +39,8 @@ func TestS4_EvidenceErasures(t *testing.T) {
 	}{
 		"no rule":              {func(e *recordv1.EvidenceErasure) { e.Rule = "" }, reason.Malformed},
 		"a long rule":          {func(e *recordv1.EvidenceErasure) { e.Rule = strings.Repeat("x", state.MaxReason+1) }, reason.TooLarge},
+		"no evidence key":      {func(e *recordv1.EvidenceErasure) { e.EvidenceKey = nil }, reason.NotAuthorised},
+		"a stranger's key":     {func(e *recordv1.EvidenceErasure) { e.EvidenceKey = statetest.EvidenceKey("org-02").PublicKey().Bytes() }, reason.NotAuthorised},
 		"no digest":            {func(e *recordv1.EvidenceErasure) { e.Evidence = nil }, reason.Malformed},
 		"another piece":        {func(e *recordv1.EvidenceErasure) { e.Evidence = digest.Plain(nil).Bytes() }, reason.Malformed},
 		"an upper-case digest": {func(e *recordv1.EvidenceErasure) { e.Header.Subject = "evidence/" + strings.ToUpper(piece.String()) }, reason.Malformed},
@@ -58,6 +62,52 @@ func TestS4_EvidenceErasures(t *testing.T) {
 	}
 	refuseStatement(t, n, leaf, reason.Duplicate)
 	refuseStatement(t, n, order(same, "org-01"), reason.EvidenceErased)
+}
+
+// Whoever a piece is sealed to erases it, also after its key was replaced; the
+// order of another does nothing and is in nobody's way.
+func TestS4_ErasuresAreOfWhomThePieceIsSealedTo(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	n.GiveEvidenceKey("org-01")
+	n.GiveEvidenceKey("org-02")
+	piece := digest.Of(digest.Evidence, []byte("sealed to org-01"))
+	own, other := statetest.EvidenceKey("org-01").PublicKey().Bytes(), statetest.EvidenceKey("org-02").PublicKey().Bytes()
+	orders := func() *statev1.ErasedEvidence {
+		value, err := state.GetErasedEvidence(n.Store, piece)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	n.Accept(n.Erasure(piece, "org-02"))
+	if v := orders(); state.Erases(v, own) || !state.Erases(v, other) || state.Erases(nil, own) {
+		t.Errorf("org-02 ordered, and the orders are %v", v)
+	}
+
+	for _, o := range n.Config.Organisations { // a new key of org-01, the old one for org-03
+		switch o.GetId() {
+		case "org-01":
+			o.EvidenceKey = statetest.EvidenceKey("new").PublicKey().Bytes()
+		case "org-03":
+			o.EvidenceKey = own
+		}
+	}
+	config := func() []byte {
+		n.Config.Header = n.Header(record.SubjectNetwork)
+		return n.Sign(n.Config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"))
+	}
+	refuseStatement(t, n, config(), reason.KeyInUse)
+	for _, o := range n.Config.Organisations {
+		if o.GetId() == "org-03" {
+			o.EvidenceKey = nil
+		}
+	}
+	n.Accept(config())
+	n.Apply(n.Begin())
+	n.Accept(n.Erasure(piece, "org-01")) // by the key that it had
+	if v := orders(); !state.Erases(v, own) || len(v.GetKeys()) != 2 || v.GetLast().GetSequence() != 2 {
+		t.Errorf("org-01 ordered, and the orders are %v", v)
+	}
 }
 
 // An evidence key is fit to be sealed to, and one organisation's own.

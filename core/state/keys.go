@@ -22,7 +22,8 @@ const (
 	PrefixSignedBy  = "y/"      // digest of a public key, 32 bytes: the subject whose key it is
 	PrefixTLS       = "x/"      // SPKI digest, 32 bytes: the subject whose TLS key it is
 	PrefixEquivocal = "e/"      // meter id, 0, counter in 8 bytes: the event's index, 8 bytes
-	PrefixEvidence  = "v/"      // hexadecimal digest: lacre.state.v1.ErasedEvidence
+	PrefixEvidence  = "v/"      // hexadecimal digest: lacre.state.v1.ErasedEvidence, the orders
+	PrefixOwner     = "o/"      // evidence key, 32 bytes: the organisation whose key it is or was
 	PrefixReport    = "r/"      // digest of an event report, 32 bytes: its index, 8 bytes
 	PrefixTable     = "t/"      // id: lacre.state.v1.Table
 	PrefixPulse     = "h/"      // meter id: lacre.state.v1.MeterPulse
@@ -67,6 +68,7 @@ func PageKey(meter string, counter uint64) string {
 
 func setKey(set digest.Digest) string       { return PrefixSet + string(set[:]) }
 func tlsKey(spki []byte) string             { return PrefixTLS + string(spki) }
+func evidenceOwnerKey(key []byte) string    { return PrefixOwner + string(key) }
 func reportKey(report digest.Digest) string { return PrefixReport + string(report[:]) }
 
 func equivocalKey(meter string, counter uint64) string {

@@ -244,6 +244,9 @@ func majority(m *recordv1.NetworkConfig) signers {
 }
 
 func (c networkConfig) apply(b *Block, st *statement, ref *statev1.StatementRef) error {
+	if err := b.checkEvidenceKeys(c.NetworkConfig); err != nil {
+		return err
+	}
 	value := &statev1.Config{Last: ref, Payload: st.envelope.Payload, Height: b.height}
 	if b.config != nil {
 		if b.height == 0 {
@@ -271,6 +274,7 @@ func (c networkConfig) apply(b *Block, st *statement, ref *statev1.StatementRef)
 	} else {
 		b.putRaw(KeyNetwork, st.digest.Bytes())
 	}
+	b.putEvidenceKeys(c.NetworkConfig)
 	b.putMessage(KeyConfig, value)
 	config, err := b.loadConfig()
 	if err != nil {

@@ -174,7 +174,7 @@ say "12. the picture, read on the record, and erased"
 piece=$(lacre evidence list km-41 --network network | grep -o -m 1 '[0-9a-f]\{64\}' | head -n 1)
 lacre evidence get "$piece" --meter km-41 --key network/keys/authority.evidence.pem --purpose 'case 17' --out read --network network
 cmp read plate
-lacre evidence erase "$piece" --organisation authority --key network/keys/authority.pem --rule 'retention is over' --network network
+lacre evidence erase "$piece" --organisation authority --key network/keys/authority.pem --evidence-key "$authority" --rule 'retention is over' --network network
 lacre receipt get km-41 1 --network network --out erased.tlog
 lacre receipt verify erased.tlog --trust network/trust
 

@@ -79,7 +79,8 @@ ErrorBand: 1 up_to sint64, 2 absolute sint64, 3 relative_ppm uint32
 NationalTable: 1 header StatementHeader, 2 table_id string, 3 version uint32, 4 valid_from_unix_nano int64,
     5 value string, 6 unit string, 7 scale sint32, 8 bands ErrorBand*, 9 rounding Rounding, 10 step sint64,
     11 source string, 12 source_status SourceStatus
-EvidenceErasure: 1 header StatementHeader, 2 evidence bytes, 3 organisation string, 4 rule string
+EvidenceErasure: 1 header StatementHeader, 2 evidence bytes, 3 organisation string, 4 rule string,
+    5 evidence_key bytes
 CanaryCommitment: 1 header StatementHeader, 2 canary_id string, 3 commitment bytes, 4 notified_body string
 CanaryVector: 1 meter_id string, 2 counter uint64, 3 raw_digest bytes, 4 result bytes
 CanaryExpectation: 1 salt bytes, 2 vectors CanaryVector*

@@ -210,6 +210,49 @@ func TestErasedEvidenceIsGone(t *testing.T) {
 	t.Error("the erased piece is still on disk")
 }
 
+// The order of an organisation to which a piece is not sealed removes nothing, and
+// that of the right one still does.
+func TestErasureIsOrderedByWhomThePieceIsSealedTo(t *testing.T) {
+	b := newBench(t)
+	reader := withAuthority(t, b)
+	meter := evidencev1.NewEvidenceServiceClient(b.connection)
+	b.do(func(n *statetest.Network) { n.GiveEvidenceKey("org-01") })
+	b.follows(t)
+	early, earlyPiece := sealed(t, []byte("plate to come"), "org-00")
+	kept, piece := sealed(t, []byte("plate"), "org-00")
+	if _, err := put(t, b, meter, piece.Digest, len(kept), kept); err != nil {
+		t.Fatal(err)
+	}
+	b.do(func(n *statetest.Network) {
+		n.Accept(n.Erasure(piece.Digest, "org-01"))
+		n.Accept(n.Erasure(earlyPiece.Digest, "org-01"))
+	})
+	b.follows(t)
+	if _, err := put(t, b, meter, earlyPiece.Digest, len(early), early); err != nil {
+		t.Errorf("a piece that a stranger ordered erased is not taken: %v", err)
+	}
+	for _, p := range []digest.Digest{piece.Digest, earlyPiece.Digest} {
+		if got := b.standing(t, meter, p); got != evidencev1.Standing_STANDING_KEPT {
+			t.Errorf("standing %v after a stranger's order", got)
+		}
+	}
+	if got, _, err := get(b, reader, piece.Digest, "case 17"); err != nil || !bytes.Equal(got, kept) {
+		t.Errorf("read after a stranger's order: %v", err)
+	}
+	b.do(func(n *statetest.Network) { n.Accept(n.Erasure(piece.Digest, "org-00")) })
+	b.follows(t)
+	if _, err := put(t, b, meter, piece.Digest, len(kept), kept); reason.Of(err) != reason.EvidenceErased {
+		t.Errorf("put after the owner's order: %v", err)
+	}
+	for b.ctx.Err() == nil { // the sweep follows the ledger
+		if _, err := os.Stat(filepath.Join(b.evidenceDir, piece.Digest.String())); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Error("the piece is still on disk")
+}
+
 // A piece that was damaged where it lies is not given out, nor is its reading recorded.
 func TestDamagedEvidenceIsDataLoss(t *testing.T) {
 	b := newBench(t)

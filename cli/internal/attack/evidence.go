@@ -27,7 +27,7 @@ var strangerReadsEvidence = Scenario{
 		if err != nil {
 			return "", err
 		}
-		key, err := evidencekey.Read(s.network.KeyPath(devnet.EvidenceKey))
+		key, err := evidencekey.Open(s.network.KeyPath(devnet.EvidenceKey), func() (string, error) { return "", errors.New("the development network's is not encrypted") })
 		if err != nil {
 			return "", err
 		}

@@ -31,18 +31,32 @@ func newEvidence(a *app) *cobra.Command {
 }
 
 func newEvidenceKey(a *app) *cobra.Command {
-	return a.reading(&cobra.Command{
+	var passphraseFile string
+	var encrypt bool
+	c := a.reading(&cobra.Command{
 		Use:   "key FILE",
 		Short: "Make the key that opens evidence, or show the public half of one",
 		Long: `Makes an X25519 key in FILE, unless it is there, and prints the public key for
 "lacre init --evidence-key". Keep the file with the root key: no node needs it,
-and without it no piece that was sealed to it is ever read again.`,
-		Example: `  lacre evidence key authority.evidence.pem`,
-		Args:    exactly(1),
+and without it no piece that was sealed to it is ever read again. --encrypt
+encrypts a new file under a passphrase, asked for or from --passphrase-file, as an
+armoured age file.`,
+		Example: `  lacre evidence key authority.evidence.age --encrypt
+  lacre evidence key authority.evidence.age --passphrase-file secret`,
+		Args: exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			key, err := evidencekey.Read(args[0])
+			key, err := evidencekey.Open(args[0], a.passphrase(args[0], passphraseFile))
 			if errors.Is(err, os.ErrNotExist) {
-				key, err = evidencekey.Generate(args[0])
+				if passphraseFile != "" && !encrypt {
+					return usage("%s is not there, and --passphrase-file without --encrypt makes none", args[0])
+				}
+				secret := ""
+				if encrypt {
+					if secret, err = a.newPassphrase(args[0], passphraseFile); err != nil {
+						return err
+					}
+				}
+				key, err = evidencekey.Generate(args[0], secret)
 			}
 			if err != nil {
 				return err
@@ -54,6 +68,9 @@ and without it no piece that was sealed to it is ever read again.`,
 			}{public, args[0]}, public+"\n")
 		},
 	})
+	c.Flags().BoolVar(&encrypt, "encrypt", false, "encrypt a new file under a passphrase")
+	c.Flags().StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase, mode 0600 (default: it is asked for)")
+	return c
 }
 
 // pieceFlags say what a piece is bound to.
@@ -166,7 +183,7 @@ func upload(ctx context.Context, client evidencev1.EvidenceServiceClient, piece 
 
 func newEvidenceGet(a *app) *cobra.Command {
 	var p pieceFlags
-	var reader, key, purpose, out string
+	var reader, key, passphraseFile, purpose, out string
 	c := a.reading(&cobra.Command{
 		Use:   "get DIGEST",
 		Short: "Read a piece of evidence, on the record, and open it",
@@ -193,7 +210,7 @@ are those of the sample's header; a piece opens as nothing else.`,
 			if err != nil {
 				return err
 			}
-			private, err := evidencekey.Read(key)
+			private, err := evidencekey.Open(key, a.passphrase(key, passphraseFile))
 			if err != nil {
 				return err
 			}
@@ -231,6 +248,7 @@ are those of the sample's header; a piece opens as nothing else.`,
 	f := c.Flags()
 	f.StringVar(&reader, "reader", "reader", "id of the node that reads, whose keys lie in the network directory")
 	f.StringVar(&key, "key", "", "file of the authority's private evidence key")
+	f.StringVar(&passphraseFile, "passphrase-file", "", "file with the passphrase of an encrypted key, mode 0600 (default: it is asked for)")
 	f.StringVar(&purpose, "purpose", "", "why it is read; goes on the ledger")
 	f.StringVar(&out, "out", "", "file for the content, made with mode 0600")
 	return c

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"crypto"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/evidence"
 	"github.com/lacre-metrology/lacre/core/record"
 	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -22,20 +24,21 @@ import (
 // order is what an organisation signs about evidence.
 type order struct {
 	target
-	organisation, key, out string
+	organisation, key, passphraseFile, out string
 }
 
 func (o *order) flags(c *cobra.Command) {
 	o.target.flags(c)
 	c.Flags().StringVar(&o.organisation, "organisation", "", "id of the organisation that has the evidence key")
 	c.Flags().StringVar(&o.key, "key", "", "file of its root key")
+	c.Flags().StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase of an encrypted root key, mode 0600 (default: it is asked for)")
 	c.Flags().StringVar(&o.out, "out", "", "write the signed statement here instead of submitting it (\"lacre approval submit\" does)")
 }
 
 // give drafts the next statement on a subject, signs it with the root key and
 // whoever signs along, and submits it or writes it to a file.
 func (o *order) give(ctx context.Context, a *app, subject string, draft func(*recordv1.StatementHeader) proto.Message, along ...crypto.Signer) error {
-	root, err := statement.ReadKey(o.key)
+	root, err := statement.OpenKey(o.key, a.passphrase(o.key, o.passphraseFile))
 	if err != nil {
 		return err
 	}
@@ -69,14 +72,18 @@ func (o *order) give(ctx context.Context, a *app, subject string, draft func(*re
 
 func newEvidenceErase(a *app) *cobra.Command {
 	var o order
-	var rule string
+	var rule, public string
 	c := a.reading(&cobra.Command{
 		Use:   "erase DIGEST",
 		Short: "Order that a piece of evidence be erased; the order stays on the ledger",
 		Long: `Signs and submits the order with the organisation's root key. Once it is
 certified the store removes the piece, and neither takes nor gives it again. The
-digest stays in the sample's header, so receipts and bundles verify as before.`,
-		Example: `  lacre evidence erase HEX --organisation authority --key keys/authority.pem --rule "retention of two years is over"`,
+digest stays in the sample's header, so receipts and bundles verify as before.
+
+Whoever a piece is sealed to orders its erasure: --evidence-key names that key,
+which is or was the organisation's ("lacre evidence key FILE" prints it). An order
+for a piece that is sealed to another key stays on the ledger and removes nothing.`,
+		Example: `  lacre evidence erase HEX --organisation authority --key keys/authority.pem --evidence-key HEX --rule "retention of two years is over"`,
 		Args:    exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			piece, err := digest.Parse(args[0])
@@ -86,12 +93,17 @@ digest stays in the sample's header, so receipts and bundles verify as before.`,
 			if rule == "" {
 				return usage("--rule is needed: the legal rule that demands or allows it")
 			}
+			key, err := hex.DecodeString(public)
+			if err != nil || len(key) != evidence.KeySize {
+				return usage("--evidence-key HEX is needed: the public key to which the piece is sealed")
+			}
 			return o.give(c.Context(), a, record.SubjectEvidence(piece), func(h *recordv1.StatementHeader) proto.Message {
-				return &recordv1.EvidenceErasure{Header: h, Evidence: piece.Bytes(), Organisation: o.organisation, Rule: rule}
+				return &recordv1.EvidenceErasure{Header: h, Evidence: piece.Bytes(), Organisation: o.organisation, Rule: rule, EvidenceKey: key}
 			})
 		},
 	})
 	o.flags(c)
+	c.Flags().StringVar(&public, "evidence-key", "", "public key to which the piece is sealed, in hexadecimal")
 	c.Flags().StringVar(&rule, "rule", "", "the legal rule that demands or allows it; goes on the ledger")
 	return c
 }

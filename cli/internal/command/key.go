@@ -57,20 +57,32 @@ func (a *app) generateKey(path string, kind statement.KeyKind, encrypt bool, pas
 	if !encrypt {
 		return statement.GenerateKey(path, kind)
 	}
-	secret, err := a.passphrase(path, passphraseFile)()
+	secret, err := a.newPassphrase(path, passphraseFile)
 	if err != nil {
 		return nil, err
 	}
-	if passphraseFile == "" {
+	return statement.GenerateEncryptedKey(path, kind, secret)
+}
+
+// newPassphrase reads the passphrase of a new key from a file, or asks twice.
+func (a *app) newPassphrase(path, file string) (string, error) {
+	secret, err := a.passphrase(path, file)()
+	if err != nil {
+		return "", err
+	}
+	if len(secret) < statement.MinPassphrase { // before it is asked for again; an empty one would mean none
+		return "", fmt.Errorf("%w: a passphrase of %d bytes, want at least %d", statement.ErrPassphrase, len(secret), statement.MinPassphrase)
+	}
+	if file == "" {
 		again, err := a.askPassphrase("the same again")
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if again != secret {
-			return nil, usage("the two passphrases differ")
+			return "", usage("the two passphrases differ")
 		}
 	}
-	return statement.GenerateEncryptedKey(path, kind, secret)
+	return secret, nil
 }
 
 func newKeyShow(a *app) *cobra.Command {

@@ -35,7 +35,7 @@ func create(dir string, now time.Time) (*Network, error) {
 			if err := os.MkdirAll(filepath.Dir(n.KeyPath(EvidenceKey)), 0o700); err != nil {
 				return nil, err
 			}
-			key, err := evidencekey.Generate(n.KeyPath(EvidenceKey))
+			key, err := evidencekey.Generate(n.KeyPath(EvidenceKey), "")
 			if err != nil {
 				return nil, err
 			}

@@ -48,12 +48,21 @@ func GenerateKey(path string, kind KeyKind) (crypto.Signer, error) {
 // GenerateEncryptedKey is GenerateKey with the PEM encrypted under a passphrase:
 // an armoured age file (scrypt), which `age -d` opens too.
 func GenerateEncryptedKey(path string, kind KeyKind, passphrase string) (crypto.Signer, error) {
-	if len(passphrase) < MinPassphrase {
-		return nil, fmt.Errorf("%w: a passphrase of %d bytes, want at least %d", ErrPassphrase, len(passphrase), MinPassphrase)
-	}
 	key, text, err := generate(kind)
 	if err != nil {
 		return nil, err
+	}
+	file, err := Encrypt(text, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return key, durable.CreateFile(path, file, 0o600)
+}
+
+// Encrypt encrypts a small secret under a passphrase: an armoured age file.
+func Encrypt(text []byte, passphrase string) ([]byte, error) {
+	if len(passphrase) < MinPassphrase {
+		return nil, fmt.Errorf("%w: a passphrase of %d bytes, want at least %d", ErrPassphrase, len(passphrase), MinPassphrase)
 	}
 	recipient, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
@@ -71,7 +80,7 @@ func GenerateEncryptedKey(path string, kind KeyKind, passphrase string) (crypto.
 	if err := errors.Join(w.Close(), armoured.Close()); err != nil {
 		return nil, err
 	}
-	return key, durable.CreateFile(path, file.Bytes(), 0o600)
+	return file.Bytes(), nil
 }
 
 func generate(kind KeyKind) (key crypto.Signer, text []byte, err error) {
@@ -108,6 +117,24 @@ func ReadKey(path string) (crypto.Signer, error) {
 
 // OpenKey is ReadKey, also of an encrypted file, for which it asks.
 func OpenKey(path string, passphrase func() (string, error)) (crypto.Signer, error) {
+	parsed, err := OpenPKCS8(path, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	switch key := parsed.(type) {
+	case ed25519.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		if key.Curve == elliptic.P256() {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: %s holds a %T, want Ed25519 or ECDSA P-256", ErrKeyFile, path, parsed)
+}
+
+// OpenPKCS8 reads whatever private key a file holds, as OpenKey does; the caller
+// judges its kind.
+func OpenPKCS8(path string, passphrase func() (string, error)) (any, error) {
 	text, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
@@ -125,15 +152,7 @@ func OpenKey(path string, passphrase func() (string, error)) (crypto.Signer, err
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrKeyFile, path, err)
 	}
-	switch key := parsed.(type) {
-	case ed25519.PrivateKey:
-		return key, nil
-	case *ecdsa.PrivateKey:
-		if key.Curve == elliptic.P256() {
-			return key, nil
-		}
-	}
-	return nil, fmt.Errorf("%w: %s holds a %T, want Ed25519 or ECDSA P-256", ErrKeyFile, path, parsed)
+	return parsed, nil
 }
 
 // maxSecretBytes bounds a file of a key or a passphrase.

@@ -37,5 +37,6 @@ func (n *Network) GiveEvidenceKey(organisation string) {
 func (n *Network) Erasure(piece digest.Digest, organisation string) []byte {
 	return n.Sign(&recordv1.EvidenceErasure{
 		Header: n.Header(record.SubjectEvidence(piece)), Evidence: piece.Bytes(), Organisation: organisation, Rule: "script",
+		EvidenceKey: EvidenceKey(organisation).PublicKey().Bytes(),
 	}, Root(organisation))
 }

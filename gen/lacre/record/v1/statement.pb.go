@@ -2233,17 +2233,19 @@ func (x *NationalTable) GetSourceStatus() SourceStatus {
 }
 
 // EvidenceErasure orders that a piece of evidence be erased; the organisation's root key signs. The digest stays in the
-// sample's header, so every proof holds.
+// sample's header, so every proof holds. It erases the piece only if that is sealed to the key that it names.
 type EvidenceErasure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// header has the subject "evidence/HEX".
 	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// evidence is its digest.
 	Evidence []byte `protobuf:"bytes,2,opt,name=evidence,proto3" json:"evidence,omitempty"`
-	// organisation orders it; it must have an evidence key.
+	// organisation orders it.
 	Organisation string `protobuf:"bytes,3,opt,name=organisation,proto3" json:"organisation,omitempty"`
 	// rule is the legal rule that demands or allows it, at most 256 bytes.
-	Rule          string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	Rule string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	// evidence_key is the X25519 key to which the piece is sealed; it is or was the organisation's.
+	EvidenceKey   []byte `protobuf:"bytes,5,opt,name=evidence_key,json=evidenceKey,proto3" json:"evidence_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2304,6 +2306,13 @@ func (x *EvidenceErasure) GetRule() string {
 		return x.Rule
 	}
 	return ""
+}
+
+func (x *EvidenceErasure) GetEvidenceKey() []byte {
+	if x != nil {
+		return x.EvidenceKey
+	}
+	return nil
 }
 
 // CanaryCommitment says that a notified body knows what certain samples must give, without saying which; it signs.
@@ -2745,12 +2754,13 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x04step\x18\n" +
 	" \x01(\x12R\x04step\x12\x16\n" +
 	"\x06source\x18\v \x01(\tR\x06source\x12B\n" +
-	"\rsource_status\x18\f \x01(\x0e2\x1d.lacre.record.v1.SourceStatusR\fsourceStatus\"\x9f\x01\n" +
+	"\rsource_status\x18\f \x01(\x0e2\x1d.lacre.record.v1.SourceStatusR\fsourceStatus\"\xc2\x01\n" +
 	"\x0fEvidenceErasure\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1a\n" +
 	"\bevidence\x18\x02 \x01(\fR\bevidence\x12\"\n" +
 	"\forganisation\x18\x03 \x01(\tR\forganisation\x12\x12\n" +
-	"\x04rule\x18\x04 \x01(\tR\x04rule\"\xae\x01\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\x12!\n" +
+	"\fevidence_key\x18\x05 \x01(\fR\vevidenceKey\"\xae\x01\n" +
 	"\x10CanaryCommitment\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1b\n" +
 	"\tcanary_id\x18\x02 \x01(\tR\bcanaryId\x12\x1e\n" +

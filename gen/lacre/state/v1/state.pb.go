@@ -991,11 +991,13 @@ func (x *Canary) GetCommitmentIndex() uint64 {
 	return 0
 }
 
-// ErasedEvidence is a piece of evidence that must no longer be kept.
+// ErasedEvidence is a piece of evidence that must no longer be kept, if it is sealed to one of the keys.
 type ErasedEvidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// last is the newest statement on it.
-	Last          *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	Last *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	// keys are the evidence keys whose owners ordered it, in that order.
+	Keys          [][]byte `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1033,6 +1035,13 @@ func (*ErasedEvidence) Descriptor() ([]byte, []int) {
 func (x *ErasedEvidence) GetLast() *StatementRef {
 	if x != nil {
 		return x.Last
+	}
+	return nil
+}
+
+func (x *ErasedEvidence) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
 	}
 	return nil
 }
@@ -1239,9 +1248,10 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\n" +
 	"commitment\x18\x03 \x01(\fR\n" +
 	"commitment\x12)\n" +
-	"\x10commitment_index\x18\x04 \x01(\x04R\x0fcommitmentIndex\"B\n" +
+	"\x10commitment_index\x18\x04 \x01(\x04R\x0fcommitmentIndex\"V\n" +
 	"\x0eErasedEvidence\x120\n" +
-	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\"\xd0\x01\n" +
+	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\"\xd0\x01\n" +
 	"\n" +
 	"MeterChain\x12%\n" +
 	"\x0enewest_counter\x18\x01 \x01(\x04R\rnewestCounter\x12#\n" +

@@ -18,6 +18,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	"github.com/lacre-metrology/lacre/platform/follower"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
@@ -79,11 +80,11 @@ func (k *Keeper) Put(ctx context.Context, piece digest.Digest, size uint64, body
 	if err != nil {
 		return false, err
 	}
-	if err := notErased(snapshot, piece); err != nil {
+	switch kept, err := k.store.Has(ctx, piece); {
+	case err != nil:
 		return false, err
-	}
-	if kept, err := k.store.Has(ctx, piece); kept || err != nil {
-		return kept, err
+	case kept:
+		return true, k.notErased(ctx, snapshot, piece)
 	}
 	head := make([]byte, evidence.HeaderBytes)
 	if n, err := io.ReadFull(body, head); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -95,6 +96,9 @@ func (k *Keeper) Put(ctx context.Context, piece digest.Digest, size uint64, body
 	if err != nil {
 		return false, err
 	}
+	if err := erasedFor(snapshot, piece, recipient); err != nil {
+		return false, err
+	}
 	if !slices.ContainsFunc(snapshot.Config().Message.GetOrganisations(), func(o *recordv1.Organisation) bool {
 		return bytes.Equal(o.GetEvidenceKey(), recipient)
 	}) {
@@ -103,16 +107,16 @@ func (k *Keeper) Put(ctx context.Context, piece digest.Digest, size uint64, body
 	if err := k.store.Put(ctx, piece, int64(size), io.MultiReader(bytes.NewReader(head), body)); err != nil {
 		return false, err
 	}
-	return false, k.dropIfErased(ctx, piece)
+	return false, k.dropIfErased(ctx, piece, recipient)
 }
 
 // dropIfErased closes the gap between the look at the ledger and the last byte.
-func (k *Keeper) dropIfErased(ctx context.Context, piece digest.Digest) error {
+func (k *Keeper) dropIfErased(ctx context.Context, piece digest.Digest, recipient []byte) error {
 	snapshot, err := k.ledger.Snapshot()
 	if err != nil {
 		return err
 	}
-	if err := notErased(snapshot, piece); err != nil {
+	if err := erasedFor(snapshot, piece, recipient); err != nil {
 		return errors.Join(err, k.store.Erase(ctx, piece))
 	}
 	return nil
@@ -135,7 +139,7 @@ func (k *Keeper) Get(ctx context.Context, caller identity.Peer, piece digest.Dig
 	case len(purpose) > MaxPurpose:
 		return nil, 0, reason.New(reason.TooLarge, "purpose of %d bytes, at most %d", len(purpose), MaxPurpose)
 	}
-	if err := notErased(snapshot, piece); err != nil {
+	if err := k.notErased(ctx, snapshot, piece); err != nil {
 		return nil, 0, err
 	}
 	body, err := k.store.Read(ctx, piece)
@@ -154,14 +158,19 @@ func (k *Keeper) Get(ctx context.Context, caller identity.Peer, piece digest.Dig
 	return body, index, nil
 }
 
-// Kept reports whether a piece is here; erased, that the ledger says it must not be.
+// Kept reports whether a piece is here; erased, that the ledger says it must not
+// be. Of a piece that is not here nobody knows to whom it was sealed: any order
+// counts then, and the ledger tells whose it was.
 func (k *Keeper) Kept(ctx context.Context, piece digest.Digest) (kept, erased bool, err error) {
 	snapshot, err := k.ledger.Snapshot()
 	if err != nil {
 		return false, false, err
 	}
-	if reason.Of(notErased(snapshot, piece)) == reason.EvidenceErased {
+	switch err = k.notErased(ctx, snapshot, piece); {
+	case reason.Of(err) == reason.EvidenceErased:
 		return false, true, nil
+	case err != nil:
+		return false, false, err
 	}
 	kept, err = k.store.Has(ctx, piece)
 	return kept, false, err
@@ -170,7 +179,7 @@ func (k *Keeper) Kept(ctx context.Context, piece digest.Digest) (kept, erased bo
 // Run removes what the ledger orders erased, as the orders are certified, until
 // ctx ends. One that fails is tried again with the next block.
 func (k *Keeper) Run(ctx context.Context) error {
-	done := make(map[string]bool)
+	done := make(map[string]int) // orders of a piece that were obeyed
 	for height := uint64(0); ; {
 		snapshot, err := k.ledger.Wait(ctx, height)
 		if ctx.Err() != nil {
@@ -182,25 +191,62 @@ func (k *Keeper) Run(ctx context.Context) error {
 		height = snapshot.Head().Height + 1
 		snapshot.Keys(state.PrefixEvidence, func(key string) {
 			piece, err := digest.Parse(strings.TrimPrefix(key, state.PrefixEvidence))
-			if done[key] || err != nil {
+			if err != nil {
 				return
 			}
-			if err := k.store.Erase(ctx, piece); err != nil {
+			orders, err := state.GetErasedEvidence(snapshot, piece)
+			if n := len(orders.GetKeys()); err == nil && done[key] < n {
+				if err = k.obey(ctx, snapshot, piece); err == nil {
+					done[key] = n
+				}
+			}
+			if err != nil {
 				k.log.ErrorContext(ctx, "evidence that was ordered erased is not removed yet", "evidence", piece, "error", err)
-				return
 			}
-			done[key] = true
 		})
 	}
 }
 
-func notErased(snapshot *follower.Snapshot, piece digest.Digest) error {
-	erased, err := state.GetErasedEvidence(snapshot, piece)
+// obey removes a piece if the orders on it are of whom it is sealed to.
+func (k *Keeper) obey(ctx context.Context, snapshot *follower.Snapshot, piece digest.Digest) error {
+	if err := k.notErased(ctx, snapshot, piece); reason.Of(err) != reason.EvidenceErased {
+		return err
+	}
+	return k.store.Erase(ctx, piece)
+}
+
+// notErased refuses a piece whose erasure was ordered by whom it is sealed to; of
+// one that is not here, by anybody.
+func (k *Keeper) notErased(ctx context.Context, snapshot *follower.Snapshot, piece digest.Digest) error {
+	orders, err := state.GetErasedEvidence(snapshot, piece)
+	if orders == nil || err != nil {
+		return err
+	}
+	recipient, err := k.store.Recipient(ctx, piece)
+	switch reason.Of(err) {
+	case reason.NotFound:
+		return erased(piece, orders)
+	case reason.EvidenceUnreadable: // damaged: whoever reads it is told
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	if erased != nil {
-		return reason.New(reason.EvidenceErased, "evidence %s was erased by leaf %d", piece.Short(), erased.GetLast().GetIndex())
+	return erasedFor(snapshot, piece, recipient)
+}
+
+// erasedFor refuses a piece whose erasure was ordered by the owner of the key.
+func erasedFor(snapshot *follower.Snapshot, piece digest.Digest, recipient []byte) error {
+	orders, err := state.GetErasedEvidence(snapshot, piece)
+	if err != nil {
+		return err
 	}
-	return nil
+	if !state.Erases(orders, recipient) {
+		return nil
+	}
+	return erased(piece, orders)
+}
+
+func erased(piece digest.Digest, orders *statev1.ErasedEvidence) error {
+	return reason.New(reason.EvidenceErased, "evidence %s was erased by order, the newest in leaf %d", piece.Short(), orders.GetLast().GetIndex())
 }

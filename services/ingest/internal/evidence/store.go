@@ -134,10 +134,32 @@ func (s *Store) Read(ctx context.Context, piece digest.Digest) (io.ReadCloser, e
 	return s.open(ctx, piece)
 }
 
+// Recipient is the key to which a piece says that it is sealed. Errors are
+// *reason.Error NotFound or EvidenceUnreadable, or the bucket's.
+func (s *Store) Recipient(ctx context.Context, piece digest.Digest) (_ []byte, err error) {
+	r, err := s.bucket.NewRangeReader(ctx, piece.String(), 0, int64(evidence.HeaderBytes), nil)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, notKept(piece)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	head, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	return evidence.Recipient(head)
+}
+
+func notKept(piece digest.Digest) error {
+	return reason.New(reason.NotFound, "evidence %s is not kept here", piece.Short())
+}
+
 func (s *Store) open(ctx context.Context, piece digest.Digest) (io.ReadCloser, error) {
 	r, err := s.bucket.NewReader(ctx, piece.String(), nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil, reason.New(reason.NotFound, "evidence %s is not kept here", piece.Short())
+		return nil, notKept(piece)
 	}
 	return r, err
 }
