@@ -22,6 +22,24 @@ type Party struct {
 // of a rollover) are refused with the state's reason: the ledger alone knows
 // them. The error is a *reason.Error.
 func Parties(config *Config, e *envelope.Envelope) ([]Party, error) {
+	return parties(newReader(nothing{}), config, e)
+}
+
+// PartiesIn is Parties by a state and its configuration in force, which know also
+// the signers that stand in the state.
+func PartiesIn(view View, e *envelope.Envelope) ([]Party, error) {
+	r := newReader(view)
+	config, err := r.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		return nil, reason.New(reason.NotReady, "no configuration is in force yet")
+	}
+	return parties(r, config, e)
+}
+
+func parties(r *reader, config *Config, e *envelope.Envelope) ([]Party, error) {
 	st, err := parseStatement(&recordv1.Envelope{PayloadType: e.PayloadType, Payload: e.Payload, Signatures: placeholder})
 	if err != nil {
 		return nil, err
@@ -29,18 +47,18 @@ func Parties(config *Config, e *envelope.Envelope) ([]Party, error) {
 	if (st.config() == nil || st.sequence > 1) && st.network != config.NetworkID {
 		return nil, reason.New(reason.WrongNetwork, "statement is for network %s, the configuration is of %s", st.network.Short(), config.NetworkID.Short())
 	}
-	groups, err := st.body.authority(newReader(nothing{}), config)
+	groups, err := st.body.authority(r, config)
 	if err != nil {
 		return nil, err
 	}
 	if err := checkSigned(e, newKeyring(groups)); err != nil {
 		return nil, err
 	}
-	parties := make([]Party, len(groups))
+	list := make([]Party, len(groups))
 	for i, group := range groups {
-		parties[i] = partyOf(group, e)
+		list[i] = partyOf(group, e)
 	}
-	return parties, nil
+	return list, nil
 }
 
 // placeholder stands for the signatures of a draft: a statement without any has

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -83,5 +85,51 @@ func TestPartiesRefuses(t *testing.T) {
 	founded, err := state.GenesisConfig(&recordv1.Genesis{Records: n.GenesisRecords(), BlockTimeUnixNano: statetest.GenesisUnix * second})
 	if err != nil || founded.NetworkID != config.NetworkID {
 		t.Errorf("the genesis founds %v, %v", founded, err)
+	}
+}
+
+// Who may sign is asked of the configuration in force, and of the state where a
+// signer stands there alone.
+func TestPartiesInTheStateInForce(t *testing.T) {
+	n, m := ready(t)
+	founding, err := state.GetConfig(n.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := proto.CloneOf(n.Config)
+	config.Header = n.Header(record.SubjectNetwork)
+	next := statetest.Key("body/next")
+	config.NotifiedBodies[0].Keys = [][]byte{statetest.Tagged(signature.Ed25519, next)}
+	n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	of := func(leaf []byte) *envelope.Envelope {
+		r, err := record.Parse(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record.ToEnvelope(r.GetStatement())
+	}
+	status := &recordv1.MeterStatus{Header: n.Header("meter/" + m.ID), MeterId: m.ID, Action: recordv1.MeterAction_METER_ACTION_SEAL_BROKEN}
+	old, now := of(n.Sign(status, statetest.Body())), of(n.Sign(status, next))
+	if _, err := state.PartiesIn(n.Store, old); reason.Of(err) != reason.NotAuthorised {
+		t.Errorf("the founding key, in the state in force: %v", err)
+	}
+	if p, err := state.PartiesIn(n.Store, now); err != nil || p[0].Missing != 0 {
+		t.Errorf("the key in force: %v, %v", p, err)
+	}
+	if p, err := state.Parties(founding, old); err != nil || p[0].Missing != 0 {
+		t.Errorf("the founding key, by the founding configuration: %v, %v", p, err)
+	}
+	rollover := of(n.Sign(&recordv1.MeterKeyRollover{
+		Header: n.Header("meter/" + m.ID), MeterId: m.ID, Key: statetest.Tagged(signature.Ed25519ZIP215, statetest.Key("rolled")), FirstCounter: 100,
+	}, next))
+	if _, err := state.Parties(founding, rollover); reason.Of(err) != reason.UnknownMeter {
+		t.Errorf("a rollover without the state: %v", err)
+	}
+	p, err := state.PartiesIn(n.Store, rollover)
+	if err != nil || len(p) != 2 || p[0].Missing+p[1].Missing != 1 {
+		t.Errorf("a rollover that the old key has not signed: %+v, %v", p, err)
+	}
+	if _, err := state.PartiesIn(statetest.NewStore(), now); reason.Of(err) != reason.NotReady {
+		t.Errorf("before the genesis: %v", err)
 	}
 }

@@ -15,17 +15,16 @@ import (
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
-	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/sandbox/profile"
 )
 
 // approvalVerify is the command line of `approval verify`.
 type approvalVerify struct {
-	approvalSign // --genesis and --network alone
-	module       string
-	report       string
-	rerun, full  bool
-	workers      int
+	judging
+	module      string
+	report      string
+	rerun, full bool
+	workers     int
 }
 
 // verifyStep is one check of `approval verify`.
@@ -48,7 +47,7 @@ func newApprovalVerify(a *app) *cobra.Command {
 		Use:   "verify APPROVAL",
 		Short: "Check an approval's signatures, its module and its type test, offline",
 		Long: `Checks a signed approval: the manufacturer's signature and, with the network's
-genesis, the notified body's; that --module is the approved one, by SHA-256, name
+genesis (or, with --follow, by the configuration in force), the notified body's; that --module is the approved one, by SHA-256, name
 and sandbox profile; that --report is the approved type test, is about that module
 and says that all criteria held.
 
@@ -63,14 +62,13 @@ Exit code: 0 verified, 1 refuted, 2 something could not be judged.`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error { return a.runApprovalVerify(c.Context(), &v, args[0]) },
 	})
+	v.flags(c)
 	f := c.Flags()
 	f.StringVar(&v.module, "module", "", "file of the module, or \"speed\" for the built-in one")
 	f.StringVar(&v.report, "report", "", "file of the type test's report")
 	f.BoolVar(&v.rerun, "rerun", false, "run the type test again")
 	f.BoolVar(&v.full, "full", false, "with --rerun: the whole campaign")
 	f.IntVar(&v.workers, "workers", 0, "passes at the same time; 0: one for each core")
-	f.StringVar(&v.genesis, "genesis", "", "file of the network's genesis, which names the notified body's keys")
-	f.StringVar(&v.network, "network", "", "directory of a network whose genesis is used; default "+defaultNetworkDir+" if it is the statement's network")
 	return c
 }
 
@@ -90,7 +88,7 @@ func (a *app) runApprovalVerify(ctx context.Context, v *approvalVerify, file str
 		return err
 	}
 	r := &verification{Statement: e.Digest().String()}
-	if err := v.checkSignatures(r, e, terms); err != nil {
+	if err := v.checkSignatures(ctx, r, e, terms); err != nil {
 		return err
 	}
 	module, err := v.checkModule(r, terms)
@@ -121,24 +119,24 @@ func (r *verification) compare(name string, got, want digest.Digest) bool {
 	return true
 }
 
-func (v *approvalVerify) checkSignatures(r *verification, e *envelope.Envelope, terms *approval.Approval) error {
+func (v *approvalVerify) checkSignatures(ctx context.Context, r *verification, e *envelope.Envelope, terms *approval.Approval) error {
 	if err := e.Verify(signature.Direct{}, terms.Manufacturer.Key); err != nil {
 		r.add("manufacturer", receipt.Refuted, "%v", err)
 	} else {
 		r.add("manufacturer", receipt.Verified, "signed by the key that the approval names for %s", terms.Manufacturer.Name)
 	}
-	config, err := v.config(e)
+	judge, err := v.judge(ctx, e)
 	switch why := reason.Of(err); {
 	case why != "":
 		r.add("notified body", receipt.Refuted, "%v", err)
 		return nil
 	case err != nil:
 		return err
-	case config == nil:
+	case judge == nil:
 		r.add("notified body", receipt.Undecidable, "its keys stand in the network's genesis, which was not given")
 		return nil
 	}
-	parties, err := state.Parties(config, e)
+	parties, err := judge.parties(e)
 	if err != nil {
 		return err
 	}
@@ -147,7 +145,7 @@ func (v *approvalVerify) checkSignatures(r *verification, e *envelope.Envelope, 
 		if p.Missing > 0 {
 			verdict = receipt.Refuted
 		}
-		r.add(p.Who, verdict, "%d valid signatures, %d missing, by the founding configuration", p.Signed, p.Missing)
+		r.add(p.Who, verdict, "%d valid signatures, %d missing, by %s", p.Signed, p.Missing, judge.by())
 	}
 	return nil
 }
