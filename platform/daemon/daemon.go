@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -24,12 +25,31 @@ const (
 	ExitUsage    = 2 // the command line or the configuration is wrong
 	ExitDataLoss = 4 // stored bytes are not what they were: do not restart blindly
 	ExitOldBuild = 5 // the network or the directory needs a newer build of this program
+	ExitRetired  = 6 // the network goes on without this node: do not restart
 )
+
+// Retired is an error that says that the network goes on without this node, for
+// ever: a service that ends with it is not to be started again.
+func Retired(why string) error { return &retiredError{why} }
+
+type retiredError struct{ why string }
+
+func (e *retiredError) Error() string { return e.why }
 
 // Main reads the configuration of type C from the file that -config names, runs
 // the service until SIGINT or SIGTERM, and returns the exit code. run returns
 // nil when it was stopped. Logs go to stderr as JSON.
 func Main[C any](name string, args []string, stderr io.Writer, run func(ctx context.Context, c C, log *slog.Logger) error) int {
+	return MainReloading(name, args, stderr, func(ctx context.Context, c C, _ func(func(C) error), log *slog.Logger) error {
+		return run(ctx, c, log)
+	})
+}
+
+// MainReloading is Main for a service that takes part of its configuration anew
+// while it runs: after reload was called, every SIGHUP reads the file again and
+// gives it to apply. A file that is wrong, or that apply refuses, is logged and
+// changes nothing; so is a SIGHUP to a service that takes nothing anew.
+func MainReloading[C any](name string, args []string, stderr io.Writer, run func(ctx context.Context, c C, reload func(apply func(C) error), log *slog.Logger) error) int {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "", "configuration file (YAML)")
@@ -51,7 +71,12 @@ func Main[C any](name string, args []string, stderr io.Writer, run func(ctx cont
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := run(ctx, c, log)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // unhandled, it would end the process
+	defer signal.Stop(hangups)
+	var applied atomic.Pointer[func(C) error]
+	go reloading(ctx, hangups, *path, &applied, log)
+	err := run(ctx, c, func(apply func(C) error) { applied.Store(&apply) }, log)
 	switch {
 	case err == nil:
 		return ExitOK
@@ -61,10 +86,38 @@ func Main[C any](name string, args []string, stderr io.Writer, run func(ctx cont
 	case reason.Of(err) == reason.UnsupportedVersion:
 		log.Error("this program is too old; nothing is lost, a newer build goes on from here", "error", err)
 		return ExitOldBuild
+	case errors.As(err, new(*retiredError)):
+		log.Info("this node has ended its service", "reason", err)
+		return ExitRetired
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ExitOK // stopped while it was starting
 	default:
 		log.Error("stopped", "error", err)
 		return ExitFailed
+	}
+}
+
+func reloading[C any](ctx context.Context, hangups <-chan os.Signal, path string, applied *atomic.Pointer[func(C) error], log *slog.Logger) {
+	for {
+		select {
+		case <-hangups:
+		case <-ctx.Done():
+			return
+		}
+		apply := applied.Load()
+		if apply == nil {
+			log.Warn("SIGHUP: this service takes no configuration anew; restart it")
+			continue
+		}
+		var c C
+		err := config.Load(path, &c)
+		if err == nil {
+			err = (*apply)(c)
+		}
+		if err != nil {
+			log.Error("SIGHUP: the configuration is refused, the old one stays", "file", path, "error", err)
+			continue
+		}
+		log.Info("SIGHUP: the configuration was read again", "file", path)
 	}
 }

@@ -56,6 +56,7 @@ func TestExitCodes(t *testing.T) {
 		{"damaged while it stops", []string{"-config", good}, func(ctx context.Context) error {
 			return errors.Join(terminate(ctx), context.Canceled, reason.New(reason.DataLoss, "frame 7"))
 		}, daemon.ExitDataLoss, "frame 7"},
+		{"removed from the network", []string{"-config", good}, func(context.Context) error { return errors.Join(daemon.Retired("replaced"), errors.New("x")) }, daemon.ExitRetired, "replaced"},
 		{"help", []string{"-h"}, nil, daemon.ExitOK, "-config"},
 		{"an unknown flag", []string{"-verbose"}, nil, daemon.ExitUsage, "-verbose"},
 		{"an argument", []string{"-config", good, "start"}, nil, daemon.ExitUsage, "start"},
@@ -74,5 +75,51 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("exit %d, want %d; said %q, want %q in it", got, c.want, stderr.String(), c.says)
 			}
 		})
+	}
+}
+
+// SIGHUP reads the file again; one that is wrong changes nothing.
+func TestHangupReadsTheConfigurationAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("name: first\n")
+	var stderr bytes.Buffer
+	code := daemon.MainReloading("test", []string{"-config", path}, &stderr, func(_ context.Context, c config, reload func(func(config) error), _ *slog.Logger) error {
+		names, bad := make(chan string), make(chan struct{})
+		reload(func(c config) error {
+			if c.Name == "refused" {
+				close(bad)
+				return errors.New("not that one")
+			}
+			names <- c.Name
+			return nil
+		})
+		if c.Name != "first" {
+			t.Errorf("began with %q", c.Name)
+		}
+		hangUp := func(text string) {
+			write(text)
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				t.Error(err)
+			}
+		}
+		hangUp("name: second\n")
+		if got := <-names; got != "second" {
+			t.Errorf("read again: %q", got)
+		}
+		hangUp("name: refused\n")
+		<-bad
+		hangUp("name: third\n")
+		if got := <-names; got != "third" {
+			t.Errorf("read again: %q", got)
+		}
+		return nil
+	})
+	if code != daemon.ExitOK || !strings.Contains(stderr.String(), "not that one") {
+		t.Errorf("exit %d, said %q", code, stderr.String())
 	}
 }

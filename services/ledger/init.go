@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -87,6 +88,25 @@ func members(config *state.Config) []ordering.Member {
 		list = append(list, ordering.Member{ID: r.GetNodeId(), Voter: true})
 	}
 	return list
+}
+
+// NetworkOf is the id of the network that a genesis file founds, after the
+// transition's own checks.
+func NetworkOf(genesisFile string) (digest.Digest, error) {
+	genesis, err := readGenesis(genesisFile)
+	if err != nil {
+		return digest.Zero, err
+	}
+	block, err := fsm.GenesisBlock(genesis)
+	if err != nil {
+		return digest.Zero, fmt.Errorf("%s: %w", genesisFile, err)
+	}
+	for _, w := range block.Writes {
+		if string(w.Key) == state.KeyNetwork {
+			return digest.FromBytes(w.Value)
+		}
+	}
+	return digest.Zero, fmt.Errorf("%s founds no network", genesisFile)
 }
 
 func readGenesis(path string) (*recordv1.Genesis, error) {

@@ -66,6 +66,7 @@ func (s *Service) gauges() *admin.Gauges {
 		return func(emit func(float64, ...string)) { emit(read()) }
 	}
 	g.Gauge("lacre_ledger_applied_height_blocks", "Height of the newest applied block.", nil, one(func() float64 { return float64(s.machine.Head().Block.Height) }))
+	g.Gauge("lacre_ledger_fetching_to_height_blocks", "Height up to which blocks are being fetched from other replicas; 0 when none are.", nil, one(func() float64 { return float64(s.machine.Goal()) }))
 	g.Gauge("lacre_ledger_certified_height_blocks", "Height of the newest certified block.", nil, one(func() float64 { return float64(s.collector.Newest().Block.Height) }))
 	g.Gauge("lacre_ledger_uncertified_blocks", "Applied blocks without a certificate.", nil, one(func() float64 {
 		certified := s.collector.Newest().Block.Height // first: the head only grows

@@ -228,8 +228,9 @@ func (c *cluster) everyReceipt(id, meter string, counters []uint64, epochs int) 
 	}
 }
 
-// One replica gives way to another. One that both sets have is away, so that
-// the new set cannot certify the change: nothing follows until it is back.
+// One replica gives way to another. One that both sets have is away, and the new
+// one too, so that the new set cannot certify the change: nothing follows until
+// the new one is there. It has the block before it has a vote, and cosigns it.
 func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 	joining := statetest.NewReplica("replica-04", "org-03")
 	c := newCluster(t, statetest.Options{}, joining)
@@ -240,9 +241,8 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 	c.measure(via, m, 1)
 	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
 	c.same(four...)
-	c.start(joining.ID)
 
-	away := c.follower(four...)
+	away := c.follower(four[:3]...)
 	c.halt(away)
 	rest := slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == away })
 	via = c.leader(rest...)
@@ -271,10 +271,11 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 		t.Errorf("head is %+v, certified %d; the change was block %d and is not certified", head, service.collector.Newest().Block.Height, changed.Height)
 	}
 
-	c.start(away)
+	c.start(joining.ID)
 	if err := <-done; err != nil {
 		t.Fatalf("the change: %v", err)
 	}
+	c.start(away)
 	now := []string{four[0], four[1], four[2], joining.ID}
 	c.mirror.Replicas = append(slices.Clone(c.mirror.Replicas[:3]), joining)
 	c.until("Raft's voters follow the configuration", func() bool {
@@ -286,7 +287,7 @@ func TestC6_ReplacedReplicaNeedsBothQuorums(t *testing.T) {
 		}
 		return false
 	})
-	c.halt(four[3])
+	c.gone(four[3])
 	via = c.leader(now...)
 	c.sync(via)
 	c.measure(via, m, 1)

@@ -45,9 +45,9 @@ func TestPortsPage(t *testing.T) {
 
 // The page lists the exit codes that the code has, and no other.
 func TestExitCodesPage(t *testing.T) {
-	const hungDisk = 3 // services/ledger/run.go: the process ends itself, for a hung disk lets nothing tidy up
+	const hungDisk = 3 // services/ledger/ordering.go: the process ends itself, for a hung disk lets nothing tidy up
 	for heading, codes := range map[string][]int{
-		"Exit codes of the services": {daemon.ExitOK, daemon.ExitFailed, daemon.ExitUsage, hungDisk, daemon.ExitDataLoss, daemon.ExitOldBuild},
+		"Exit codes of the services": {daemon.ExitOK, daemon.ExitFailed, daemon.ExitUsage, hungDisk, daemon.ExitDataLoss, daemon.ExitOldBuild, daemon.ExitRetired},
 		"Exit codes of `lacre`":      {ExitOK, ExitRefuted, ExitUndecidable, ExitFailed, ExitDataLoss, ExitUsage, ExitInterrupted},
 	} {
 		var got, want []string
@@ -61,12 +61,12 @@ func TestExitCodesPage(t *testing.T) {
 			t.Errorf("%s: the page has %v, the code %v", heading, got, want)
 		}
 	}
-	run, err := os.ReadFile("../../../services/ledger/run.go")
+	run, err := os.ReadFile("../../../services/ledger/ordering.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(run), fmt.Sprintf("os.Exit(%d)", hungDisk)) {
-		t.Errorf("services/ledger/run.go no longer ends with exit code %d", hungDisk)
+		t.Errorf("services/ledger/ordering.go no longer ends with exit code %d", hungDisk)
 	}
 }
 

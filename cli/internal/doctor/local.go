@@ -3,7 +3,6 @@ package doctor
 import (
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,18 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lacre-metrology/lacre/core/digest"
-	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/state"
-	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/durable"
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/services/ledger"
 )
 
 const (
 	warnFreeBytes   = 2 << 30 // a replica at full speed writes some MB each second
 	warnExpiry      = 30 * 24 * time.Hour
-	maxGenesisBytes = 16 << 20 // what a replica reads
 	dataDirRemedy   = "`lacre init DIR --network NETDIR` sets up a node; the data directory must belong to the user that runs the service"
 	genesisRemedy   = "take the genesis file from the network's directory and compare the network id with one that you got in another way"
 	keyRemedy       = "chmod 600 the file and let its service's user own it; a key that is lost is replaced by a registration that the organisation's root key signs"
@@ -43,9 +38,9 @@ func (x *examination) local(n *node) {
 	}
 	x.localCertificate(n)
 	if n.genesis != "" {
-		id, err := genesisID(n.genesis)
+		id, err := ledger.NetworkOf(n.genesis)
 		if x.judge(n.ID, "genesis", err, genesisRemedy, "%s begins network %s", n.genesis, id) {
-			n.networkID = id
+			n.networkID = id.String()
 		}
 	} else {
 		n.networkID = n.ledger.NetworkID
@@ -68,34 +63,6 @@ func (x *examination) sameNetwork(n *node) {
 	default:
 		x.add(n.ID, "network_id", OK, "", "%s", n.networkID)
 	}
-}
-
-// genesisID is the network that a genesis file begins, after the transition's
-// own checks.
-func genesisID(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	genesis := new(recordv1.Genesis)
-	if err := record.Decode(text, maxGenesisBytes, genesis); err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	block, err := state.Genesis(genesis.GetRecords(), genesis.GetBlockTimeUnixNano(), state.Options{})
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	sealed, err := block.Seal()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	for _, w := range sealed.Writes {
-		if string(w.Key) == state.KeyNetwork {
-			id, err := digest.FromBytes(w.Value)
-			return id.String(), err
-		}
-	}
-	return "", fmt.Errorf("%s: it begins no network", path)
 }
 
 // localData looks at a replica's directory.

@@ -49,7 +49,7 @@ func (x *examination) standing(replicas []*contact, snapshot *follower.Snapshot)
 		} else {
 			near++
 		}
-		x.add(c.ID, "height", level, "look at its log and its disk; it catches up by itself once it reaches its peers", "applied %d, certified %d, %d blocks behind the highest", c.status.GetAppliedHeight(), c.status.GetCertifiedHeight(), lag)
+		x.add(c.ID, "height", level, "look at its log (\"fetched blocks\" tells how far it is) and its disk; it catches up by itself once it reaches its peers", "applied %d, certified %d, %d blocks behind the highest", c.status.GetAppliedHeight(), c.status.GetCertifiedHeight(), lag)
 		x.clock(c)
 	}
 	if x.answered == 0 {
@@ -140,18 +140,31 @@ func (x *examination) registration(n *node, snapshot *follower.Snapshot) {
 	}
 	compare(tlsKey, n.spki(), hex.EncodeToString(entry.GetTlsSpki()))
 	compare(signingKey, n.tagged(signingKey, signature.Ed25519ZIP215), hex.EncodeToString(entry.GetKey()))
-	if n.Role == recordv1.Role_ROLE_REPLICA {
-		replica := snapshot.Config().Replica(n.ID)
-		if replica == nil {
-			wrong = true
-			x.add(n.ID, "registration", Fail, "the configuration takes the replica in by a statement that a majority of the organisations signs", "the certified configuration has no replica %q", n.ID)
-		}
+	if replica := snapshot.Config().Replica(n.ID); n.Role == recordv1.Role_ROLE_REPLICA && replica == nil {
+		wrong = true
+		x.outside(n, snapshot, entry.GetRegistrationIndex())
+	} else if n.Role == recordv1.Role_ROLE_REPLICA {
 		compare(cosignerKey, n.tagged(cosignerKey, signature.Ed25519), hex.EncodeToString(replica.GetCosignerKey()))
 		compare(logKey, n.tagged(logKey, signature.Ed25519), hex.EncodeToString(replica.GetLogKey()))
 	}
 	if !wrong {
 		x.add(n.ID, "registration", OK, "", "its keys are those that the ledger registers for it")
 	}
+}
+
+// outside is said of a registered replica that the configuration does not name:
+// it joins, or it was removed.
+func (x *examination) outside(n *node, snapshot *follower.Snapshot, registered uint64) {
+	config := snapshot.Config()
+	if before := (state.Config{Message: config.Previous}); config.Previous != nil && before.Replica(n.ID) != nil {
+		x.add(n.ID, "registration", Fail, "a removed replica stops by itself, with exit code 6; do not start it again", "configuration %d removed replica %q", config.Message.GetHeader().GetSequence(), n.ID)
+		return
+	}
+	remedy := "once it is as far as the others, the configuration takes it in by a statement that a majority of the organisations signs; see docs/runbooks/replicas.md"
+	if since, ok, err := snapshot.Block(config.Height); err == nil && ok && registered < since.Size {
+		remedy = "the others give a replica its place only if it was registered since the configuration in force: register it again; see docs/runbooks/replicas.md"
+	}
+	x.add(n.ID, "joining", Warn, remedy, "replica %q is registered by record %d and of no configuration yet; it follows without a vote", n.ID, registered)
 }
 
 // tagged is the public half of a node's key as statements carry it; "" if the

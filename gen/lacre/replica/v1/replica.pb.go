@@ -177,7 +177,12 @@ type PositionResponse struct {
 	// certified_height is the highest that it knows as certified.
 	CertifiedHeight uint64 `protobuf:"varint,2,opt,name=certified_height,json=certifiedHeight,proto3" json:"certified_height,omitempty"`
 	// seen_height is the highest block for which it holds the caller's cosignature.
-	SeenHeight    uint64 `protobuf:"varint,3,opt,name=seen_height,json=seenHeight,proto3" json:"seen_height,omitempty"`
+	SeenHeight uint64 `protobuf:"varint,3,opt,name=seen_height,json=seenHeight,proto3" json:"seen_height,omitempty"`
+	// certified_index is the index of the ordered entry that brought block certified_height; 0 if the replica does not know
+	// it. With it, a replica that lacks many blocks can fetch them before it takes part in the ordering.
+	CertifiedIndex uint64 `protobuf:"varint,4,opt,name=certified_index,json=certifiedIndex,proto3" json:"certified_index,omitempty"`
+	// member tells whether the configuration in force here names the caller.
+	Member        bool `protobuf:"varint,5,opt,name=member,proto3" json:"member,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +236,20 @@ func (x *PositionResponse) GetSeenHeight() uint64 {
 		return x.SeenHeight
 	}
 	return 0
+}
+
+func (x *PositionResponse) GetCertifiedIndex() uint64 {
+	if x != nil {
+		return x.CertifiedIndex
+	}
+	return 0
+}
+
+func (x *PositionResponse) GetMember() bool {
+	if x != nil {
+		return x.Member
+	}
+	return false
 }
 
 // ForwardRequest is a client's request, verbatim.
@@ -466,12 +485,14 @@ const file_lacre_replica_v1_replica_proto_rawDesc = "" +
 	"\rlog_signature\x18\x03 \x01(\fR\flogSignature\x12 \n" +
 	"\vcosignature\x18\x04 \x01(\fR\vcosignature\"\x10\n" +
 	"\x0eCosignResponse\"\x11\n" +
-	"\x0fPositionRequest\"\x85\x01\n" +
+	"\x0fPositionRequest\"\xc6\x01\n" +
 	"\x10PositionResponse\x12%\n" +
 	"\x0eapplied_height\x18\x01 \x01(\x04R\rappliedHeight\x12)\n" +
 	"\x10certified_height\x18\x02 \x01(\x04R\x0fcertifiedHeight\x12\x1f\n" +
 	"\vseen_height\x18\x03 \x01(\x04R\n" +
-	"seenHeight\"H\n" +
+	"seenHeight\x12'\n" +
+	"\x0fcertified_index\x18\x04 \x01(\x04R\x0ecertifiedIndex\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\bR\x06member\"H\n" +
 	"\x0eForwardRequest\x126\n" +
 	"\x06submit\x18\x01 \x01(\v2\x1e.lacre.ledger.v1.SubmitRequestR\x06submit\"J\n" +
 	"\x0fForwardResponse\x127\n" +

@@ -11,11 +11,12 @@ import (
 )
 
 func main() {
-	os.Exit(daemon.Main("ledger", os.Args[1:], os.Stderr, func(ctx context.Context, c ledger.Config, log *slog.Logger) error {
+	os.Exit(daemon.MainReloading("ledger", os.Args[1:], os.Stderr, func(ctx context.Context, c ledger.Config, reload func(func(ledger.Config) error), log *slog.Logger) error {
 		service, err := ledger.New(c, log)
 		if err != nil {
 			return err
 		}
+		reload(func(c ledger.Config) error { return service.SetPeers(c.Peers) })
 		return service.Run(ctx)
 	}))
 }

@@ -29,11 +29,19 @@ func (r *Replica) Cosign(ctx context.Context, request *replicav1.CosignRequest) 
 
 // Position tells how far this replica is and what it has seen of the caller (rule C7).
 func (r *Replica) Position(ctx context.Context, _ *replicav1.PositionRequest) (*replicav1.PositionResponse, error) {
-	name := state.CosignerName(r.server.Origin, rpcserver.PeerFrom(ctx).ID)
+	caller := rpcserver.PeerFrom(ctx).ID
+	config, err := state.GetConfig(r.server.Store)
+	if err != nil {
+		return nil, err
+	}
+	certified := r.server.Collector.Newest().Block.Height
+	index, _ := r.server.Machine.EntryOf(certified)
 	return &replicav1.PositionResponse{
 		AppliedHeight:   r.server.Machine.Head().Block.Height,
-		CertifiedHeight: r.server.Collector.Newest().Block.Height,
-		SeenHeight:      r.server.Collector.Seen(name),
+		CertifiedHeight: certified,
+		SeenHeight:      r.server.Collector.Seen(state.CosignerName(r.server.Origin, caller)),
+		CertifiedIndex:  index,
+		Member:          config.Replica(caller) != nil,
 	}, nil
 }
 

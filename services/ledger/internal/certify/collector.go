@@ -95,6 +95,38 @@ func (c *Collector) Applied(block state.BlockRef, own *Signed) error {
 	return c.settle(block.Height)
 }
 
+// Adopt takes a certificate that the caller has verified and kept, of a block
+// that this replica applied: whoever fetched blocks got it with them.
+func (c *Collector) Adopt(certified Certified) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	height := certified.Block.Height
+	if certificate, err := tlog.ParseCertificate(certified.Text); err == nil {
+		for _, s := range certificate.Cosignatures {
+			c.seen[s.Name] = max(c.seen[s.Name], height)
+		}
+	}
+	if height < c.newest.Block.Height || height == c.newest.Block.Height && len(c.newest.Text) > 0 {
+		return
+	}
+	c.applied = max(c.applied, height)
+	c.at(height).ref = &certified.Block
+	c.fresh = certified.Text
+	c.advance(certified)
+}
+
+// advance makes a certified block the newest. The caller holds mu.
+func (c *Collector) advance(certified Certified) {
+	c.newest = certified
+	for h := range c.blocks {
+		if h < certified.Block.Height {
+			delete(c.blocks, h)
+		}
+	}
+	close(c.announced)
+	c.announced = make(chan struct{})
+}
+
 // Receive takes another replica's cosignature after checking it. One that comes
 // after its block was certified still counts as seen (C7) and is compared with
 // this replica's own tree; one that is far ahead is dropped without an error.
@@ -162,15 +194,9 @@ func (c *Collector) settle(height uint64) error {
 	if height == c.newest.Block.Height && len(c.newest.Text) > 0 {
 		return nil // the first certificate of a height stands; this one is fresher
 	}
-	c.newest = Certified{Block: *p.ref, Text: text}
-	for h := range c.blocks {
-		if h < height {
-			delete(c.blocks, h)
-		}
-	}
-	c.keep(c.newest)
-	close(c.announced)
-	c.announced = make(chan struct{})
+	certified := Certified{Block: *p.ref, Text: text}
+	c.keep(certified)
+	c.advance(certified)
 	return nil
 }
 

@@ -50,8 +50,11 @@ type Machine struct {
 
 	tree     *tlog.Range // owned by the apply goroutine
 	restored restoring   // owned by the apply goroutine
+	cosigns  membership  // owned by the apply goroutine
 	head     atomic.Pointer[Head]
 	visible  atomic.Uint64
+	goal     atomic.Uint64 // height that blocks are being fetched up to; 0 when none are
+	entries  entryIndices
 }
 
 // Head is the newest applied block and what follows from it.
@@ -93,6 +96,9 @@ func New(c Config) (*Machine, error) {
 	m.visible.Store(head.Height)
 	if m.restored, err = openRestoring(c.Dir); err != nil {
 		return nil, err
+	}
+	if !m.Restoring() {
+		m.entries.add(head.Height, m.AppliedIndex())
 	}
 	if err := m.setHead(head); err != nil {
 		return nil, err
@@ -170,6 +176,11 @@ func (m *Machine) applyBatch(entries []ordering.Entry) ([]any, error) {
 	if err := b.commit(batch); err != nil {
 		return nil, err
 	}
+	for i, entry := range entries {
+		if applied, ok := responses[i].(propose.Applied); ok && applied.Ignored != errRestored { //nolint:errorlint // it is this very value.
+			m.entries.add(applied.Height, entry.Index)
+		}
+	}
 	return responses, m.restored.end(batch.AppliedIndex)
 }
 
@@ -187,6 +198,8 @@ type building struct {
 	pending *storage.Pending
 	signed  []*certify.Signed // one for each block; nil while rule C7 keeps quiet
 	head    state.BlockRef
+
+	certificates []storage.Certificate // that came with fetched blocks, checked
 }
 
 func (m *Machine) begin() *building {
@@ -241,30 +254,37 @@ func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector, certai
 	ref := sealed.Complete(b.tree.Root())
 	block := storage.Block{Ref: ref, Leaves: sealed.Records, LeafHashes: sealed.LeafHashes,
 		RawVectors: vectors, Nodes: nodes, Writes: sealed.Writes}
+	if err := b.pending.Add(block); err != nil {
+		return err
+	}
 	var signed *certify.Signed
 	if certain {
 		var err error
-		if signed, err = b.sign(&block); err != nil {
+		if signed, err = b.sign(ref); err != nil {
 			return err
 		}
-	}
-	if err := b.pending.Add(block); err != nil {
-		return err
+		if signed != nil {
+			if err := b.pending.Cosign(b.signer.Lock(), Lines(signed)); err != nil {
+				return err
+			}
+		}
 	}
 	b.head, b.signed = ref, append(b.signed, signed)
 	return nil
 }
 
-// sign puts lock and cosignature into a block (rules C1 and C2).
-func (b *building) sign(block *storage.Block) (*certify.Signed, error) {
-	var signed *certify.Signed
-	err := fault.Around(fault.Cosign, func() (err error) {
-		signed, err = b.signer.Sign(block.Ref, b.rootAt)
+// sign cosigns the newest pending block (rules C1 and C2), unless this replica
+// is of no configuration that its certificate asks: then its word counts
+// nowhere, and it gives none.
+func (b *building) sign(block state.BlockRef) (signed *certify.Signed, err error) {
+	member, err := b.cosigns.at(b.pending, block, b.signer.Name())
+	if err != nil || !member {
+		return nil, err
+	}
+	err = fault.Around(fault.Cosign, func() (err error) {
+		signed, err = b.signer.Sign(block, b.rootAt)
 		return err
 	})
-	if signed != nil {
-		block.Lock, block.Cosignature = b.signer.Lock(), Lines(signed)
-	}
 	return signed, err
 }
 

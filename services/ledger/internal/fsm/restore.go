@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -43,8 +44,12 @@ type pointer struct {
 
 const pointerBytes = 8 + digest.Size + 8
 
-// SnapshotPointer names the present state.
+// SnapshotPointer names the present state. There is no name for one that holds
+// blocks whose entries do not count as applied yet.
 func (m *Machine) SnapshotPointer() ([]byte, error) {
+	if m.Restoring() {
+		return nil, fmt.Errorf("entries up to %d come again, applied are %d: no snapshot yet", m.restored.applied, m.AppliedIndex())
+	}
 	head := m.Head().Block
 	return pointer{height: head.Height, header: head.Header, applied: m.AppliedIndex()}.encode(), nil
 }
@@ -63,9 +68,9 @@ func parsePointer(b []byte) (p pointer, err error) {
 // applies each through the same transition as any other. Blocks held here stay
 // (rule R0); if the pointer contradicts them the node stops with DATA_LOSS.
 //
-// A fetched block is kept only when a certificate in a later header covers it,
-// or when it leads to the header that the pointer names: what a peer invents is
-// dropped, and the next peer is asked.
+// A fetched block is kept only when a certificate that came with it, or one in a
+// later header, covers it, or when it leads to the header that the pointer names:
+// what a peer invents is dropped, and the next peer is asked.
 func (m *Machine) RestorePointer(ctx context.Context, encoded []byte) error {
 	p, err := parsePointer(encoded)
 	if err != nil {
@@ -91,6 +96,34 @@ func (m *Machine) RestorePointer(ctx context.Context, encoded []byte) error {
 		return err
 	}
 	return m.restored.end(p.applied)
+}
+
+// Restoring tells whether blocks are held whose entries do not count as applied
+// yet. It belongs to the goroutine of ApplyBatch, or to a time before that.
+func (m *Machine) Restoring() bool { return m.restored.applied > m.AppliedIndex() }
+
+// Goal is the height that blocks are being fetched up to; 0 when none are.
+func (m *Machine) Goal() uint64 { return m.goal.Load() }
+
+// CatchUp fetches the blocks up to a certified one, whose entry has the given
+// ordering index, for a replica that lacks so many that it should not wait for
+// the ordering engine. Call it before the engine starts. The entries up to that
+// index then make no blocks here (rule R4). Each block is kept only under a
+// certificate; an index that is wrong costs this replica its place, as a leader
+// that sends a wrong pointer does, and nobody else anything.
+func (m *Machine) CatchUp(ctx context.Context, height, index uint64) error {
+	p := pointer{height: height, applied: index}
+	switch {
+	case height <= m.Head().Block.Height:
+		return nil
+	case index <= m.AppliedIndex() || index < m.restored.applied || index == m.restored.applied && height != m.restored.height:
+		return fmt.Errorf("block %d is said to be of entry %d, held here are %d blocks of %d entries", height, index,
+			m.Head().Block.Height, max(m.AppliedIndex(), m.restored.applied))
+	}
+	if err := m.restored.begin(p); err != nil {
+		return err
+	}
+	return m.fetchUpTo(ctx, p)
 }
 
 // Resume fetches what is missing of a restoration that an earlier life did not
@@ -127,6 +160,9 @@ func (m *Machine) contradicts(p pointer) error {
 
 // fetchUpTo brings the blocks up to a pointer's.
 func (m *Machine) fetchUpTo(ctx context.Context, p pointer) error {
+	m.goal.Store(p.height)
+	defer m.goal.Store(0)
+	progress := newProgress(m, p.height)
 	var blocks []*replicav1.FetchBlocksResponse
 	bytes := 0
 	var failed error // of this replica, not of a peer's block
@@ -149,6 +185,7 @@ func (m *Machine) fetchUpTo(ctx context.Context, p pointer) error {
 		}
 		if err == nil {
 			blocks, bytes = blocks[kept:], 0
+			progress.tell(ctx)
 		}
 		return err
 	})
@@ -178,13 +215,22 @@ func (m *Machine) take(blocks []*replicav1.FetchBlocksResponse, p pointer) (kept
 		}
 	}
 	reached := b.head.Height == p.height
-	if reached && b.head.Header != p.header {
+	named := reached && !p.header.IsZero() // by whoever made the pointer
+	if named && b.head.Header != p.header {
 		m.tree = before
 		return 0, fmt.Errorf("block %d has header %s, the pointer names %s", p.height, b.head.Header.Short(), p.header.Short())
 	}
 	batch := storage.Batch{AppliedIndex: m.AppliedIndex(), Blocks: b.pending.Blocks()}
-	for kept = len(batch.Blocks); kept > 0 && !reached && batch.Blocks[kept-1].Ref.Height > b.head.CertifiedHeight; {
+	covered := b.head.CertifiedHeight
+	if n := len(b.certificates); n > 0 {
+		covered = max(covered, b.certificates[n-1].Height)
+	}
+	for kept = len(batch.Blocks); kept > 0 && !named && batch.Blocks[kept-1].Ref.Height > covered; {
 		kept--
+	}
+	if reached && kept < len(batch.Blocks) {
+		m.tree = before
+		return 0, fmt.Errorf("no certificate up to block %d covers the blocks above %d", p.height, covered)
 	}
 	if batch.Blocks = batch.Blocks[:kept]; kept == 0 {
 		m.tree = before
@@ -196,14 +242,17 @@ func (m *Machine) take(blocks []*replicav1.FetchBlocksResponse, p pointer) (kept
 	return kept, nil
 }
 
-// keep commits fetched blocks. Only the last of all is cosigned: others have
-// certified those before it.
+// keep commits fetched blocks, and then the certificates that came with them.
+// Only the last of all is cosigned: others have certified those before it.
 func (b *building) keep(batch storage.Batch, reached bool) (err error) {
 	last := &batch.Blocks[len(batch.Blocks)-1]
 	var signed *certify.Signed
 	if reached {
-		if signed, err = b.sign(last); err != nil {
+		if signed, err = b.sign(last.Ref); err != nil {
 			return err
+		}
+		if signed != nil {
+			last.Lock, last.Cosignature = b.signer.Lock(), Lines(signed)
 		}
 	}
 	b.visible.Store(last.Ref.Height)
@@ -224,6 +273,21 @@ func (b *building) keep(batch storage.Batch, reached bool) (err error) {
 	if signed != nil {
 		b.publish(*signed)
 	}
+	return b.adopt(batch.Blocks)
+}
+
+// adopt keeps the certificates of committed blocks.
+func (b *building) adopt(blocks []storage.Block) error {
+	last := blocks[len(blocks)-1].Ref.Height
+	own := slices.DeleteFunc(slices.Clone(b.certificates), func(c storage.Certificate) bool { return c.Height > last })
+	if len(own) == 0 {
+		return nil
+	}
+	if err := b.store.PutCertificates(own); err != nil {
+		return err
+	}
+	newest := own[len(own)-1]
+	b.collector.Adopt(certify.Certified{Block: blocks[newest.Height-blocks[0].Ref.Height].Ref, Text: newest.Note})
 	return nil
 }
 
@@ -243,7 +307,26 @@ func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
 	if err != nil {
 		return err
 	}
-	return b.add(sealed, vectors, false)
+	if err := b.add(sealed, vectors, false); err != nil || len(fetched.GetCertificate()) == 0 {
+		return err
+	}
+	certificate, err := tlog.ParseCertificate(fetched.GetCertificate())
+	if err != nil {
+		return fmt.Errorf("certificate of block %d: %w", b.head.Height, err)
+	}
+	if got := certificate.Checkpoint; got.Size != b.head.Size || got.Root != b.head.Root {
+		return fmt.Errorf("certificate of block %d is of size %d and root %s, the block has size %d and root %s",
+			b.head.Height, got.Size, got.Root.Short(), b.head.Size, b.head.Root.Short())
+	}
+	quorum, err := state.QuorumAt(b.pending, b.head.Height)
+	if err != nil {
+		return err
+	}
+	if err := quorum.Check(b.cache, certificate); err != nil {
+		return fmt.Errorf("certificate of block %d: %w", b.head.Height, err)
+	}
+	b.certificates = append(b.certificates, storage.Certificate{Height: b.head.Height, Note: fetched.GetCertificate()})
+	return nil
 }
 
 // placed assigns raw vectors, which come in the order of the measurements, to leaves.

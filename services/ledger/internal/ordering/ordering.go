@@ -52,14 +52,14 @@ type Orderer interface {
 	// Members lists the nodes that the engine replicates to, sorted by id.
 	Members() []Member
 
-	// SetMembers makes the engine's voters equal to the given nodes (rule C6: the
-	// certified configuration decides; the engine follows). A new node first
-	// catches up without a vote. It works on the leader only, one change at a
+	// SetMembers makes the engine's members equal to the given nodes, with and
+	// without a vote (rule C6: the certified configuration decides; the engine
+	// follows). A new voter first catches up without a vote; nobody waits for a
+	// member that is to have none. It works on the leader only, one change at a
 	// time, and returns when done. After an error, part of the changes may have
 	// been made: calling it again, on whichever node then leads, goes on from
 	// there. A leader that is itself to go first moves everything else, then
-	// hands over and returns ErrNotLeader: the next leader removes it. Voter is
-	// ignored in the argument.
+	// hands over and returns ErrNotLeader: the next leader removes it.
 	SetMembers(ctx context.Context, members []Member) error
 
 	// TransferLeadership hands the lead to the most advanced other voter. Nil
@@ -80,7 +80,7 @@ type Orderer interface {
 // Member is a node that takes part in ordering.
 type Member struct {
 	ID    string // the node id of its registration
-	Voter bool   // false while it catches up
+	Voter bool   // false while it catches up, or waits for a configuration that names it
 }
 
 // Proposal is an entry on its way.

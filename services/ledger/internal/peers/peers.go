@@ -5,7 +5,8 @@
 // Source: architecture, rules C3, C7 and N1.
 //
 // Invariants:
-//   - A peer is the TLS key that the ledger registered for its node id; the
+//   - A peer is the TLS key that the ledger registered for its node id, or the
+//     one that the configuration pins until the ledger knows the node; the
 //     address is local configuration and carries no trust.
 //   - Cosignatures are pushed from one goroutine for each peer, with a bounded
 //     queue whose oldest entry gives way: a newer cosignature covers it.
@@ -39,58 +40,117 @@ const (
 // Peer is another replica.
 type Peer struct {
 	NodeID  string
-	Address string // host:port of its gRPC server
+	Address string         // host:port of its gRPC server
+	Check   identity.Check // judges its server's key
 }
 
 // Peers are the other replicas. It is safe for concurrent use.
 type Peers struct {
-	log   *slog.Logger
-	peers map[string]*peer // by node id; fixed after New
+	node            *identity.Node
+	maxMessageBytes int
+	log             *slog.Logger
+
+	mu      sync.RWMutex
+	peers   map[string]*peer // by node id; replaced whole by Set
+	running context.Context  // of Run; nil before
+	pushing sync.WaitGroup
 }
 
 type peer struct {
-	id         string
-	connection *grpc.ClientConn
-	client     replicav1.ReplicaServiceClient
-	cosign     chan *replicav1.CosignRequest
+	id, address string
+	connection  *grpc.ClientConn
+	client      replicav1.ReplicaServiceClient
+	cosign      chan *replicav1.CosignRequest
+	gone        chan struct{} // closed when it is no peer any more
 }
 
-// New prepares connections; nothing is sent before Run or a call. check judges
-// the server's key for a node id.
-func New(list []Peer, node *identity.Node, check func(nodeID string) identity.Check, maxMessageBytes int, log *slog.Logger) (*Peers, error) {
-	p := &Peers{log: log, peers: make(map[string]*peer, len(list))}
-	for _, each := range list {
-		connection, err := rpcclient.Dial(each.Address, rpcclient.Options{
-			Node: node, Server: check(each.NodeID), MaxMessageBytes: maxMessageBytes, Logger: log,
-		})
-		if err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
-		p.peers[each.NodeID] = &peer{
-			id: each.NodeID, connection: connection,
-			client: replicav1.NewReplicaServiceClient(connection),
-			cosign: make(chan *replicav1.CosignRequest, cosignQueue),
-		}
+// New prepares connections; nothing is sent before Run or a call.
+func New(list []Peer, node *identity.Node, maxMessageBytes int, log *slog.Logger) (*Peers, error) {
+	p := &Peers{node: node, maxMessageBytes: maxMessageBytes, log: log, peers: map[string]*peer{}}
+	if err := p.Set(list); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
 
+// Set makes these the peers: those that stay where they are keep their
+// connection. After an error nothing has changed.
+func (p *Peers) Set(list []Peer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := make(map[string]*peer, len(list))
+	var added []*peer
+	for _, each := range list {
+		if known := p.peers[each.NodeID]; known != nil && known.address == each.Address {
+			next[each.NodeID] = known
+			continue
+		}
+		connection, err := rpcclient.Dial(each.Address, rpcclient.Options{
+			Node: p.node, Server: each.Check, MaxMessageBytes: p.maxMessageBytes, Logger: p.log,
+		})
+		if err != nil {
+			for _, other := range added {
+				err = errors.Join(err, other.connection.Close())
+			}
+			return fmt.Errorf("peer %s: %w", each.NodeID, err)
+		}
+		next[each.NodeID] = &peer{
+			id: each.NodeID, address: each.Address, connection: connection,
+			client: replicav1.NewReplicaServiceClient(connection),
+			cosign: make(chan *replicav1.CosignRequest, cosignQueue), gone: make(chan struct{}),
+		}
+		added = append(added, next[each.NodeID])
+	}
+	var failures []error
+	for id, old := range p.peers {
+		if next[id] != old {
+			close(old.gone)
+			failures = append(failures, old.connection.Close())
+		}
+	}
+	p.peers = next
+	if p.running != nil && p.running.Err() == nil {
+		for _, each := range added {
+			p.pushing.Go(func() { p.push(p.running, each) })
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		p.log.Warn("closing the connection to a former peer", "error", err)
+	}
+	return nil
+}
+
+// all are the present peers.
+func (p *Peers) all() map[string]*peer {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.peers
+}
+
 // Close ends all connections.
 func (p *Peers) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var failures []error
 	for _, each := range p.peers {
 		failures = append(failures, each.connection.Close())
 	}
+	p.peers = map[string]*peer{}
 	return errors.Join(failures...)
 }
 
 // Run pushes cosignatures until ctx ends.
 func (p *Peers) Run(ctx context.Context) error {
-	var running sync.WaitGroup
+	p.mu.Lock()
+	p.running = ctx
 	for _, each := range p.peers {
-		running.Go(func() { p.push(ctx, each) })
+		p.pushing.Go(func() { p.push(ctx, each) })
 	}
-	running.Wait()
+	p.mu.Unlock()
+	<-ctx.Done()
+	p.mu.Lock() // Set starts nothing any more
+	defer p.mu.Unlock()
+	p.pushing.Wait()
 	return ctx.Err()
 }
 
@@ -105,6 +165,8 @@ func (p *Peers) push(ctx context.Context, to *peer) {
 			if err != nil && ctx.Err() == nil {
 				p.log.DebugContext(ctx, "cosignature not delivered", "peer", to.id, "height", request.GetHeight(), "error", err)
 			}
+		case <-to.gone:
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -114,7 +176,7 @@ func (p *Peers) push(ctx context.Context, to *peer) {
 // Broadcast queues a cosignature for every peer and never blocks.
 func (p *Peers) Broadcast(s certify.Signed) {
 	request := ToRequest(s)
-	for _, each := range p.peers {
+	for _, each := range p.all() {
 		for sent := false; !sent; {
 			select {
 			case each.cosign <- request:
@@ -131,7 +193,7 @@ func (p *Peers) Broadcast(s certify.Signed) {
 
 // Forward hands a submission to the leader.
 func (p *Peers) Forward(ctx context.Context, leader string, submit *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
-	to, ok := p.peers[leader]
+	to, ok := p.all()[leader]
 	if !ok {
 		return nil, reason.New(reason.NotLeader, "the leader %q has no address here", leader)
 	}
@@ -140,25 +202,26 @@ func (p *Peers) Forward(ctx context.Context, leader string, submit *ledgerv1.Sub
 }
 
 // Positions asks all peers at once and returns the answers of those that gave
-// one before ctx ended, by node id.
-func (p *Peers) Positions(ctx context.Context) map[string]*replicav1.PositionResponse {
+// one before ctx ended, by node id, and why the others gave none.
+func (p *Peers) Positions(ctx context.Context) (map[string]*replicav1.PositionResponse, error) {
 	var mu sync.Mutex
 	answers := make(map[string]*replicav1.PositionResponse)
+	var failures []error
 	var asking sync.WaitGroup
-	for _, each := range p.peers {
+	for _, each := range p.all() {
 		asking.Go(func() {
 			answer, err := each.client.Position(ctx, &replicav1.PositionRequest{})
+			mu.Lock()
+			defer mu.Unlock()
 			if err != nil {
-				p.log.DebugContext(ctx, "peer gives no position", "peer", each.id, "error", err)
+				failures = append(failures, fmt.Errorf("%s: %w", each.id, err))
 				return
 			}
-			mu.Lock()
 			answers[each.id] = answer
-			mu.Unlock()
 		})
 	}
 	asking.Wait()
-	return answers
+	return answers, errors.Join(failures...)
 }
 
 // Fetch streams blocks from one peer after the other until take has had the
@@ -166,7 +229,7 @@ func (p *Peers) Positions(ctx context.Context) map[string]*replicav1.PositionRes
 // error of take ends the stream from that peer.
 func (p *Peers) Fetch(ctx context.Context, from func() uint64, to uint64, take func(*replicav1.FetchBlocksResponse) error) error {
 	var failures []error
-	for id, each := range p.peers {
+	for id, each := range p.all() {
 		next := from()
 		err := fetch(ctx, each, &next, to, take)
 		if err == nil && next > to {

@@ -54,9 +54,8 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New([]Peer{{NodeID: "replica-01", Address: "127.0.0.1:1"}}, node, func(string) identity.Check {
-		return func(identity.SPKI) error { return errors.New("nobody") }
-	}, 1<<20, slog.New(slog.DiscardHandler))
+	nobody := func(identity.SPKI) error { return errors.New("nobody") }
+	p, err := New([]Peer{{NodeID: "replica-01", Address: "127.0.0.1:1", Check: nobody}}, node, 1<<20, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +70,7 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if answers := p.Positions(ctx); len(answers) != 0 {
+	if answers, err := p.Positions(ctx); len(answers) != 0 || err == nil {
 		t.Errorf("answers %v of nobody", answers)
 	}
 	if _, err := p.Forward(ctx, "replica-09", nil); reason.Of(err) != reason.NotLeader {

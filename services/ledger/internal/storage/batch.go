@@ -110,6 +110,14 @@ func checkBlock(b *Block, nextHeight, size uint64, lock Lock) error {
 			return fail("state key %q stands after %q", w.Key, b.Writes[i-1].Key)
 		}
 	}
+	return checkLock(b, lock)
+}
+
+// checkLock checks what a replica signed for a block, above an earlier lock.
+func checkLock(b *Block, lock Lock) error {
+	fail := func(format string, args ...any) error {
+		return &BatchError{Height: b.Ref.Height, Problem: fmt.Sprintf(format, args...)}
+	}
 	if b.Lock.IsZero() {
 		if len(b.Cosignature) != 0 {
 			return fail("it carries a cosignature and no lock")

@@ -42,6 +42,19 @@ func (p *Pending) Add(b Block) error {
 	return nil
 }
 
+// Cosign puts what this replica signs into the newest block; *BatchError if it
+// is not for that block or does not rise above the lock before.
+func (p *Pending) Cosign(lock Lock, cosignature []byte) error {
+	newest := &p.blocks[len(p.blocks)-1]
+	signed := *newest
+	signed.Lock, signed.Cosignature = lock, cosignature
+	if err := checkLock(&signed, p.lock); err != nil {
+		return err
+	}
+	*newest, p.lock = signed, lock
+	return nil
+}
+
 // Blocks are those added so far, for Batch.Blocks.
 func (p *Pending) Blocks() []Block { return p.blocks }
 

@@ -40,7 +40,8 @@ const (
 )
 
 // nextChange is pure. Additions come before removals, so that the number of
-// voters never falls below the smaller of before and after.
+// voters never falls below the smaller of before and after. A voter that is to
+// stay without a vote is removed and added again.
 func nextChange(present, wanted []ordering.Member, self string) change {
 	find := func(members []ordering.Member, id string) int {
 		return slices.IndexFunc(members, func(m ordering.Member) bool { return m.ID == id })
@@ -49,13 +50,13 @@ func nextChange(present, wanted []ordering.Member, self string) change {
 		switch i := find(present, m.ID); {
 		case i < 0:
 			return change{addNonvoter, m.ID}
-		case !present[i].Voter:
+		case m.Voter && !present[i].Voter:
 			return change{promote, m.ID}
 		}
 	}
 	last := change{what: noChange}
 	for _, m := range present {
-		if find(wanted, m.ID) >= 0 {
+		if i := find(wanted, m.ID); i >= 0 && (wanted[i].Voter || !m.Voter) {
 			continue
 		}
 		if m.ID != self {
@@ -70,8 +71,8 @@ func nextChange(present, wanted []ordering.Member, self string) change {
 func (e *Engine) SetMembers(ctx context.Context, members []ordering.Member) error {
 	wanted := slices.Clone(members)
 	slices.SortFunc(wanted, func(a, b ordering.Member) int { return strings.Compare(a.ID, b.ID) })
-	if len(wanted) == 0 || wanted[0].ID == "" {
-		return fmt.Errorf("raft: members %v: want at least one, each with an id", wanted)
+	if !slices.ContainsFunc(wanted, func(m ordering.Member) bool { return m.Voter }) || wanted[0].ID == "" {
+		return fmt.Errorf("raft: members %v: want at least one with a vote, each with an id", wanted)
 	}
 	for i := range wanted[1:] {
 		if wanted[i].ID == wanted[i+1].ID {

@@ -255,6 +255,11 @@ func TestNextChange(t *testing.T) {
 	}{
 		{"a b c", "a b c", change{noChange, ""}},
 		{"a b c", "a b c d", change{addNonvoter, "d"}},
+		{"a b c", "a b c d-", change{addNonvoter, "d"}},
+		{"a b c d-", "a b c d-", change{noChange, ""}},
+		{"a b c d-", "a b c", change{remove, "d"}},
+		{"a b c d", "a b c d-", change{remove, "d"}},
+		{"a b c", "b c a-", change{handOver, "a"}},
 		{"a b c d-", "a b c d", change{promote, "d"}},
 		{"a b c", "b c d", change{addNonvoter, "d"}},
 		{"a b c d-", "b c d", change{promote, "d"}},

@@ -1,0 +1,234 @@
+package ledger
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/lacre-metrology/lacre/core/state/statetest"
+	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
+)
+
+// gone waits until a replica ends because it is removed.
+func (c *cluster) gone(id string) {
+	c.t.Helper()
+	n := c.nodes[id]
+	select {
+	case err := <-n.ended:
+		if !errors.Is(err, ErrRemoved) {
+			c.t.Errorf("%s ends with %v, want %v", id, err, ErrRemoved)
+		}
+	case <-c.context().Done():
+		c.t.Fatalf("%s does not end", id)
+	}
+	n.stop()
+	n.stop = nil
+}
+
+// members waits until the leader among replicas has members of the ordering.
+func (c *cluster) members(what string, among []string, want ...ordering.Member) {
+	c.t.Helper()
+	slices.SortFunc(want, func(a, b ordering.Member) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	c.until(what, func() bool {
+		for _, id := range among {
+			if e := c.nodes[id].service.order.engine.Load(); e != nil && e.IsLeader() {
+				return slices.Equal(e.Members(), want)
+			}
+		}
+		return false
+	})
+}
+
+func voters(ids ...string) (list []ordering.Member) {
+	for _, id := range ids {
+		list = append(list, ordering.Member{ID: id, Voter: true})
+	}
+	return list
+}
+
+// change records a configuration.
+func (c *cluster) change(via string, change func(*recordv1.NetworkConfig)) {
+	c.t.Helper()
+	next := c.nextConfig()
+	change(next)
+	c.accept(via, [][]byte{c.signConfig(next)}, nil)
+}
+
+// replace records a configuration in which a new replica, the last by its id,
+// takes another's place.
+func (c *cluster) replace(via, old string, by statetest.Replica) {
+	c.t.Helper()
+	c.change(via, func(next *recordv1.NetworkConfig) {
+		next.Replicas = slices.DeleteFunc(next.Replicas, func(r *recordv1.Replica) bool { return r.GetNodeId() == old })
+		next.Replicas = append(next.Replicas, by.Message())
+	})
+	c.mirror.Replicas = append(slices.DeleteFunc(c.mirror.Replicas, func(r statetest.Replica) bool { return r.ID == old }), by)
+}
+
+// A registered replica joins a ledger that is there: it fetches what is certified,
+// is interrupted, goes on, follows without a vote, and gets its vote with the
+// configuration that names it. The one that it replaces ends, and ends again.
+func TestC6_ReplicaJoinsAndReplacesAnother(t *testing.T) {
+	joining := statetest.NewReplica("replica-04", "org-03")
+	c := newCluster(t, statetest.Options{}, joining)
+	c.start(four...)
+	via := c.leader(four...)
+	c.approve(via)
+	m := c.register(via, "meter-1")
+	for range 20 {
+		c.measure(via, m, 1)
+	}
+
+	// Not registered, nobody answers it: it waits, and signs nothing.
+	c.start(joining.ID)
+	n := c.nodes[joining.ID]
+	if answers, err := n.service.peers.Positions(c.context()); len(answers) != 0 || err == nil {
+		t.Errorf("a stranger is answered: %v", answers)
+	}
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
+	c.same(append([]string{joining.ID}, four...)...)
+	c.members("the new replica follows without a vote", four, append(voters(four...), ordering.Member{ID: joining.ID})...)
+	fetched := 0
+	for height := range c.mirror.Store.Head().Height {
+		if certificate, err := n.service.store.Certificate(height); err == nil && certificate != nil {
+			fetched++
+		}
+	}
+	if fetched == 0 {
+		t.Error("no certificate was fetched with the blocks")
+	}
+	for range 3 { // stopped and started, it goes on where it was
+		c.halt(joining.ID)
+		c.measure(via, m, 2)
+		c.start(joining.ID)
+		c.same(append([]string{joining.ID}, four...)...)
+	}
+	if lock := n.service.store.Lock(); !lock.IsZero() {
+		t.Errorf("it has cosigned block %d, no configuration names it", lock.Height)
+	}
+
+	// Another change comes first: it keeps its place.
+	c.change(via, func(next *recordv1.NetworkConfig) { next.Limits.MaxUncertifiedBlocks = 7 })
+	c.measure(via, m, 1)
+	c.same(append([]string{joining.ID}, four...)...)
+
+	old := c.follower(four...)
+	c.replace(c.leader(four...), old, joining)
+	c.gone(old)
+	now := append(slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == old }), joining.ID)
+	c.members("the members follow the configuration", now, voters(now...)...)
+	via = c.leader(now...)
+	c.measure(via, m, 1)
+	c.same(now...)
+	c.until("the new replica cosigns", func() bool {
+		return n.service.store.Lock().Height == c.mirror.Store.Head().Height
+	})
+	c.everyReceipt(joining.ID, m.ID, []uint64{1, 20, 21, 27, 28}, 3)
+
+	c.start(old)
+	c.gone(old)
+	archive, err := OpenArchive(c.nodes[old].config.DataDir)
+	c.must(err)
+	report, err := archive.Verify(c.context(), nil)
+	if err != nil || len(report.Problems) > 0 {
+		t.Errorf("the removed replica's directory: %v, %v", report, err)
+	}
+	c.must(archive.Close())
+}
+
+// A replica is away while it is removed. When it comes back it learns of that, and
+// ends without ever standing for election where it counts.
+func TestC6_ReplicaThatWasAwayLearnsOfItsRemoval(t *testing.T) {
+	joining := statetest.NewReplica("replica-04", "org-03")
+	c := newCluster(t, statetest.Options{}, joining)
+	c.start(append(slices.Clone(four), joining.ID)...)
+	via := c.leader(four...)
+	c.approve(via)
+	m := c.register(via, "meter-1")
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
+	c.same(append([]string{joining.ID}, four...)...)
+	c.members("the new replica follows", four, append(voters(four...), ordering.Member{ID: joining.ID})...)
+	away := c.follower(four...)
+	c.halt(away)
+	rest := slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == away })
+	now := append(slices.Clone(rest), joining.ID)
+	c.replace(c.leader(rest...), away, joining)
+	c.members("the members follow the configuration", now, voters(now...)...)
+	c.measure(c.leader(now...), m, 2)
+	c.same(now...)
+	c.start(away)
+	c.gone(away)
+	service := c.nodes[away].service
+	if head := service.machine.Head().Block; head.Height < c.mirror.Config.Header.GetSequence() || service.order.engine.Load() != nil {
+		t.Errorf("it ends at block %d, its ordering engine is %v", head.Height, service.order.engine.Load())
+	}
+	c.measure(c.leader(now...), m, 1)
+	c.same(now...)
+}
+
+// Addresses are read again while a replica runs; only with one does a registered
+// replica get its place.
+func TestPeersAreSetWhileRunning(t *testing.T) {
+	joining := statetest.NewReplica("replica-04", "org-03")
+	c := newCluster(t, statetest.Options{}, joining)
+	all := map[string][]Peer{}
+	for _, id := range four {
+		n := c.nodes[id]
+		all[id] = n.config.Peers
+		n.config.Peers = slices.DeleteFunc(slices.Clone(n.config.Peers), func(p Peer) bool { return p.NodeID == joining.ID })
+	}
+	c.start(append(slices.Clone(four), joining.ID)...)
+	via := c.leader(four...)
+	c.approve(via)
+	m := c.register(via, "meter-1")
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
+	c.measure(via, m, 1)
+	c.same(four...)
+	if members := c.nodes[c.leader(four...)].service.order.engine.Load().Members(); len(members) != 4 {
+		t.Errorf("members are %v; nobody knows where the new replica is", members)
+	}
+	for _, id := range four {
+		if err := c.nodes[id].service.SetPeers([]Peer{{NodeID: "NO", Address: "x"}}); err == nil {
+			t.Error("a peer with a bad id is taken")
+		}
+		c.must(c.nodes[id].service.SetPeers(all[id]))
+	}
+	c.members("the new replica follows", four, append(voters(four...), ordering.Member{ID: joining.ID})...)
+	c.same(joining.ID)
+}
+
+func TestLacking(t *testing.T) {
+	answer := func(height, index uint64, member bool) *replicav1.PositionResponse {
+		return &replicav1.PositionResponse{CertifiedHeight: height, CertifiedIndex: index, Member: member}
+	}
+	for _, test := range []struct {
+		name    string
+		answers map[string]*replicav1.PositionResponse
+		want    place
+		ok      bool
+	}{
+		{"nobody", nil, place{}, false},
+		{"nobody knows the entry", map[string]*replicav1.PositionResponse{"a": answer(7, 0, true)}, place{}, false},
+		{"the highest", map[string]*replicav1.PositionResponse{"a": answer(7, 9, true), "b": answer(8, 10, true)}, place{8, 10}, true},
+		{"most say so", map[string]*replicav1.PositionResponse{"a": answer(7, 9, true), "b": answer(7, 9, true), "c": answer(9, 30, true)}, place{7, 9}, true},
+		{"one lies about the entry", map[string]*replicav1.PositionResponse{"a": answer(7, 9, true), "b": answer(7, 9, true), "c": answer(7, 30, true)}, place{7, 9}, true},
+	} {
+		if got, ok := furthest(test.answers); got != test.want || ok != test.ok {
+			t.Errorf("%s: %v %v, want %v %v", test.name, got, ok, test.want, test.ok)
+		}
+	}
+	out := map[string]*replicav1.PositionResponse{"a": answer(1, 1, false), "b": answer(1, 1, true)}
+	if dismissed(out, 1) {
+		t.Error("one of four dismisses a replica")
+	}
+	if out["c"] = answer(1, 1, false); !dismissed(out, 1) {
+		t.Error("two of four say that it is none of theirs")
+	}
+}
