@@ -8,6 +8,7 @@
 //	/livez           200 while the process answers
 //	/readyz          200 while every gRPC service of the node is serving, otherwise 503; the body names each
 //	/version         JSON: service, node, version, Go version, versions of formats
+//	other paths      what the service brings: a replica gives its backup
 //
 // Invariants:
 //   - it reads and never changes: every handler answers GET and HEAD only;
@@ -77,12 +78,13 @@ const (
 
 // Options is what the program brings.
 type Options struct {
-	Service  string                 // "ledger", "compute", ...
-	NodeID   string                 // as registered
-	Formats  map[string]int         // versions of formats that this build writes and reads, by name
-	Registry *prometheus.Registry   // required
-	Ready    func() map[string]bool // services by name; nil means always ready
-	Logger   *slog.Logger           // nil means slog.Default()
+	Service  string                  // "ledger", "compute", ...
+	NodeID   string                  // as registered
+	Formats  map[string]int          // versions of formats that this build writes and reads, by name
+	Registry *prometheus.Registry    // required
+	Ready    func() map[string]bool  // services by name; nil means always ready
+	Handlers map[string]http.Handler // the service's own, by path; each reads and never changes
+	Logger   *slog.Logger            // nil means slog.Default()
 }
 
 // Version is what /version answers.
@@ -184,6 +186,9 @@ func (s *Server) routes() http.Handler {
 	})
 	mux.HandleFunc("/readyz", s.ready)
 	mux.HandleFunc("/version", s.version)
+	for path, handler := range s.options.Handlers {
+		mux.Handle(path, handler)
+	}
 	return mux
 }
 

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"net"
+	"net/http"
 
 	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
@@ -14,6 +15,7 @@ func (s *Service) openAdmin() (err error) {
 	s.admin, err = admin.New(s.config.Admin, admin.Options{
 		Service: "ledger", NodeID: s.config.NodeID, Formats: map[string]int{"proposal": propose.Version},
 		Registry: s.metrics, Ready: s.server.Ready, Logger: s.log,
+		Handlers: map[string]http.Handler{BackupPath: http.HandlerFunc(s.serveBackup)},
 	})
 	return err
 }

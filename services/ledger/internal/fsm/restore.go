@@ -353,16 +353,19 @@ func placed(leaves, raw [][]byte) ([]storage.RawVector, error) {
 
 // OwnCosignature is this replica's newest cosignature in its exact bytes; nil
 // before the first.
-func (m *Machine) OwnCosignature() (*certify.Signed, error) {
-	lock := m.store.Lock()
+func (m *Machine) OwnCosignature() (*certify.Signed, error) { return CosignatureOf(m.store) }
+
+// CosignatureOf is the newest cosignature in a store, whoever made it.
+func CosignatureOf(store *storage.Store) (*certify.Signed, error) {
+	lock := store.Lock()
 	if lock.IsZero() {
 		return nil, nil
 	}
-	config, err := state.GetConfig(m.store)
+	config, err := state.GetConfig(store)
 	if err != nil {
 		return nil, err
 	}
-	logLine, rest, _ := strings.Cut(string(bytes.TrimSuffix(m.store.Cosignature(), []byte("\n"))), "\n")
+	logLine, rest, _ := strings.Cut(string(bytes.TrimSuffix(store.Cosignature(), []byte("\n"))), "\n")
 	s := &certify.Signed{Height: lock.Height, Checkpoint: tlog.Checkpoint{Origin: config.Origin(), Size: lock.Size, Root: lock.Root}}
 	if s.Log, err = tlog.ParseLogSignature(logLine); err != nil {
 		return nil, reason.New(reason.DataLoss, "stored log signature: %v", err)
@@ -370,7 +373,7 @@ func (m *Machine) OwnCosignature() (*certify.Signed, error) {
 	if s.Cosignature, err = tlog.ParseCosignature(rest); err != nil {
 		return nil, reason.New(reason.DataLoss, "stored cosignature: %v", err)
 	}
-	quorum, err := state.QuorumAt(m.store, lock.Height)
+	quorum, err := state.QuorumAt(store, lock.Height)
 	if err != nil {
 		return nil, err
 	}

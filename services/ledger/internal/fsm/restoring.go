@@ -8,8 +8,12 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/platform/durable"
 )
+
+// restoringFile is the note's name in the data directory.
+const restoringFile = "restoring"
 
 // errRestored is the answer for an entry whose effects came with a restoration.
 var errRestored = errors.New("the entry's block was fetched from another replica")
@@ -24,7 +28,7 @@ type restoring struct {
 }
 
 func openRestoring(dir string) (restoring, error) {
-	r := restoring{path: filepath.Join(dir, "restoring")}
+	r := restoring{path: filepath.Join(dir, restoringFile)}
 	b, err := os.ReadFile(r.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -66,4 +70,19 @@ func (p pointer) encode() []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, pointerBytes), p.height)
 	b = append(b, p.header[:]...)
 	return binary.BigEndian.AppendUint64(b, p.applied)
+}
+
+// NoteRestored notes, in a replica's data directory, that a store whose applied
+// index is forgotten holds the effects of the entries up to one. It is durable
+// when it returns.
+func NoteRestored(dir string, head state.BlockRef, applied uint64) error {
+	p := pointer{height: head.Height, header: head.Header, applied: applied}
+	return durable.WriteFile(filepath.Join(dir, restoringFile), p.encode(), 0o600)
+}
+
+// Unfinished tells whether a data directory holds blocks whose entries its store
+// does not count as applied.
+func Unfinished(dir string, applied uint64) (bool, error) {
+	r, err := openRestoring(dir)
+	return r.applied > applied, err
 }
