@@ -263,9 +263,12 @@ func settle(dir, storeDir, fresh string, manifest *Backup) error {
 	defer store.Close() //nolint:errcheck // opened for reading.
 	head, ok := store.Head()
 	header, err := digest.Parse(manifest.Header)
-	if err != nil || !ok || head.Height != manifest.Height || head.Header != header || store.AppliedIndex() != manifest.AppliedIndex {
-		return fmt.Errorf("the backup says that it ends with block %d, header %s, entry %d; it ends with block %d, header %s, entry %d (%v)",
-			manifest.Height, header.Short(), manifest.AppliedIndex, head.Height, head.Header.Short(), store.AppliedIndex(), err)
+	if err != nil {
+		return fmt.Errorf("%s: header: %w", backupManifest, err)
+	}
+	if !ok || head.Height != manifest.Height || head.Header != header || store.AppliedIndex() != manifest.AppliedIndex {
+		return fmt.Errorf("the backup says that it ends with block %d, header %s, entry %d; it ends with block %d, header %s, entry %d",
+			manifest.Height, header.Short(), manifest.AppliedIndex, head.Height, head.Header.Short(), store.AppliedIndex())
 	}
 	certificate, _, err := store.NewestCertificate()
 	if err != nil {

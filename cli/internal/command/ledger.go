@@ -45,7 +45,7 @@ point: started again, it goes on. Its log and "lacre doctor" say how far it is.
 The node must be registered as a replica: others answer nobody else. Nothing is
 ever overwritten.`,
 		Example: `  lacre ledger join /etc/lacre/ledger.yaml --network-id HEX
-  lacre-ledger -config /etc/lacre/ledger.yaml`,
+  lacre doctor --config /etc/lacre/ledger.yaml`,
 		Args: exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			want, err := digest.Parse(networkID)

@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	warnFreeBytes   = 2 << 30 // a replica at full speed writes some MB each second
-	warnExpiry      = 30 * 24 * time.Hour
-	dataDirRemedy   = "`lacre init DIR --network NETDIR` sets up a node; the data directory must belong to the user that runs the service"
-	genesisRemedy   = "take the genesis file from the network's directory and compare the network id with one that you got in another way"
-	keyRemedy       = "chmod 600 the file and let its service's user own it; a key that is lost is replaced by a registration that the organisation's root key signs"
-	networkRemedy   = "all nodes of one network name one network id, the digest that `lacre network verify` prints"
+	warnFreeBytes = 2 << 30 // a replica at full speed writes some MB each second
+	warnExpiry    = 30 * 24 * time.Hour
+	dataDirRemedy = "`lacre init DIR --network NETDIR` sets up a node; the data directory must belong to the user that runs the service"
+	genesisRemedy = "take the genesis file from the network's directory and compare the network id with one that you got in another way"
+	keyRemedy     = "chmod 600 the file and let its service's user own it; a key that is lost is replaced by a registration that the organisation's root key signs"
+	networkRemedy = "all nodes of one network name one network id, the digest that `lacre network verify` prints"
 )
 
 // local checks what lies on this machine, without asking anybody.
