@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto"
 	"errors"
 	"slices"
 	"testing"
@@ -54,11 +55,11 @@ func voters(ids ...string) (list []ordering.Member) {
 }
 
 // change records a configuration.
-func (c *cluster) change(via string, change func(*recordv1.NetworkConfig)) {
+func (c *cluster) change(via string, change func(*recordv1.NetworkConfig), newKeys ...crypto.Signer) {
 	c.t.Helper()
 	next := c.nextConfig()
 	change(next)
-	c.accept(via, [][]byte{c.signConfig(next)}, nil)
+	c.accept(via, [][]byte{c.signConfig(next, newKeys...)}, nil)
 }
 
 // replace records a configuration in which a new replica, the last by its id,
@@ -68,7 +69,7 @@ func (c *cluster) replace(via, old string, by statetest.Replica) {
 	c.change(via, func(next *recordv1.NetworkConfig) {
 		next.Replicas = slices.DeleteFunc(next.Replicas, func(r *recordv1.Replica) bool { return r.GetNodeId() == old })
 		next.Replicas = append(next.Replicas, by.Message())
-	})
+	}, by.Cosigner, by.Log)
 	c.mirror.Replicas = append(slices.DeleteFunc(c.mirror.Replicas, func(r statetest.Replica) bool { return r.ID == old }), by)
 }
 
