@@ -54,6 +54,18 @@ func NewAuthority(organisation string, key ed25519.PrivateKey, from time.Time) (
 	return &Authority{key: key, certificate: certificate}, nil
 }
 
+// LoadAuthority continues one from its certificate (DER) and its key.
+func LoadAuthority(der []byte, key ed25519.PrivateKey) (*Authority, error) {
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of the CA: %w", err)
+	}
+	if public, ok := certificate.PublicKey.(ed25519.PublicKey); !ok || !public.Equal(key.Public()) {
+		return nil, fmt.Errorf("the key of the CA has public key %x, its certificate another", key.Public())
+	}
+	return &Authority{certificate: certificate, key: key}, nil
+}
+
 // PEM is the authority's certificate, as the file that TLS tools take.
 func (a *Authority) PEM() []byte { return certificatePEM(a.certificate) }
 

@@ -9,12 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
+	"github.com/lacre-metrology/lacre/core/wire"
 	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
@@ -57,6 +60,24 @@ func offlinePlace(networkID string, sequence uint64, predecessor string) (p stat
 type draftFile struct {
 	PayloadType string `json:"payloadType"`
 	Payload     []byte `json:"payload"`
+}
+
+// createDraft writes a protobuf statement that nobody has signed, after the checks
+// that need no ledger, to a file that must not exist.
+func (a *app) createDraft(path string, m proto.Message) (*envelope.Envelope, error) {
+	if err := state.CheckStatement(m); err != nil {
+		return nil, err
+	}
+	payload, err := wire.Encode(m)
+	if err != nil {
+		return nil, err
+	}
+	e := &envelope.Envelope{PayloadType: record.TypeOf(m), Payload: payload}
+	b, err := json.Marshal(draftFile{e.PayloadType, payload})
+	if err != nil {
+		return nil, err
+	}
+	return e, a.createFile(path, append(b, '\n'))
 }
 
 // readDraft reads what is to be signed: an in-toto statement, a draftFile, or an

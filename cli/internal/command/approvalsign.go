@@ -10,6 +10,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/cli/internal/statement"
 	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
 )
 
@@ -31,8 +32,8 @@ signed already gets one more signature, so that it travels: the notified body's
 people and the manufacturer each sign where their key lies.
 
 With the network's genesis, a key that may not sign is refused, and who is still
-missing is named: by the configuration that founded the network, without any
-connection. With --follow it is the configuration in force, read from the certified
+missing is named: by the configuration that founded the network, or that "lacre
+trust update" last kept in its directory, without any connection. With --follow it is the configuration in force, read from the certified
 ledger, which knows also a meter's old key; the output says which one it was.`,
 		Example: `  lacre approval sign approval.json --key notified-body.pem --genesis genesis --out half.dsse
   lacre approval sign approval.json --key notified-body.pem --network network --follow --out half.dsse
@@ -122,7 +123,12 @@ func (a *app) sayMissing(judge *judge, e *envelope.Envelope) error {
 		a.say("  %s: %d signed, %s", p.Who, p.Signed, note)
 	}
 	if missing == 0 {
-		a.say("nobody is missing: \"lacre approval submit\" hands it in")
+		family := "approval"
+		switch e.PayloadType {
+		case record.TypeNetworkConfig, record.TypeNodeRegistration, record.TypeNodeRevocation:
+			family = "network change"
+		}
+		a.say("nobody is missing: \"lacre %s submit\" hands it in", family)
 	}
 	return nil
 }

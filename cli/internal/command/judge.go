@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lacre-metrology/lacre/cli/internal/change"
 	"github.com/lacre-metrology/lacre/cli/internal/founding"
 	"github.com/lacre-metrology/lacre/core/envelope"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -44,6 +45,9 @@ type judge struct {
 // by names the configuration that judges.
 func (j *judge) by() string {
 	c := j.config
+	if n := c.Message.GetHeader().GetSequence(); j.certain == nil && n > 1 {
+		return fmt.Sprintf("configuration %d, %s, as \"lacre trust update\" kept it; the ledger judges by the one in force, for which --follow asks", n, c.Digest.Short())
+	}
 	if j.certain == nil {
 		return fmt.Sprintf("the founding configuration %s; the ledger judges by the one in force, for which --follow asks", c.Digest.Short())
 	}
@@ -89,17 +93,27 @@ func (j *judging) judge(ctx context.Context, e *envelope.Envelope) (*judge, erro
 		return nil, nil
 	case why == reason.UnknownMeter && !j.follow: // a rollover's old key stands on the ledger alone
 		return nil, nil
+	case why == reason.InvalidStatement && e.PayloadType == record.TypeNodeRevocation && !j.follow: // and so does whose node it is
+		return nil, nil
 	}
 	return nil, err
 }
 
-// founding is what the genesis founds; nil without one.
+// founding is what the genesis founds, or the configuration that a trust update
+// kept in the network's directory; nil without either.
 func (j *judging) founding() (config *state.Config, explicit bool, err error) {
 	path, explicit := j.genesis, true
 	if path == "" {
 		dir := j.dir
 		if dir == "" {
 			dir, explicit = defaultNetworkDir, false
+		}
+		kept, err := change.Kept(dir)
+		if err != nil {
+			return nil, explicit, err
+		}
+		if kept != nil {
+			return kept.InForce(), explicit, nil
 		}
 		path = filepath.Join(dir, founding.GenesisFile)
 	}

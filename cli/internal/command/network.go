@@ -19,13 +19,13 @@ import (
 func newNetwork(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "network",
-		Short: "Found a network of separate organisations: draft, sign offline, assemble, verify",
+		Short: "Found a network of separate organisations, and change it",
 		Long: `Each organisation makes its keys and its member file ("lacre init"). One of them
 drafts the network of all member files; each signs the draft where its root key
 lies; one assembles the signatures. Nobody needs to trust whoever drafts or
 assembles: all that is signed follows from the draft, "sign" shows it, and
 "verify" checks the result. No command here opens a connection, but for "wait".`,
-	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a))
+	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a), newNetworkChange(a))
 }
 
 // networkDraft is the command line of `network draft`.

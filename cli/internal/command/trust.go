@@ -17,7 +17,7 @@ func newTrust(a *app) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "trust",
 		Short: "The trust bundle: all that a verifier must be given beforehand",
-	}, newTrustShow(a))
+	}, newTrustShow(a), newTrustUpdate(a))
 }
 
 // shownTrust is a trust bundle for people and programs.

@@ -55,9 +55,10 @@ func (b Body) sorted() Body {
 	return b
 }
 
-func (b *Body) message() *recordv1.NotifiedBody {
+// Message is the body as a configuration lists it.
+func (b Body) Message() *recordv1.NotifiedBody {
 	m := &recordv1.NotifiedBody{Id: b.ID, Threshold: b.Threshold, Organisation: b.Organisation}
-	for _, key := range b.Keys {
+	for _, key := range b.sorted().Keys {
 		m.Keys = append(m.Keys, key.Bytes())
 	}
 	return m

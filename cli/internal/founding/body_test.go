@@ -60,7 +60,7 @@ func TestParseBody(t *testing.T) {
 		t.Errorf("the short form gives %+v, %v", short, err)
 	}
 	acting, err := ParseBody("nb@institute=" + key)
-	if err != nil || acting.ID != "nb" || acting.Organisation != "institute" || acting.message().GetOrganisation() != "institute" {
+	if err != nil || acting.ID != "nb" || acting.Organisation != "institute" || acting.Message().GetOrganisation() != "institute" {
 		t.Errorf("with an organisation that acts for it: %+v, %v", acting, err)
 	}
 	if text := acting.text(); !strings.Contains(text, "organisation institute acts for it") || !strings.Contains(short.text(), "no organisation acts for it") {

@@ -213,7 +213,7 @@ func (d *Draft) config() *recordv1.NetworkConfig {
 		},
 	}
 	for _, b := range d.Terms.NotifiedBodies {
-		config.NotifiedBodies = append(config.NotifiedBodies, b.message())
+		config.NotifiedBodies = append(config.NotifiedBodies, b.Message())
 	}
 	for _, m := range d.Members {
 		config.Organisations = append(config.Organisations, &recordv1.Organisation{Id: m.Organisation, RootKey: m.RootKey.Bytes(), EvidenceKey: m.EvidenceKey.Bytes()})

@@ -80,24 +80,11 @@ func Initialise(dir string, plan Plan, now time.Time) (*Member, error) {
 	m := &Member{Organisation: plan.Organisation, RootKey: publicOf(root), EvidenceKey: plan.EvidenceKey, CACertificate: authority.DER()}
 	files := []file{{caPath(dir, plan.Organisation), authority.PEM(), 0o644}}
 	for _, n := range nodes {
-		node := MemberNode{ID: n.ID, Role: RoleName(n.Role), Address: n.Address, RaftAddress: n.RaftAddress}
-		at := func(name string) string { return filepath.Join(NodeDir(dir, n.ID), name) }
-		tls := k.make("TLS key", at("tls.pem"))
-		node.TLSKey, node.SigningKey = publicOf(tls), publicOf(k.make("signing key", at("signing.pem")))
-		if n.Role == recordv1.Role_ROLE_REPLICA {
-			node.CosignerKey, node.LogKey = publicOf(k.make("cosigner key", at("cosigner.pem"))), publicOf(k.make("log key", at("log.pem")))
-		}
-		if k.err != nil {
-			return nil, k.err
-		}
-		if node.SPKI, err = spkiOf(node.TLSKey.Key); err != nil {
-			return nil, err
-		}
-		certificate, err := authority.Issue(n.ID, node.TLSKey.Raw(), hostsOf(n), now.Add(-time.Hour))
+		node, certificate, err := k.node(dir, authority, n, now)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, file{at("tls.crt"), certificate, 0o644})
+		files = append(files, certificate)
 		m.Nodes = append(m.Nodes, node)
 	}
 	text, err := k.sign(m)
