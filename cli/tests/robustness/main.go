@@ -42,6 +42,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "directory of the programs")
 	flag.StringVar(&o.dir, "dir", "", "directory of the runs; a temporary one by default")
 	flag.StringVar(&o.report, "report", "", "file to which a line of JSON is added for each seed")
+	flag.BoolVar(&o.plan, "plan", false, "print the schedule of the seed and do nothing")
 	flag.BoolVar(&o.verbose, "v", false, "tell each fault")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -59,7 +60,7 @@ type options struct {
 	seeds            int
 	duration, each   time.Duration
 	bin, dir, report string
-	verbose          bool
+	plan, verbose    bool
 }
 
 var errViolations = errors.New("invariants were violated")
@@ -68,6 +69,15 @@ var errViolations = errors.New("invariants were violated")
 const setupTimeout = 2 * time.Minute
 
 func (o options) run(ctx context.Context) (err error) {
+	if o.plan {
+		// The ids of the development network, which each run founds anew.
+		of := nodes{replicas: []string{"replica-authority", "replica-institute", "replica-operator", "replica-university"},
+			others: []string{"approval", "endorser-institute", "endorser-operator", "gateway"}}
+		for _, f := range schedule(o.seed, o.each, of) {
+			fmt.Println(f)
+		}
+		return nil
+	}
 	if o.bin == "" {
 		return errors.New("-bin is missing: make robustness builds the programs and names them")
 	}

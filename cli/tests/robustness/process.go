@@ -36,7 +36,7 @@ type process struct {
 	asked   bool          // somebody ended it, or told it to end itself
 	frail   bool          // its disk fails or failed: until it is killed it may end with code 1 (it failed) or 3 (the disk hangs)
 	failed  int           // how often it did
-	held    bool          // nobody is to start it again
+	held    bool          // nobody is to start it again: it ended with DATA_LOSS
 	exits   []exit        // of which nobody knew
 }
 
@@ -101,6 +101,9 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 	defer p.mu.Unlock()
 	code := ended(err)
 	switch {
+	case code == exitLoss:
+		p.held = true // never blindly: docs/operating.md
+		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
 	case p.asked:
 	case p.frail && (code == exitFailed || code == exitHung):
 		p.failed++
@@ -148,6 +151,23 @@ func (p *process) tell(command string) error {
 		return fmt.Errorf("%s answers %q to the command %q", p.node.ID, answer, command)
 	}
 	return nil // it was struck, or is paused
+}
+
+// ask is tell for a command that is answered with a number.
+func (p *process) ask(command string) (int, error) {
+	connection, err := net.DialTimeout("unix", p.socket(), time.Second) //nolint:noctx // bounded by its time-out.
+	if err != nil {
+		return 0, err
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return 0, err
+	}
+	n := 0
+	if _, err = fmt.Fprintln(connection, command); err == nil {
+		_, err = fmt.Fscan(connection, &n)
+	}
+	return n, err
 }
 
 // expect says whether an end is somebody's doing from now on.

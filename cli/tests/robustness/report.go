@@ -14,6 +14,9 @@ func (r *result) print() {
 	}
 	fmt.Printf("seed %d: %s; %d faults, %d of %d acknowledged, %d blocks, %d operations, settled in %.1f s, first write after a leader's death %v ms, %.1f s\n",
 		r.Seed, verdict, r.Faults, r.Acknowledged, r.Sent, r.Blocks, r.History.Operations, r.SettleSeconds, r.FirstWriteMs, r.Seconds)
+	if r.Liar != "" {
+		fmt.Printf("  %s lied; misled and stopped: %q; named as a double signer: %q\n", r.Liar, r.Misled, r.DoubleSigner)
+	}
 	for _, v := range r.Violations {
 		fmt.Println("  !", v)
 	}

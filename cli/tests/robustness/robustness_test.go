@@ -31,7 +31,7 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk} {
+	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk, echo, lie} {
 		if !kinds[want] {
 			t.Errorf("no schedule has a %s", want)
 		}
@@ -124,8 +124,8 @@ func TestWhatIsMissingOrAlteredIsFound(t *testing.T) {
 	}
 }
 
-// echo answers each byte with itself.
-func echo(t *testing.T) string {
+// echoing answers each byte with itself.
+func echoing(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // binding a local address does not block.
 	if err != nil {
@@ -145,7 +145,7 @@ func echo(t *testing.T) string {
 }
 
 func TestLinkCutsEachDirectionAndHeals(t *testing.T) {
-	l, err := newLink("a", "b", echo(t))
+	l, err := newLink("a", "b", echoing(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,9 @@ type result struct {
 	NoWrite       int      `json:"no_write,omitempty"`       // leaders' deaths after which nothing was signed and acknowledged before the end
 	SettleSeconds float64  `json:"settle_seconds"`           // from the end of the faults until all agree
 	Exits         []exit   `json:"exits,omitempty"`          // that nobody asked for
+	Liar          string   `json:"liar,omitempty"`           // the Byzantine replica
+	Misled        string   `json:"misled,omitempty"`         // the replica that it gave other entries, which stopped with DATA_LOSS
+	DoubleSigner  string   `json:"double_signer,omitempty"`  // whom honest replicas named, with evidence that verifies
 	Violations    []string `json:"violations,omitempty"`
 }
 
@@ -44,6 +47,7 @@ func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, 
 	defer func() {
 		for _, p := range n.processes {
 			p.kill()
+			p.held = false
 		}
 	}()
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -59,6 +63,9 @@ func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, 
 	for _, id := range n.ids() {
 		for _, e := range n.processes[id].unexpected() {
 			r.Exits = append(r.Exits, e)
+			if id == r.Misled && e.Code == exitLoss {
+				continue // it found out
+			}
 			r.Violations = append(r.Violations, fmt.Sprintf("%s ended with code %d, and nobody asked it to", e.Node, e.Code))
 		}
 	}
@@ -110,7 +117,7 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 		rd := &reader{traffic: t, random: rand.New(rand.NewPCG(seed, 200+uint64(i))), replicas: clients, names: n.replicas(), counters: t.newest} //nolint:gosec // reproducible, not secret.
 		working.Go(func() { rd.read(life) })
 	}
-	s := &striker{network: n, replicas: clients, say: say}
+	s := &striker{network: n, replicas: clients, say: say, told: make(map[string]bool)}
 	faults := schedule(seed, duration, n.nodes())
 	r.Faults = len(faults)
 	began := time.Now()
@@ -131,7 +138,11 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	case <-settling.Done():
 		r.Violations = append(r.Violations, fmt.Sprintf("STUCK: %d samples have no answer %s after all faults were healed", t.unansweredNow(), settleTimeout))
 	}
-	if r.Blocks, err = n.agree(settling, n.replicas()); err != nil {
+	r.Liar = s.liar
+	if err := n.exposed(settling, s, r); err != nil {
+		r.Violations = append(r.Violations, err.Error())
+	}
+	if r.Blocks, err = n.agree(settling, n.good()); err != nil {
 		r.Violations = append(r.Violations, err.Error())
 	}
 	r.SettleSeconds = time.Since(healed).Seconds()
@@ -168,7 +179,7 @@ func (n *network) conclude(ctx context.Context, t *traffic, r *result) {
 	if err := n.stopAll(); err != nil {
 		r.Violations = append(r.Violations, err.Error())
 	}
-	found, problems, err := n.inspect(ctx, n.replicas())
+	found, problems, err := n.inspect(ctx, n.good())
 	if err != nil {
 		problems = append(problems, err.Error())
 	} else {

@@ -19,6 +19,8 @@ const (
 	stall     kind = "stall"     // a step of the disk's takes longer
 	clock     kind = "clock"     // a replica's clock jumps, and jumps back
 	disk      kind = "disk"      // writes fail: no space, read-only, an error of the device
+	echo      kind = "echo"      // messages of the ordering engine come again, later
+	lie       kind = "lie"       // a replica is Byzantine, always the same one of a seed
 )
 
 // shape says which replicas a partition keeps from which.
@@ -39,6 +41,7 @@ var shapes = []shape{isolated, isolated, halves, deaf, mute, through, noClients,
 // targets of faults that are not of the schedule but of the moment.
 const (
 	leader   = "leader"
+	liar     = "liar"     // the replica that led at the seed's first lie
 	follower = "follower" // one that does not lead
 )
 
@@ -53,12 +56,15 @@ type fault struct {
 	Delay  time.Duration `json:"delay_ns,omitempty"`
 	Step   string        `json:"step,omitempty"` // of point, torn, stall and disk: "before commit"
 	Errno  string        `json:"errno,omitempty"`
+	Lie    string        `json:"lie,omitempty"`
 	Choice uint64        `json:"choice"` // settles what else is to be chosen when it strikes
 }
 
 func (f fault) String() string {
 	s := fmt.Sprintf("%.1fs %s %s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.Length.Seconds())
 	switch {
+	case f.Lie != "":
+		s += " " + f.Lie
 	case f.Step != "":
 		s += " " + f.Step
 		if f.Errno != "" {
@@ -88,6 +94,8 @@ type nodes struct {
 // comes of it.
 func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 	random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible, not secret.
+	// Two lies a seed: one that costs the liar its lead would spoil those of a leader.
+	told := []string{lies[random.IntN(len(lies))], lies[random.IntN(len(lies))]}
 	var faults []fault
 	between := func(low, high time.Duration) time.Duration {
 		return low + time.Duration(random.Int64N(int64(high-low)))
@@ -96,7 +104,11 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 		f := fault{At: at.Round(time.Millisecond), Choice: random.Uint64()}
 		f.Length = min(between(100*time.Millisecond, 4*time.Second), duration-at).Round(time.Millisecond)
 		f.Target = target(random, n)
-		if f.Kind = weighted(random); f.Kind != kill && f.Kind != pause {
+		list := weights
+		if byzantine(seed) {
+			list = byzantineWeights
+		}
+		if f.Kind = weighted(random, list); f.Kind != kill && f.Kind != pause {
 			f.Target = replicaTarget(random, n)
 		}
 		switch f.Kind {
@@ -115,6 +127,10 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 			f.Delay = between(10*time.Millisecond, 2*time.Second).Round(time.Millisecond)
 		case clock:
 			f.Delay = []time.Duration{-time.Hour, -30 * time.Second, -3 * time.Second, 3 * time.Second, 30 * time.Second, 24 * time.Hour}[random.IntN(6)]
+		case echo:
+			f.Lie = "duplicate"
+		case lie:
+			f.Target, f.Lie = liar, told[random.IntN(len(told))]
 		case disk:
 			f.Step = "before " + []string{"write", "sync", "commit", "logwrite", "logsync", "certify"}[random.IntN(6)]
 			f.Errno = []string{"ENOSPC", "EROFS", "EIO"}[random.IntN(3)]
@@ -128,15 +144,26 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 // module cannot import; a name that the replica does not know fails the run.
 var steps = []string{"append", "logwrite", "logsync", "apply", "cosign", "write", "sync", "commit", "publish", "certify", "reply"}
 
-// weights of the kinds, out of a hundred.
-var weights = []struct {
+type weight struct {
 	kind   kind
 	weight int
-}{{kill, 20}, {point, 22}, {partition, 22}, {pause, 9}, {slow, 7}, {torn, 6}, {stall, 5}, {clock, 4}, {disk, 5}}
+}
 
-func weighted(random *rand.Rand) kind {
+// weights of the kinds, out of a hundred.
+var weights = []weight{{kill, 20}, {point, 22}, {partition, 22}, {pause, 9}, {slow, 7}, {torn, 6}, {stall, 5}, {clock, 3}, {disk, 4}, {echo, 2}}
+
+// byzantine seeds have a replica that lies, and no replica that fails: the ledger
+// is live with F = 1 faulty replica of four, not with two.
+func byzantine(seed uint64) bool { return seed%3 == 0 }
+
+var byzantineWeights = []weight{{lie, 70}, {slow, 15}, {clock, 5}, {stall, 10}}
+
+// lies are those of package fault; duplicate is none, only a bad network.
+var lies = []string{"equivocate", "higher-term", "bad-cosign", "double-sign", "withhold", "old-cosigns", "duplicate"}
+
+func weighted(random *rand.Rand, list []weight) kind {
 	roll := random.IntN(100)
-	for _, w := range weights {
+	for _, w := range list {
 		if roll -= w.weight; roll < 0 {
 			return w.kind
 		}

@@ -18,6 +18,8 @@ type striker struct {
 	replicas map[string]ledgerv1.LedgerServiceClient
 	say      func(string, ...any)
 	deaths   []death // of leaders
+	liar     string  // the Byzantine replica; "" before the first lie
+	told     map[string]bool
 }
 
 // death is the moment at which a leader was killed.
@@ -61,6 +63,15 @@ func (s *striker) resolve(ctx context.Context, f fault) (target string, leading 
 	case follower:
 		rest := slices.DeleteFunc(s.network.replicas(), func(id string) bool { return id == leads })
 		return rest[f.Choice%uint64(len(rest))], false
+	case liar:
+		if s.liar == "" {
+			s.liar = leads
+		}
+		if s.liar != "" {
+			return s.liar, s.liar == leads
+		}
+		s.liar = s.network.replicas()[f.Choice%uint64(len(s.network.replicas()))]
+		return s.liar, false
 	default:
 		return f.Target, f.Target == leads
 	}
@@ -119,7 +130,27 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 	if f.Kind == clock {
 		return func() error { return p.tell("clock 0s") }, p.tell("clock " + f.Delay.String())
 	}
+	if f.Kind == lie || f.Kind == echo {
+		if f.Kind == lie {
+			s.told[f.Lie] = true
+		}
+		return func() error { return p.tell("lie " + f.Lie + " off") }, p.tell("lie " + f.Lie + " on")
+	}
 	return s.breakStep(f, p, leading)
+}
+
+// doomed is the replica to which the liar may have sent other entries than to the
+// rest: it must find out, and stop with DATA_LOSS. "" if no lie was of that kind.
+func (s *striker) doomed() string {
+	if !s.told["equivocate"] {
+		return ""
+	}
+	for _, id := range s.network.replicas() {
+		if id != s.liar {
+			return id
+		}
+	}
+	return ""
 }
 
 // breakStep strikes a step of a replica's work.

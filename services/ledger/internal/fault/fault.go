@@ -43,7 +43,7 @@ const (
 	BadCosign  Lie = "bad-cosign"  // its cosignatures do not verify
 	DoubleSign Lie = "double-sign" // cosigns another root too, for one peer
 	Withhold   Lie = "withhold"    // as the leader: proposes without new certificates; gives its cosignature to nobody
-	Duplicate  Lie = "duplicate"   // sends every message of the ordering engine twice
+	Duplicate  Lie = "duplicate"   // sends the leader's messages again, later: twice and in another order
 	OldCosigns Lie = "old-cosigns" // sends each cosignature again behind the next: twice and in the wrong order
 )
 

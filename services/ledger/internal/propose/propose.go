@@ -263,7 +263,7 @@ func (c *Cutter) propose(ctx context.Context, batch []*item) {
 		fail(notLeader(leader))
 		return
 	}
-	certificate := c.certificates.Fresh()
+	certificate := carried(c.certificates.Fresh())
 	p := &replicav1.Proposal{Version: Version, CertifiedHeight: certificate.Block.Height, Certificate: certificate.Text}
 	for _, it := range batch {
 		p.Submissions = append(p.Submissions, it.submission)

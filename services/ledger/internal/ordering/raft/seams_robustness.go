@@ -23,6 +23,9 @@ func builtSeams() seams { return seams{sending: lyingEntries, opened: lieAboutTe
 // proposals without what was submitted. Raft's check of an entry is its index and
 // term, so the follower takes them.
 func lyingEntries(e *Engine, peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
+	if fault.On(fault.Duplicate) {
+		e.repeat(peer, m)
+	}
 	if !fault.On(fault.Equivocate) || peer != e.victim() {
 		return m
 	}
@@ -40,6 +43,23 @@ func lyingEntries(e *Engine, peer string, m *hraft.AppendEntriesRequest) *hraft.
 		fault.Told(fault.Equivocate)
 	}
 	return &lie
+}
+
+// repeatAfter is how late a message comes again: behind later ones, under load.
+const repeatAfter = 150 * time.Millisecond
+
+// repeat sends a message again, later, as a network does that duplicates and
+// reorders.
+func (e *Engine) repeat(peer string, m *hraft.AppendEntriesRequest) {
+	again := *m
+	n, err := e.transport.network(hraft.ServerID(peer))
+	if err != nil {
+		return
+	}
+	fault.Told(fault.Duplicate)
+	time.AfterFunc(repeatAfter, func() {
+		_ = n.AppendEntries(hraft.ServerID(peer), hraft.ServerAddress(peer), &again, new(hraft.AppendEntriesResponse))
+	})
 }
 
 // victim is who is lied to: the first of the others.
