@@ -87,8 +87,16 @@ func (s *Service) gauges() *admin.Gauges {
 			emit(bytes, part)
 		}
 	})
+	g.Gauge("lacre_ledger_disk_free_bytes", "Room on the data directory's file system.", nil, func(emit func(float64, ...string)) {
+		if free, err := freeBytes(s.config.DataDir); err == nil {
+			emit(float64(free))
+		}
+	})
+	g.Gauge("lacre_ledger_disk_refuses_writes", refusesWritesHelp, nil, one(func() float64 { return 0 }))
 	return g
 }
+
+const refusesWritesHelp = "1 while the replica serves nothing and waits for a disk that takes writes, otherwise 0."
 
 func truth(b bool) float64 {
 	if b {

@@ -175,7 +175,8 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 	case stall:
 		return off, p.tell(f.Step + " delay " + f.Delay.String())
 	case disk:
-		p.expect(false, true)
+		// A disk that is full or read-only is waited for: no end is forgiven.
+		p.expect(false, f.Errno == "EIO")
 		return func() error { return errors.Join(off(), p.start()) }, p.tell(f.Step + " fail " + f.Errno)
 	}
 	return nil, fmt.Errorf("unknown fault %q", f.Kind)

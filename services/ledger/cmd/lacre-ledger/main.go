@@ -2,8 +2,6 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"os"
 
 	"github.com/lacre-metrology/lacre/platform/daemon"
@@ -11,12 +9,5 @@ import (
 )
 
 func main() {
-	os.Exit(daemon.MainReloading("ledger", os.Args[1:], os.Stderr, func(ctx context.Context, c ledger.Config, reload func(func(ledger.Config) error), log *slog.Logger) error {
-		service, err := ledger.New(c, log)
-		if err != nil {
-			return err
-		}
-		reload(func(c ledger.Config) error { return service.SetPeers(c.Peers) })
-		return service.Run(ctx)
-	}))
+	os.Exit(daemon.MainReloading("ledger", os.Args[1:], os.Stderr, ledger.Serve))
 }

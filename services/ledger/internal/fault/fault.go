@@ -18,6 +18,7 @@ const (
 	Append   Step = "append"   // entries to the ordering log
 	LogWrite Step = "logwrite" // bytes to a file of the ordering log
 	LogSync  Step = "logsync"  // fsync of one
+	Term     Step = "term"     // Raft's term, or the term of its vote
 	Apply    Step = "apply"    // a batch of entries
 	Cosign   Step = "cosign"   // a block
 	Write    Step = "write"    // bytes to a segment file
@@ -30,7 +31,7 @@ const (
 
 // Steps are all of them.
 func Steps() []Step {
-	return []Step{Append, LogWrite, LogSync, Apply, Cosign, Write, Sync, Commit, Publish, Certify, Reply}
+	return []Step{Append, LogWrite, LogSync, Term, Apply, Cosign, Write, Sync, Commit, Publish, Certify, Reply}
 }
 
 // Lie is a way in which a Byzantine replica differs from an honest one.

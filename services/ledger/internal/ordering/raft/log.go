@@ -3,6 +3,8 @@ package raft
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -43,6 +45,7 @@ type guardedLog struct {
 	deadline time.Duration
 	fatal    func(error)
 	fail     func(error)
+	running  atomic.Bool // the library has been started; only its own goroutines write
 }
 
 func (g *guardedLog) StoreLog(log *hraft.Log) error { return g.StoreLogs([]*hraft.Log{log}) }
@@ -58,7 +61,23 @@ func (g *guardedLog) Set(key, value []byte) error {
 }
 
 func (g *guardedLog) SetUint64(key []byte, value uint64) error {
-	return g.write("write of term or vote", func() error { return g.logStore.SetUint64(key, value) })
+	return g.write("write of term or vote", func() error {
+		return fault.Around(fault.Term, func() error { return g.logStore.SetUint64(key, value) })
+	})
+}
+
+// stableLog is the guarded log as the library's store of term and vote. Where a
+// term cannot be written the library panics: on a full disk the process would
+// crash, and again at each start. The node stops by itself then (guardedLog), so
+// the goroutine that was to write just ends, as it would a moment later.
+type stableLog struct{ *guardedLog }
+
+func (s stableLog) SetUint64(key []byte, value uint64) error {
+	err := s.guardedLog.SetUint64(key, value)
+	if err != nil && s.running.Load() {
+		runtime.Goexit()
+	}
+	return err
 }
 
 // GetLog reads an entry. Of the one that the newest snapshot ends with, index

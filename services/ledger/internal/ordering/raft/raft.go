@@ -149,7 +149,8 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 			return seams.sending(e, peer, m)
 		}
 	}
-	e.raft, err = hraft.NewRaft(config.engine(), e.machine, cached, guarded, snapshots, e.transport)
+	e.raft, err = e.start(cached, stableLog{guarded}, snapshots)
+	guarded.running.Store(true)
 	close(ready)
 	if err != nil {
 		return nil, fmt.Errorf("raft: %w", err)
@@ -159,6 +160,20 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		seams.opened(e)
 	}
 	return e, nil
+}
+
+// start makes the library's part. It panics where it cannot write its term.
+func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots hraft.SnapshotStore) (_ *hraft.Raft, err error) {
+	defer func() {
+		select {
+		case <-e.failed:
+			if recover() != nil {
+				err = e.failure
+			}
+		default: // another panic is a fault of the program
+		}
+	}()
+	return hraft.NewRaft(e.config.engine(), e.machine, log, stable, snapshots, e.transport)
 }
 
 // checkRPC is rule R0's check with what only the running engine knows. That a

@@ -251,6 +251,40 @@ func TestR3_AFailedWriteStopsTheNode(t *testing.T) {
 	}
 }
 
+// failingTerms is a log that keeps so many terms and no more.
+type failingTerms struct {
+	logStore
+	left *atomic.Int64
+}
+
+func (f failingTerms) SetUint64(key []byte, value uint64) error {
+	if f.left.Add(-1) < 0 {
+		return errDisk
+	}
+	return f.logStore.SetUint64(key, value)
+}
+
+// The library panics when it cannot write its term: on a full disk the process
+// would crash at each start, and say nothing that an operator can read.
+func TestR3_ATermThatCannotBeWrittenStopsTheNodeWithoutAPanic(t *testing.T) {
+	for name, left := range map[string]int64{"at the start": 0, "at the election": 1} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, nil, "a")
+			n := c.nodes["a"]
+			terms := new(atomic.Int64)
+			terms.Store(left)
+			n.seams.log = func(store logStore) logStore { return failingTerms{store, terms} }
+			engine, err := open(testContext(t), c.config(n), n.seams)
+			if err == nil {
+				err = engine.Run(testContext(t))
+			}
+			if !errors.Is(err, errDisk) {
+				t.Errorf("the node stops with %v, want %v", err, errDisk)
+			}
+		})
+	}
+}
+
 func TestR4_AFailedBatchStopsTheNodeAndIsAppliedOnce(t *testing.T) {
 	for name, arm := range map[string]func(*memory){
 		"lost":                            func(m *memory) { m.failBefore = errDisk },
