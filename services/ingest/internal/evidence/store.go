@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
@@ -47,7 +48,10 @@ func OpenStore(ctx context.Context, location string) (*Store, error) {
 	if strings.Contains(location, "://") {
 		bucket, err := blob.OpenBucket(ctx, location)
 		if err != nil {
-			return nil, fmt.Errorf("evidence store %s: %w", location, err)
+			return nil, unusable(location, err)
+		}
+		if err := accessible(ctx, bucket); err != nil {
+			return nil, errors.Join(unusable(location, err), bucket.Close())
 		}
 		return &Store{bucket: bucket}, nil
 	}
@@ -58,6 +62,36 @@ func OpenStore(ctx context.Context, location string) (*Store, error) {
 		return nil, fmt.Errorf("evidence store %s: %w", location, err)
 	}
 	return &Store{bucket: bucket, dir: location}, nil
+}
+
+// accessibleWithin is how long a bucket may take to say that it is there.
+const accessibleWithin = 15 * time.Second
+
+// accessible asks a bucket of somebody else's for its first key, so that wrong
+// credentials show at the start and not at the first picture.
+func accessible(ctx context.Context, bucket *blob.Bucket) error {
+	ctx, cancel := context.WithTimeout(ctx, accessibleWithin)
+	defer cancel()
+	there, err := bucket.IsAccessible(ctx)
+	if err == nil && !there {
+		err = errNoBucket
+	}
+	return err
+}
+
+var errNoBucket = errors.New("there is no such bucket")
+
+// unusable says what helps. A URL's query is the operator's, and not repeated.
+func unusable(location string, err error) error {
+	shown, _, _ := strings.Cut(location, "?")
+	remedy := "see that the URL names a bucket whose driver this program links (s3://NAME?region=R&endpoint=URL&use_path_style=true), and that it answers from here"
+	switch {
+	case gcerrors.Code(err) == gcerrors.PermissionDenied:
+		remedy = "give credentials that may list, read, write and delete in it: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+	case errors.Is(err, errNoBucket):
+		remedy = "make the bucket, or correct its name and region"
+	}
+	return fmt.Errorf("evidence store %s: %w\n       Remedy: %s", shown, err, remedy)
 }
 
 // Close gives the bucket back.
