@@ -15,6 +15,7 @@ DIFFER ?= --count 200 # `make interop-py DIFFER=--all` flips every bit
 BENCH ?= .
 MEASURE ?= /tmp/lacre-measure
 ONLY ?=
+PREVIOUS ?= HEAD~1
 DURATION ?= 60s
 SEED ?=
 ROBUSTNESS ?= # more flags for the robustness suite, such as -v or -dir
@@ -65,6 +66,11 @@ compose: images ## four organisations as nine containers: a partition, a lost re
 .PHONY: units
 units: build ## run every systemd unit under a real systemd in namespaces of its own (needs root and systemd)
 	deploy/systemd/check.sh bin
+
+.PHONY: rolling
+rolling: build ## upgrade from the commit PREVIOUS, restart and expire certificates under load; no submission fails
+	deploy/previous.sh '$(PREVIOUS)' bin/previous
+	deploy/rolling.sh bin $$([ -x bin/previous/lacre ] && echo bin/previous)
 
 .PHONY: curl
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -13,7 +11,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
 	"time"
 )
 
@@ -75,6 +72,11 @@ func (a *Authority) DER() []byte { return bytes.Clone(a.certificate.Raw) }
 // Issue makes the certificate of a node's TLS key, as the file that LoadCertified takes: the node's id as its name, and
 // the hosts (DNS names or IP addresses) as what TLS tools compare.
 func (a *Authority) Issue(id string, public ed25519.PublicKey, hosts []string, from time.Time) ([]byte, error) {
+	return a.IssueUntil(id, public, hosts, from, noExpiry)
+}
+
+// IssueUntil is Issue with an end.
+func (a *Authority) IssueUntil(id string, public ed25519.PublicKey, hosts []string, from, until time.Time) ([]byte, error) {
 	serial, err := serialNumber()
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func (a *Authority) Issue(id string, public ed25519.PublicKey, hosts []string, f
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: id},
 		NotBefore:    from.UTC(),
-		NotAfter:     noExpiry,
+		NotAfter:     until.UTC(),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -125,28 +127,16 @@ func certificatePEM(c *x509.Certificate) []byte {
 
 // LoadCertified is Load with a certificate that somebody else signed, the chain's leaf first; "" means the one that the
 // node signs for itself. Peers judge the key alone, so the file changes nothing but what TLS tools see. The error is
-// ErrCertificateFile when the file is not PEM certificates or the leaf is not of the key.
+// ErrCertificateFile when the file is not PEM certificates or the leaf is not of the key. Run reads both files again.
 func LoadCertified(keyPath, certificatePath string) (*Node, error) {
-	node, err := Load(keyPath)
-	if err != nil || certificatePath == "" {
-		return node, err
-	}
-	text, err := os.ReadFile(certificatePath)
+	f := files{key: keyPath, certificate: certificatePath}
+	s, err := f.read()
 	if err != nil {
-		return nil, fmt.Errorf("read node certificate: %w", err)
+		return nil, err
 	}
-	chain, err := parseChain(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCertificateFile, certificatePath, err)
-	}
-	if spki := sha256.Sum256(chain[0].RawSubjectPublicKeyInfo); spki != node.spki {
-		return nil, fmt.Errorf("%w: %s is of key %s, %s holds key %s", ErrCertificateFile, certificatePath, Short(spki), keyPath, Short(node.spki))
-	}
-	certified := &Node{spki: node.spki, certificate: tls.Certificate{PrivateKey: node.certificate.PrivateKey, Leaf: chain[0]}}
-	for _, c := range chain {
-		certified.certificate.Certificate = append(certified.certificate.Certificate, c.Raw)
-	}
-	return certified, nil
+	n := nodeOf(*s)
+	n.files = f
+	return n, nil
 }
 
 // parseChain reads PEM certificates and nothing else, at least one.

@@ -237,7 +237,7 @@ func TestN1_ExpiredCertificatesStillConnect(t *testing.T) {
 func TestN1_AnAuthoritysSignatureIsNoRegistration(t *testing.T) {
 	server, authority, subject := newTestNode(t, 1), newTestNode(t, 2), testKey(3)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: noExpiry}
-	issued, err := x509.CreateCertificate(rand.Reader, template, authority.certificate.Leaf, subject.Public(), authority.certificate.PrivateKey)
+	issued, err := x509.CreateCertificate(rand.Reader, template, authority.shown.Load().certificate.Leaf, subject.Public(), authority.shown.Load().certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}

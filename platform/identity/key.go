@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/lacre-metrology/lacre/platform/durable"
@@ -31,10 +32,26 @@ const pemType = "PRIVATE KEY" // RFC 7468 section 10: PKCS#8
 // keeps other people's TLS tools content.
 var noExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// Node is a node's own TLS identity: an Ed25519 key and a certificate that it signed for itself. Immutable.
+// Node is a node's own TLS identity: an Ed25519 key, and a certificate that it signed for itself or that its files hold. It
+// never changes but by Run. It is safe for concurrent use.
 type Node struct {
+	shown   atomic.Pointer[shown]
+	changed atomic.Pointer[chan struct{}] // closed and replaced when the key changes
+	files   files                         // what Run reads again; fixed after LoadCertified
+}
+
+// shown is what a connection shows of a node. Immutable.
+type shown struct {
 	certificate tls.Certificate
 	spki        SPKI
+}
+
+func nodeOf(s shown) *Node {
+	n := new(Node)
+	n.shown.Store(&s)
+	changed := make(chan struct{})
+	n.changed.Store(&changed)
+	return n
 }
 
 // NewNode makes the identity of a key. The same key gives the same certificate, byte for byte.
@@ -69,24 +86,20 @@ func newNode(key ed25519.PrivateKey, notBefore, notAfter time.Time) (*Node, erro
 	if err != nil {
 		return nil, fmt.Errorf("node certificate: %w", err)
 	}
-	return &Node{
-		certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf},
-		spki:        spki,
-	}, nil
+	return nodeOf(shown{certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, spki: spki}), nil
 }
 
 // SPKI is what a NodeRegistration binds: the SHA-256 of the node's SubjectPublicKeyInfo.
-func (n *Node) SPKI() SPKI { return n.spki }
+func (n *Node) SPKI() SPKI { return n.shown.Load().spki }
 
 // PublicKey is the node's TLS public key.
 func (n *Node) PublicKey() ed25519.PublicKey {
-
-	public, _ := n.certificate.Leaf.PublicKey.(ed25519.PublicKey)
+	public, _ := n.shown.Load().certificate.Leaf.PublicKey.(ed25519.PublicKey)
 	return bytes.Clone(public)
 }
 
-// Certificate is the self-signed certificate in DER, for tools that want to see one.
-func (n *Node) Certificate() []byte { return bytes.Clone(n.certificate.Certificate[0]) }
+// Certificate is the node's certificate in DER, for tools that want to see one.
+func (n *Node) Certificate() []byte { return bytes.Clone(n.shown.Load().certificate.Certificate[0]) }
 
 // Generate makes a new key from the operating system's randomness, writes it to path (mode 0600, PKCS#8 in PEM, durable
 // before it returns) and returns its identity. An existing file is never overwritten: errors.Is(err, fs.ErrExist).

@@ -51,7 +51,9 @@ func (n *Node) base() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
-		Certificates:           []tls.Certificate{n.certificate},
+		// Asked for each connection, so that renewed files need no restart.
+		GetCertificate:       func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &n.shown.Load().certificate, nil },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &n.shown.Load().certificate, nil },
 	}
 }
 

@@ -83,7 +83,7 @@ func Dial(target string, options Options) (*grpc.ClientConn, error) {
 		stream = append(stream, options.Metrics.StreamClientInterceptor())
 	}
 	connection, err := grpc.NewClient(target,
-		grpc.WithTransportCredentials(credentials.NewTLS(options.tls(target))),
+		grpc.WithTransportCredentials(options.credentials(target)),
 		grpc.WithDefaultServiceConfig(retryPolicy),
 		// What a name server says decides nothing but an address. Asked for a service configuration, one that does not
 		// answer such questions would delay every connection by ten seconds.
@@ -105,6 +105,15 @@ func Dial(target string, options Options) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
 	return connection, nil
+}
+
+// credentials are TLS with this end's key, as long as it is the key.
+func (o Options) credentials(target string) credentials.TransportCredentials {
+	plain := credentials.NewTLS(o.tls(target))
+	if o.Node == nil {
+		return plain
+	}
+	return renewing{plain, o.Node}
 }
 
 // tls wraps the check so that a wrong key is logged where somebody looks: gRPC hides handshake errors in its retries.

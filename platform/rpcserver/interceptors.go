@@ -58,6 +58,9 @@ func (s *Server) mapStream(server any, stream grpc.ServerStream, info *grpc.Stre
 // mapError hides what has no reason from the caller, and therefore logs it here.
 func (s *Server) mapError(ctx context.Context, method string, err error) error {
 	mapped := rpcerror.ToStatus(err)
+	if entry, ok := rpcerror.Lookup(reason.Of(err)); ok { // what another server said may be no reason of the list
+		s.refused.WithLabelValues(string(entry.Reason)).Inc()
+	}
 	if status.Code(mapped) == codes.Internal {
 		s.options.Logger.ErrorContext(ctx, "internal error", "method", method, "error", err)
 	}

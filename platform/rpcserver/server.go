@@ -99,6 +99,7 @@ type Server struct {
 	health   *health.Server
 	draining chan struct{} // closed when Run begins to stop
 	metrics  *grpcprometheus.ServerMetrics
+	refused  *prometheus.CounterVec
 }
 
 // New listens at once, so that Addr is known before Run, and serves nothing until Run. Call Close if Run is never
@@ -115,8 +116,11 @@ func New(config Config, options Options) (*Server, error) {
 	}
 	s := &Server{config: config.withDefaults(), options: options, allow: options.Allow.clone(), health: health.NewServer(), draining: make(chan struct{})}
 	s.metrics = grpcprometheus.NewServerMetrics(grpcprometheus.WithServerHandlingTimeHistogram())
+	s.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lacre_rpc_refusals_total", Help: "Calls refused since the start, by reason.",
+	}, []string{"reason"})
 	if options.Metrics != nil {
-		if err := options.Metrics.Register(s.metrics); err != nil {
+		if err := errors.Join(options.Metrics.Register(s.metrics), options.Metrics.Register(s.refused)); err != nil {
 			return nil, fmt.Errorf("rpc server: %w", err)
 		}
 	}

@@ -47,6 +47,7 @@ func (c *Config) Validate() error {
 // Service is the front door. Make it with New, then Run it once, or Close it.
 type Service struct {
 	log      *slog.Logger
+	node     *identity.Node
 	follower *follower.Follower
 	server   *rpcserver.Server
 	admin    *admin.Server
@@ -65,6 +66,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.node = node
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -74,6 +76,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		return nil, err
 	}
 	metrics := admin.NewRegistry()
+	metrics.MustRegister(admin.Certificate(node.NotAfter))
 	allow := rpcserver.Allow{}
 	// Statements carry their own authority, their signatures; so anybody may hand
 	// one in. Flooding is bounded by the server's limits on streams and sizes.
@@ -125,6 +128,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	run := lifecycle.Runner{Logger: s.log}
 	run.Add("admin", s.admin) // the first to start is the last to stop
+	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("readiness", func(ctx context.Context) error {
 		if err := s.follower.CatchUp(ctx); err != nil {

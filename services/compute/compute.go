@@ -60,6 +60,7 @@ func (c *Config) Validate() error {
 // Service is an endorser. Make it with New, then Run it once, or Close it.
 type Service struct {
 	log      *slog.Logger
+	node     *identity.Node
 	follower *follower.Follower
 	engine   *sandbox.Engine
 	server   *rpcserver.Server
@@ -88,6 +89,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if err != nil {
 		return nil, err
 	}
+	s.node = node
 	signing, err := identity.ReadKey(c.SigningKey)
 	if err != nil {
 		return nil, err
@@ -109,6 +111,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	}
 	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log}
 	metrics := admin.NewRegistry()
+	metrics.MustRegister(admin.Certificate(node.NotAfter))
 	metrics.MustRegister(s.gauges())
 	s.endorser.Ran = observe(metrics)
 
@@ -172,6 +175,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	run := lifecycle.Runner{Logger: s.log}
 	run.Add("admin", s.admin) // the first to start is the last to stop
+	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)
 	run.AddFunc("readiness", s.ready)

@@ -91,6 +91,7 @@ func (c *Config) Validate() error {
 // Service is a gateway. Make it with New, then Run it once, or Close it.
 type Service struct {
 	log         *slog.Logger
+	node        *identity.Node
 	follower    *follower.Follower
 	server      *rpcserver.Server
 	admin       *admin.Server
@@ -121,6 +122,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.node = node
 	signing, err := identity.ReadKey(c.SigningKey)
 	if err != nil {
 		return nil, err
@@ -142,6 +144,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		endorsers = append(endorsers, &endorser{config: e, client: computev1.NewComputeServiceClient(connection)})
 	}
 	metrics := admin.NewRegistry()
+	metrics.MustRegister(admin.Certificate(node.NotAfter))
 	metrics.MustRegister(s.gauges())
 	config := c.Server
 	if config.MaxMessageBytes == 0 {
@@ -226,6 +229,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	run := lifecycle.Runner{Logger: s.log}
 	run.Add("admin", s.admin) // the first to start is the last to stop
+	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)
 	if s.keeper != nil {

@@ -108,6 +108,7 @@ type Service struct {
 	collector *certify.Collector
 	signer    *certify.Signer
 	machine   *fsm.Machine
+	measured  *meters
 	cutter    *propose.Cutter
 	peers     *peers.Peers
 	registry  identity.Registry
@@ -213,9 +214,10 @@ func (s *Service) openLedger() (origin string, err error) {
 		Diverged: s.diverged, DoubleSigned: s.doubleSigned, Outvoted: s.damaged,
 	})
 	cache := signature.NewCache(cacheEntries)
+	s.measured = newMeters(s.metrics)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
-		Publish: s.publish, Fetch: s.fetch, Committed: newMeters(s.metrics).committed, Dir: s.config.DataDir, Log: s.log,
+		Publish: s.publish, Fetch: s.fetch, Committed: s.measured.committed, Dir: s.config.DataDir, Log: s.log,
 	})
 	if err != nil {
 		return "", err
@@ -289,7 +291,9 @@ func (s *Service) openServer(origin string) error {
 		NodeID: s.config.NodeID, NetworkID: s.networkID, Origin: origin, Signer: signing,
 		Store: s.store, Certificates: s.archive, Collector: s.collector, Machine: s.machine,
 		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Log: s.log,
-		Fatal: s.damaged,
+		Ordered:   func(took time.Duration) { s.measured.order.Observe(took.Seconds()) },
+		Certified: func(took time.Duration) { s.measured.certify.Observe(took.Seconds()) },
+		Fatal:     s.damaged,
 	})
 	api.Register(s.server, s.api, replica)
 	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
@@ -306,6 +310,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run := lifecycle.Runner{Logger: s.log}
 	// Stopped from the last to the first.
 	run.Add("admin", s.admin)
+	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("integrity", s.integrity)
 	run.AddFunc("certificates", s.archive.Run)
 	run.AddFunc("peers", s.peers.Run)

@@ -9,8 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/platform/durable"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
@@ -18,6 +20,8 @@ import (
 // read when somebody gathers.
 type meters struct {
 	commit  prometheus.Histogram
+	order   prometheus.Histogram
+	certify prometheus.Histogram
 	block   prometheus.Histogram
 	records map[protowire.Number]prometheus.Counter // by the kind of record
 }
@@ -27,6 +31,14 @@ func newMeters(registry *prometheus.Registry) *meters {
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "lacre_ledger_commit_duration_seconds", Help: "Time to make a batch of blocks durable.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		order: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lacre_ledger_order_duration_seconds", Help: "Time from taking a submission in as the leader until its block is durable here.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		certify: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "lacre_ledger_certify_duration_seconds", Help: "Time from there until the block is certified by a quorum.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}),
 		block: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "lacre_ledger_block_records", Help: "Records of a block, its header included.",
@@ -42,7 +54,7 @@ func newMeters(registry *prometheus.Registry) *meters {
 		f := fields.Get(i)
 		m.records[f.Number()] = kinds.WithLabelValues(string(f.Name()))
 	}
-	registry.MustRegister(m.commit, m.block, kinds)
+	registry.MustRegister(m.commit, m.order, m.certify, m.block, kinds)
 	return m
 }
 
@@ -82,14 +94,28 @@ func (s *Service) gauges() *admin.Gauges {
 		return truth(known)
 	}))
 	g.Gauge("lacre_ledger_raft_applied_index", "Index of the newest applied entry.", nil, one(func() float64 { return float64(s.machine.AppliedIndex()) }))
+	g.Gauge("lacre_ledger_cosigner_height_blocks", "Newest block for which a replica's cosignature was seen here.", []string{"replica"}, s.cosigners(func(c *ledgerv1.Cosigner) float64 { return float64(c.GetHeight()) }))
+	g.Gauge("lacre_ledger_cosigner_time_seconds", "Newest time stamp of a replica's cosignatures seen here, in seconds since the epoch; 0 for none.", []string{"replica"}, s.cosigners(func(c *ledgerv1.Cosigner) float64 { return float64(c.GetTimestampUnix()) }))
+	g.Gauge("lacre_ledger_queued_submissions", "Submissions that wait for a proposal.", nil, one(func() float64 {
+		submissions, _ := s.cutter.Queued()
+		return float64(submissions)
+	}))
+	g.Gauge("lacre_ledger_queued_bytes", "Bytes of submissions that wait or are on their way to a block.", nil, one(func() float64 {
+		_, bytes := s.cutter.Queued()
+		return float64(bytes)
+	}))
+	space := func(of func(free, total uint64) uint64) func(func(float64, ...string)) {
+		return func(emit func(float64, ...string)) {
+			if free, total, err := durable.Space(s.config.DataDir); err == nil { // a metric that cannot be read is absent
+				emit(float64(of(free, total)))
+			}
+		}
+	}
+	g.Gauge("lacre_ledger_disk_free_bytes", "Bytes that the data directory's file system has left.", nil, space(func(free, _ uint64) uint64 { return free }))
+	g.Gauge("lacre_ledger_disk_size_bytes", "Bytes that the data directory's file system has in all.", nil, space(func(_, total uint64) uint64 { return total }))
 	g.Gauge("lacre_ledger_disk_bytes", "Bytes of files: records and raw vectors, index and state, ordering log.", []string{"part"}, func(emit func(float64, ...string)) {
 		for part, bytes := range s.diskBytes() {
 			emit(bytes, part)
-		}
-	})
-	g.Gauge("lacre_ledger_disk_free_bytes", "Room on the data directory's file system.", nil, func(emit func(float64, ...string)) {
-		if free, err := freeBytes(s.config.DataDir); err == nil {
-			emit(float64(free))
 		}
 	})
 	g.Gauge("lacre_ledger_disk_refuses_writes", refusesWritesHelp, nil, one(func() float64 { return 0 }))
@@ -97,6 +123,20 @@ func (s *Service) gauges() *admin.Gauges {
 }
 
 const refusesWritesHelp = "1 while the replica serves nothing and waits for a disk that takes writes, otherwise 0."
+
+// cosigners reads one value of every replica of the configuration.
+func (s *Service) cosigners(value func(*ledgerv1.Cosigner) float64) func(func(float64, ...string)) {
+	return func(emit func(float64, ...string)) {
+		list, err := s.api.Cosigners()
+		if err != nil {
+			s.log.Error("the configuration cannot be read", "error", err)
+			return
+		}
+		for _, c := range list {
+			emit(value(c), c.GetNodeId())
+		}
+	}
+}
 
 func truth(b bool) float64 {
 	if b {

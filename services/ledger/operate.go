@@ -11,7 +11,7 @@ import (
 
 // openAdmin opens the operator's port.
 func (s *Service) openAdmin() (err error) {
-	s.metrics.MustRegister(s.gauges())
+	s.metrics.MustRegister(s.gauges(), admin.Certificate(s.node.NotAfter))
 	s.admin, err = admin.New(s.config.Admin, admin.Options{
 		Service: "ledger", NodeID: s.config.NodeID, Formats: map[string]int{"proposal": propose.Version},
 		Registry: s.metrics, Ready: s.server.Ready, Logger: s.log,

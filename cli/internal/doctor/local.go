@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -82,12 +81,11 @@ func (x *examination) localData(n *node) {
 }
 
 func (x *examination) localDisk(n *node) {
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(n.dataDir, &fs); err != nil {
-		x.add(n.ID, "disk", Skipped, "", "free space of %s: %v", n.dataDir, err)
+	free, total, err := durable.Space(n.dataDir)
+	if err != nil {
+		x.add(n.ID, "disk", Skipped, "", "%v", err)
 		return
 	}
-	free, total := fs.Bavail*uint64(fs.Bsize), fs.Blocks*uint64(fs.Bsize) // the type of a block's size differs between systems
 	level := OK
 	if free < warnFreeBytes || free < total/20 {
 		level = Warn

@@ -332,7 +332,11 @@ type GetStatusResponse struct {
 	// header is the digest of the certified block's header record.
 	Header []byte `protobuf:"bytes,9,opt,name=header,proto3" json:"header,omitempty"`
 	// config is the digest of the configuration in force.
-	Config        []byte `protobuf:"bytes,10,opt,name=config,proto3" json:"config,omitempty"`
+	Config []byte `protobuf:"bytes,10,opt,name=config,proto3" json:"config,omitempty"`
+	// version is the build that this replica runs, as it says itself.
+	Version string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
+	// cosigners are the replicas of the configuration, as this one hears them.
+	Cosigners     []*Cosigner `protobuf:"bytes,12,rep,name=cosigners,proto3" json:"cosigners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +441,85 @@ func (x *GetStatusResponse) GetConfig() []byte {
 	return nil
 }
 
+func (x *GetStatusResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetStatusResponse) GetCosigners() []*Cosigner {
+	if x != nil {
+		return x.Cosigners
+	}
+	return nil
+}
+
+// Cosigner is what a replica heard of another one, or of itself.
+type Cosigner struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// node_id is the replica's.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// height is the newest block for which its cosignature was seen.
+	Height uint64 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	// timestamp_unix is the newest time stamp of its cosignatures, in seconds
+	// since the epoch; 0 when none was seen.
+	TimestampUnix uint64 `protobuf:"varint,3,opt,name=timestamp_unix,json=timestampUnix,proto3" json:"timestamp_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cosigner) Reset() {
+	*x = Cosigner{}
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cosigner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cosigner) ProtoMessage() {}
+
+func (x *Cosigner) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cosigner.ProtoReflect.Descriptor instead.
+func (*Cosigner) Descriptor() ([]byte, []int) {
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Cosigner) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Cosigner) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *Cosigner) GetTimestampUnix() uint64 {
+	if x != nil {
+		return x.TimestampUnix
+	}
+	return 0
+}
+
 // GetCheckpointRequest names a height, or nothing for the newest.
 type GetCheckpointRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -448,7 +531,7 @@ type GetCheckpointRequest struct {
 
 func (x *GetCheckpointRequest) Reset() {
 	*x = GetCheckpointRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[5]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +543,7 @@ func (x *GetCheckpointRequest) String() string {
 func (*GetCheckpointRequest) ProtoMessage() {}
 
 func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[5]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +556,7 @@ func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*GetCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{5}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetCheckpointRequest) GetHeight() uint64 {
@@ -496,7 +579,7 @@ type GetCheckpointResponse struct {
 
 func (x *GetCheckpointResponse) Reset() {
 	*x = GetCheckpointResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[6]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +591,7 @@ func (x *GetCheckpointResponse) String() string {
 func (*GetCheckpointResponse) ProtoMessage() {}
 
 func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[6]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +604,7 @@ func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*GetCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{6}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetCheckpointResponse) GetHeight() uint64 {
@@ -547,7 +630,7 @@ type GetTrustRequest struct {
 
 func (x *GetTrustRequest) Reset() {
 	*x = GetTrustRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[7]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +642,7 @@ func (x *GetTrustRequest) String() string {
 func (*GetTrustRequest) ProtoMessage() {}
 
 func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[7]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +655,7 @@ func (x *GetTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustRequest.ProtoReflect.Descriptor instead.
 func (*GetTrustRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{7}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{8}
 }
 
 // GetTrustResponse is the trust bundle.
@@ -586,7 +669,7 @@ type GetTrustResponse struct {
 
 func (x *GetTrustResponse) Reset() {
 	*x = GetTrustResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[8]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +681,7 @@ func (x *GetTrustResponse) String() string {
 func (*GetTrustResponse) ProtoMessage() {}
 
 func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[8]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +694,7 @@ func (x *GetTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrustResponse.ProtoReflect.Descriptor instead.
 func (*GetTrustResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{8}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetTrustResponse) GetTrust() []byte {
@@ -632,7 +715,7 @@ type ListConfigurationsRequest struct {
 
 func (x *ListConfigurationsRequest) Reset() {
 	*x = ListConfigurationsRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +727,7 @@ func (x *ListConfigurationsRequest) String() string {
 func (*ListConfigurationsRequest) ProtoMessage() {}
 
 func (x *ListConfigurationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[9]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +740,7 @@ func (x *ListConfigurationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigurationsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigurationsRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{9}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListConfigurationsRequest) GetFromSequence() uint64 {
@@ -680,7 +763,7 @@ type ListConfigurationsResponse struct {
 
 func (x *ListConfigurationsResponse) Reset() {
 	*x = ListConfigurationsResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +775,7 @@ func (x *ListConfigurationsResponse) String() string {
 func (*ListConfigurationsResponse) ProtoMessage() {}
 
 func (x *ListConfigurationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[10]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +788,7 @@ func (x *ListConfigurationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigurationsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigurationsResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListConfigurationsResponse) GetHistory() []byte {
@@ -733,7 +816,7 @@ type GetRecordRequest struct {
 
 func (x *GetRecordRequest) Reset() {
 	*x = GetRecordRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +828,7 @@ func (x *GetRecordRequest) String() string {
 func (*GetRecordRequest) ProtoMessage() {}
 
 func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[11]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +841,7 @@ func (x *GetRecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordRequest.ProtoReflect.Descriptor instead.
 func (*GetRecordRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRecordRequest) GetIndex() uint64 {
@@ -783,7 +866,7 @@ type GetRecordResponse struct {
 
 func (x *GetRecordResponse) Reset() {
 	*x = GetRecordResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +878,7 @@ func (x *GetRecordResponse) String() string {
 func (*GetRecordResponse) ProtoMessage() {}
 
 func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[12]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +891,7 @@ func (x *GetRecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRecordResponse.ProtoReflect.Descriptor instead.
 func (*GetRecordResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetRecordResponse) GetRecord() []byte {
@@ -845,7 +928,7 @@ type MeasurementKey struct {
 
 func (x *MeasurementKey) Reset() {
 	*x = MeasurementKey{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +940,7 @@ func (x *MeasurementKey) String() string {
 func (*MeasurementKey) ProtoMessage() {}
 
 func (x *MeasurementKey) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[13]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +953,7 @@ func (x *MeasurementKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasurementKey.ProtoReflect.Descriptor instead.
 func (*MeasurementKey) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MeasurementKey) GetMeterId() string {
@@ -898,7 +981,7 @@ type GetReceiptRequest struct {
 
 func (x *GetReceiptRequest) Reset() {
 	*x = GetReceiptRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -910,7 +993,7 @@ func (x *GetReceiptRequest) String() string {
 func (*GetReceiptRequest) ProtoMessage() {}
 
 func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[14]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -923,7 +1006,7 @@ func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptRequest.ProtoReflect.Descriptor instead.
 func (*GetReceiptRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetReceiptRequest) GetMeasurement() *MeasurementKey {
@@ -944,7 +1027,7 @@ type GetReceiptResponse struct {
 
 func (x *GetReceiptResponse) Reset() {
 	*x = GetReceiptResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1039,7 @@ func (x *GetReceiptResponse) String() string {
 func (*GetReceiptResponse) ProtoMessage() {}
 
 func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[15]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1052,7 @@ func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReceiptResponse.ProtoReflect.Descriptor instead.
 func (*GetReceiptResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetReceiptResponse) GetReceipt() []byte {
@@ -990,7 +1073,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1085,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[16]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1098,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetBundleRequest) GetMeasurement() *MeasurementKey {
@@ -1036,7 +1119,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1131,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[17]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1144,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetBundleResponse) GetBundle() []byte {
@@ -1084,7 +1167,7 @@ type GetConsistencyProofRequest struct {
 
 func (x *GetConsistencyProofRequest) Reset() {
 	*x = GetConsistencyProofRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1179,7 @@ func (x *GetConsistencyProofRequest) String() string {
 func (*GetConsistencyProofRequest) ProtoMessage() {}
 
 func (x *GetConsistencyProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[18]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1192,7 @@ func (x *GetConsistencyProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConsistencyProofRequest.ProtoReflect.Descriptor instead.
 func (*GetConsistencyProofRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{18}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetConsistencyProofRequest) GetFromSize() uint64 {
@@ -1137,7 +1220,7 @@ type GetConsistencyProofResponse struct {
 
 func (x *GetConsistencyProofResponse) Reset() {
 	*x = GetConsistencyProofResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1232,7 @@ func (x *GetConsistencyProofResponse) String() string {
 func (*GetConsistencyProofResponse) ProtoMessage() {}
 
 func (x *GetConsistencyProofResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[19]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1245,7 @@ func (x *GetConsistencyProofResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConsistencyProofResponse.ProtoReflect.Descriptor instead.
 func (*GetConsistencyProofResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{19}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetConsistencyProofResponse) GetProof() [][]byte {
@@ -1183,7 +1266,7 @@ type GetMeterRequest struct {
 
 func (x *GetMeterRequest) Reset() {
 	*x = GetMeterRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1278,7 @@ func (x *GetMeterRequest) String() string {
 func (*GetMeterRequest) ProtoMessage() {}
 
 func (x *GetMeterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[20]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1291,7 @@ func (x *GetMeterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeterRequest.ProtoReflect.Descriptor instead.
 func (*GetMeterRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetMeterRequest) GetMeterId() string {
@@ -1245,7 +1328,7 @@ type GetMeterResponse struct {
 
 func (x *GetMeterResponse) Reset() {
 	*x = GetMeterResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1340,7 @@ func (x *GetMeterResponse) String() string {
 func (*GetMeterResponse) ProtoMessage() {}
 
 func (x *GetMeterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[21]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1353,7 @@ func (x *GetMeterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMeterResponse.ProtoReflect.Descriptor instead.
 func (*GetMeterResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{21}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetMeterResponse) GetRegistration() []byte {
@@ -1349,7 +1432,7 @@ type ListMetersRequest struct {
 
 func (x *ListMetersRequest) Reset() {
 	*x = ListMetersRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1444,7 @@ func (x *ListMetersRequest) String() string {
 func (*ListMetersRequest) ProtoMessage() {}
 
 func (x *ListMetersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[22]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1457,7 @@ func (x *ListMetersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMetersRequest.ProtoReflect.Descriptor instead.
 func (*ListMetersRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{22}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListMetersRequest) GetPageSize() uint32 {
@@ -1406,7 +1489,7 @@ type ListMetersResponse struct {
 
 func (x *ListMetersResponse) Reset() {
 	*x = ListMetersResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1501,7 @@ func (x *ListMetersResponse) String() string {
 func (*ListMetersResponse) ProtoMessage() {}
 
 func (x *ListMetersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[23]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1514,7 @@ func (x *ListMetersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMetersResponse.ProtoReflect.Descriptor instead.
 func (*ListMetersResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{23}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListMetersResponse) GetMeters() []*ListedMeter {
@@ -1476,7 +1559,7 @@ type ListedMeter struct {
 
 func (x *ListedMeter) Reset() {
 	*x = ListedMeter{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1571,7 @@ func (x *ListedMeter) String() string {
 func (*ListedMeter) ProtoMessage() {}
 
 func (x *ListedMeter) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[24]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1584,7 @@ func (x *ListedMeter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedMeter.ProtoReflect.Descriptor instead.
 func (*ListedMeter) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{24}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListedMeter) GetMeterId() string {
@@ -1559,7 +1642,7 @@ type CounterRange struct {
 
 func (x *CounterRange) Reset() {
 	*x = CounterRange{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1654,7 @@ func (x *CounterRange) String() string {
 func (*CounterRange) ProtoMessage() {}
 
 func (x *CounterRange) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[25]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1667,7 @@ func (x *CounterRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterRange.ProtoReflect.Descriptor instead.
 func (*CounterRange) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{25}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CounterRange) GetFirst() uint64 {
@@ -1622,7 +1705,7 @@ type ListMeasurementsRequest struct {
 
 func (x *ListMeasurementsRequest) Reset() {
 	*x = ListMeasurementsRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1634,7 +1717,7 @@ func (x *ListMeasurementsRequest) String() string {
 func (*ListMeasurementsRequest) ProtoMessage() {}
 
 func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[26]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1647,7 +1730,7 @@ func (x *ListMeasurementsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsRequest.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{26}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListMeasurementsRequest) GetMeterId() string {
@@ -1705,7 +1788,7 @@ type ListMeasurementsResponse struct {
 
 func (x *ListMeasurementsResponse) Reset() {
 	*x = ListMeasurementsResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1800,7 @@ func (x *ListMeasurementsResponse) String() string {
 func (*ListMeasurementsResponse) ProtoMessage() {}
 
 func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[27]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1813,7 @@ func (x *ListMeasurementsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMeasurementsResponse.ProtoReflect.Descriptor instead.
 func (*ListMeasurementsResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{27}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListMeasurementsResponse) GetMeasurements() []*ListedMeasurement {
@@ -1760,7 +1843,7 @@ type ListedMeasurement struct {
 
 func (x *ListedMeasurement) Reset() {
 	*x = ListedMeasurement{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1855,7 @@ func (x *ListedMeasurement) String() string {
 func (*ListedMeasurement) ProtoMessage() {}
 
 func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[28]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1868,7 @@ func (x *ListedMeasurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListedMeasurement.ProtoReflect.Descriptor instead.
 func (*ListedMeasurement) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{28}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListedMeasurement) GetIndex() uint64 {
@@ -1817,7 +1900,7 @@ type StreamBlocksRequest struct {
 
 func (x *StreamBlocksRequest) Reset() {
 	*x = StreamBlocksRequest{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1912,7 @@ func (x *StreamBlocksRequest) String() string {
 func (*StreamBlocksRequest) ProtoMessage() {}
 
 func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[29]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1925,7 @@ func (x *StreamBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksRequest.ProtoReflect.Descriptor instead.
 func (*StreamBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{29}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StreamBlocksRequest) GetFromHeight() uint64 {
@@ -1882,7 +1965,7 @@ type Leaf struct {
 
 func (x *Leaf) Reset() {
 	*x = Leaf{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1977,7 @@ func (x *Leaf) String() string {
 func (*Leaf) ProtoMessage() {}
 
 func (x *Leaf) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[30]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1990,7 @@ func (x *Leaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaf.ProtoReflect.Descriptor instead.
 func (*Leaf) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{30}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Leaf) GetContent() isLeaf_Content {
@@ -1970,7 +2053,7 @@ type StreamBlocksResponse struct {
 
 func (x *StreamBlocksResponse) Reset() {
 	*x = StreamBlocksResponse{}
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2065,7 @@ func (x *StreamBlocksResponse) String() string {
 func (*StreamBlocksResponse) ProtoMessage() {}
 
 func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[31]
+	mi := &file_lacre_ledger_v1_ledger_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2078,7 @@ func (x *StreamBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamBlocksResponse.ProtoReflect.Descriptor instead.
 func (*StreamBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{31}
+	return file_lacre_ledger_v1_ledger_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StreamBlocksResponse) GetHeight() uint64 {
@@ -2044,7 +2127,7 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x0eSubmitResponse\x12:\n" +
 	"\boutcomes\x18\x01 \x03(\v2\x1e.lacre.ledger.v1.RecordOutcomeR\boutcomes\x12)\n" +
 	"\x10certified_height\x18\x02 \x01(\x04R\x0fcertifiedHeight\"\x12\n" +
-	"\x10GetStatusRequest\"\xcb\x02\n" +
+	"\x10GetStatusRequest\"\x9e\x03\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\tR\x06origin\x12\x1d\n" +
@@ -2057,7 +2140,13 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x14block_time_unix_nano\x18\b \x01(\x03R\x11blockTimeUnixNano\x12\x16\n" +
 	"\x06header\x18\t \x01(\fR\x06header\x12\x16\n" +
 	"\x06config\x18\n" +
-	" \x01(\fR\x06config\">\n" +
+	" \x01(\fR\x06config\x12\x18\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x127\n" +
+	"\tcosigners\x18\f \x03(\v2\x19.lacre.ledger.v1.CosignerR\tcosigners\"b\n" +
+	"\bCosigner\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\x04R\x06height\x12%\n" +
+	"\x0etimestamp_unix\x18\x03 \x01(\x04R\rtimestampUnix\">\n" +
 	"\x14GetCheckpointRequest\x12\x1b\n" +
 	"\x06height\x18\x01 \x01(\x04H\x00R\x06height\x88\x01\x01B\t\n" +
 	"\a_height\"Q\n" +
@@ -2192,7 +2281,7 @@ func file_lacre_ledger_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_ledger_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_lacre_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(StreamView)(0),                     // 0: lacre.ledger.v1.StreamView
 	(*SubmitRequest)(nil),               // 1: lacre.ledger.v1.SubmitRequest
@@ -2200,74 +2289,76 @@ var file_lacre_ledger_v1_ledger_proto_goTypes = []any{
 	(*SubmitResponse)(nil),              // 3: lacre.ledger.v1.SubmitResponse
 	(*GetStatusRequest)(nil),            // 4: lacre.ledger.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),           // 5: lacre.ledger.v1.GetStatusResponse
-	(*GetCheckpointRequest)(nil),        // 6: lacre.ledger.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil),       // 7: lacre.ledger.v1.GetCheckpointResponse
-	(*GetTrustRequest)(nil),             // 8: lacre.ledger.v1.GetTrustRequest
-	(*GetTrustResponse)(nil),            // 9: lacre.ledger.v1.GetTrustResponse
-	(*ListConfigurationsRequest)(nil),   // 10: lacre.ledger.v1.ListConfigurationsRequest
-	(*ListConfigurationsResponse)(nil),  // 11: lacre.ledger.v1.ListConfigurationsResponse
-	(*GetRecordRequest)(nil),            // 12: lacre.ledger.v1.GetRecordRequest
-	(*GetRecordResponse)(nil),           // 13: lacre.ledger.v1.GetRecordResponse
-	(*MeasurementKey)(nil),              // 14: lacre.ledger.v1.MeasurementKey
-	(*GetReceiptRequest)(nil),           // 15: lacre.ledger.v1.GetReceiptRequest
-	(*GetReceiptResponse)(nil),          // 16: lacre.ledger.v1.GetReceiptResponse
-	(*GetBundleRequest)(nil),            // 17: lacre.ledger.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),           // 18: lacre.ledger.v1.GetBundleResponse
-	(*GetConsistencyProofRequest)(nil),  // 19: lacre.ledger.v1.GetConsistencyProofRequest
-	(*GetConsistencyProofResponse)(nil), // 20: lacre.ledger.v1.GetConsistencyProofResponse
-	(*GetMeterRequest)(nil),             // 21: lacre.ledger.v1.GetMeterRequest
-	(*GetMeterResponse)(nil),            // 22: lacre.ledger.v1.GetMeterResponse
-	(*ListMetersRequest)(nil),           // 23: lacre.ledger.v1.ListMetersRequest
-	(*ListMetersResponse)(nil),          // 24: lacre.ledger.v1.ListMetersResponse
-	(*ListedMeter)(nil),                 // 25: lacre.ledger.v1.ListedMeter
-	(*CounterRange)(nil),                // 26: lacre.ledger.v1.CounterRange
-	(*ListMeasurementsRequest)(nil),     // 27: lacre.ledger.v1.ListMeasurementsRequest
-	(*ListMeasurementsResponse)(nil),    // 28: lacre.ledger.v1.ListMeasurementsResponse
-	(*ListedMeasurement)(nil),           // 29: lacre.ledger.v1.ListedMeasurement
-	(*StreamBlocksRequest)(nil),         // 30: lacre.ledger.v1.StreamBlocksRequest
-	(*Leaf)(nil),                        // 31: lacre.ledger.v1.Leaf
-	(*StreamBlocksResponse)(nil),        // 32: lacre.ledger.v1.StreamBlocksResponse
+	(*Cosigner)(nil),                    // 6: lacre.ledger.v1.Cosigner
+	(*GetCheckpointRequest)(nil),        // 7: lacre.ledger.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),       // 8: lacre.ledger.v1.GetCheckpointResponse
+	(*GetTrustRequest)(nil),             // 9: lacre.ledger.v1.GetTrustRequest
+	(*GetTrustResponse)(nil),            // 10: lacre.ledger.v1.GetTrustResponse
+	(*ListConfigurationsRequest)(nil),   // 11: lacre.ledger.v1.ListConfigurationsRequest
+	(*ListConfigurationsResponse)(nil),  // 12: lacre.ledger.v1.ListConfigurationsResponse
+	(*GetRecordRequest)(nil),            // 13: lacre.ledger.v1.GetRecordRequest
+	(*GetRecordResponse)(nil),           // 14: lacre.ledger.v1.GetRecordResponse
+	(*MeasurementKey)(nil),              // 15: lacre.ledger.v1.MeasurementKey
+	(*GetReceiptRequest)(nil),           // 16: lacre.ledger.v1.GetReceiptRequest
+	(*GetReceiptResponse)(nil),          // 17: lacre.ledger.v1.GetReceiptResponse
+	(*GetBundleRequest)(nil),            // 18: lacre.ledger.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),           // 19: lacre.ledger.v1.GetBundleResponse
+	(*GetConsistencyProofRequest)(nil),  // 20: lacre.ledger.v1.GetConsistencyProofRequest
+	(*GetConsistencyProofResponse)(nil), // 21: lacre.ledger.v1.GetConsistencyProofResponse
+	(*GetMeterRequest)(nil),             // 22: lacre.ledger.v1.GetMeterRequest
+	(*GetMeterResponse)(nil),            // 23: lacre.ledger.v1.GetMeterResponse
+	(*ListMetersRequest)(nil),           // 24: lacre.ledger.v1.ListMetersRequest
+	(*ListMetersResponse)(nil),          // 25: lacre.ledger.v1.ListMetersResponse
+	(*ListedMeter)(nil),                 // 26: lacre.ledger.v1.ListedMeter
+	(*CounterRange)(nil),                // 27: lacre.ledger.v1.CounterRange
+	(*ListMeasurementsRequest)(nil),     // 28: lacre.ledger.v1.ListMeasurementsRequest
+	(*ListMeasurementsResponse)(nil),    // 29: lacre.ledger.v1.ListMeasurementsResponse
+	(*ListedMeasurement)(nil),           // 30: lacre.ledger.v1.ListedMeasurement
+	(*StreamBlocksRequest)(nil),         // 31: lacre.ledger.v1.StreamBlocksRequest
+	(*Leaf)(nil),                        // 32: lacre.ledger.v1.Leaf
+	(*StreamBlocksResponse)(nil),        // 33: lacre.ledger.v1.StreamBlocksResponse
 }
 var file_lacre_ledger_v1_ledger_proto_depIdxs = []int32{
 	2,  // 0: lacre.ledger.v1.SubmitResponse.outcomes:type_name -> lacre.ledger.v1.RecordOutcome
-	14, // 1: lacre.ledger.v1.GetReceiptRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
-	14, // 2: lacre.ledger.v1.GetBundleRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
-	26, // 3: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
-	25, // 4: lacre.ledger.v1.ListMetersResponse.meters:type_name -> lacre.ledger.v1.ListedMeter
-	29, // 5: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
-	0,  // 6: lacre.ledger.v1.StreamBlocksRequest.view:type_name -> lacre.ledger.v1.StreamView
-	31, // 7: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
-	1,  // 8: lacre.ledger.v1.LedgerService.Submit:input_type -> lacre.ledger.v1.SubmitRequest
-	4,  // 9: lacre.ledger.v1.LedgerService.GetStatus:input_type -> lacre.ledger.v1.GetStatusRequest
-	6,  // 10: lacre.ledger.v1.LedgerService.GetCheckpoint:input_type -> lacre.ledger.v1.GetCheckpointRequest
-	8,  // 11: lacre.ledger.v1.LedgerService.GetTrust:input_type -> lacre.ledger.v1.GetTrustRequest
-	10, // 12: lacre.ledger.v1.LedgerService.ListConfigurations:input_type -> lacre.ledger.v1.ListConfigurationsRequest
-	12, // 13: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
-	15, // 14: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
-	17, // 15: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
-	19, // 16: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
-	21, // 17: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
-	23, // 18: lacre.ledger.v1.LedgerService.ListMeters:input_type -> lacre.ledger.v1.ListMetersRequest
-	27, // 19: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
-	30, // 20: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
-	3,  // 21: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
-	5,  // 22: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
-	7,  // 23: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
-	9,  // 24: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
-	11, // 25: lacre.ledger.v1.LedgerService.ListConfigurations:output_type -> lacre.ledger.v1.ListConfigurationsResponse
-	13, // 26: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
-	16, // 27: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
-	18, // 28: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
-	20, // 29: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
-	22, // 30: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
-	24, // 31: lacre.ledger.v1.LedgerService.ListMeters:output_type -> lacre.ledger.v1.ListMetersResponse
-	28, // 32: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
-	32, // 33: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
-	21, // [21:34] is the sub-list for method output_type
-	8,  // [8:21] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	6,  // 1: lacre.ledger.v1.GetStatusResponse.cosigners:type_name -> lacre.ledger.v1.Cosigner
+	15, // 2: lacre.ledger.v1.GetReceiptRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
+	15, // 3: lacre.ledger.v1.GetBundleRequest.measurement:type_name -> lacre.ledger.v1.MeasurementKey
+	27, // 4: lacre.ledger.v1.GetMeterResponse.missing:type_name -> lacre.ledger.v1.CounterRange
+	26, // 5: lacre.ledger.v1.ListMetersResponse.meters:type_name -> lacre.ledger.v1.ListedMeter
+	30, // 6: lacre.ledger.v1.ListMeasurementsResponse.measurements:type_name -> lacre.ledger.v1.ListedMeasurement
+	0,  // 7: lacre.ledger.v1.StreamBlocksRequest.view:type_name -> lacre.ledger.v1.StreamView
+	32, // 8: lacre.ledger.v1.StreamBlocksResponse.leaves:type_name -> lacre.ledger.v1.Leaf
+	1,  // 9: lacre.ledger.v1.LedgerService.Submit:input_type -> lacre.ledger.v1.SubmitRequest
+	4,  // 10: lacre.ledger.v1.LedgerService.GetStatus:input_type -> lacre.ledger.v1.GetStatusRequest
+	7,  // 11: lacre.ledger.v1.LedgerService.GetCheckpoint:input_type -> lacre.ledger.v1.GetCheckpointRequest
+	9,  // 12: lacre.ledger.v1.LedgerService.GetTrust:input_type -> lacre.ledger.v1.GetTrustRequest
+	11, // 13: lacre.ledger.v1.LedgerService.ListConfigurations:input_type -> lacre.ledger.v1.ListConfigurationsRequest
+	13, // 14: lacre.ledger.v1.LedgerService.GetRecord:input_type -> lacre.ledger.v1.GetRecordRequest
+	16, // 15: lacre.ledger.v1.LedgerService.GetReceipt:input_type -> lacre.ledger.v1.GetReceiptRequest
+	18, // 16: lacre.ledger.v1.LedgerService.GetBundle:input_type -> lacre.ledger.v1.GetBundleRequest
+	20, // 17: lacre.ledger.v1.LedgerService.GetConsistencyProof:input_type -> lacre.ledger.v1.GetConsistencyProofRequest
+	22, // 18: lacre.ledger.v1.LedgerService.GetMeter:input_type -> lacre.ledger.v1.GetMeterRequest
+	24, // 19: lacre.ledger.v1.LedgerService.ListMeters:input_type -> lacre.ledger.v1.ListMetersRequest
+	28, // 20: lacre.ledger.v1.LedgerService.ListMeasurements:input_type -> lacre.ledger.v1.ListMeasurementsRequest
+	31, // 21: lacre.ledger.v1.LedgerService.StreamBlocks:input_type -> lacre.ledger.v1.StreamBlocksRequest
+	3,  // 22: lacre.ledger.v1.LedgerService.Submit:output_type -> lacre.ledger.v1.SubmitResponse
+	5,  // 23: lacre.ledger.v1.LedgerService.GetStatus:output_type -> lacre.ledger.v1.GetStatusResponse
+	8,  // 24: lacre.ledger.v1.LedgerService.GetCheckpoint:output_type -> lacre.ledger.v1.GetCheckpointResponse
+	10, // 25: lacre.ledger.v1.LedgerService.GetTrust:output_type -> lacre.ledger.v1.GetTrustResponse
+	12, // 26: lacre.ledger.v1.LedgerService.ListConfigurations:output_type -> lacre.ledger.v1.ListConfigurationsResponse
+	14, // 27: lacre.ledger.v1.LedgerService.GetRecord:output_type -> lacre.ledger.v1.GetRecordResponse
+	17, // 28: lacre.ledger.v1.LedgerService.GetReceipt:output_type -> lacre.ledger.v1.GetReceiptResponse
+	19, // 29: lacre.ledger.v1.LedgerService.GetBundle:output_type -> lacre.ledger.v1.GetBundleResponse
+	21, // 30: lacre.ledger.v1.LedgerService.GetConsistencyProof:output_type -> lacre.ledger.v1.GetConsistencyProofResponse
+	23, // 31: lacre.ledger.v1.LedgerService.GetMeter:output_type -> lacre.ledger.v1.GetMeterResponse
+	25, // 32: lacre.ledger.v1.LedgerService.ListMeters:output_type -> lacre.ledger.v1.ListMetersResponse
+	29, // 33: lacre.ledger.v1.LedgerService.ListMeasurements:output_type -> lacre.ledger.v1.ListMeasurementsResponse
+	33, // 34: lacre.ledger.v1.LedgerService.StreamBlocks:output_type -> lacre.ledger.v1.StreamBlocksResponse
+	22, // [22:35] is the sub-list for method output_type
+	9,  // [9:22] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_lacre_ledger_v1_ledger_proto_init() }
@@ -2275,8 +2366,8 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 	if File_lacre_ledger_v1_ledger_proto != nil {
 		return
 	}
-	file_lacre_ledger_v1_ledger_proto_msgTypes[5].OneofWrappers = []any{}
-	file_lacre_ledger_v1_ledger_proto_msgTypes[30].OneofWrappers = []any{
+	file_lacre_ledger_v1_ledger_proto_msgTypes[6].OneofWrappers = []any{}
+	file_lacre_ledger_v1_ledger_proto_msgTypes[31].OneofWrappers = []any{
 		(*Leaf_Record)(nil),
 		(*Leaf_Hash)(nil),
 	}
@@ -2286,7 +2377,7 @@ func file_lacre_ledger_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_ledger_v1_ledger_proto_rawDesc), len(file_lacre_ledger_v1_ledger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

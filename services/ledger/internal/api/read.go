@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+	"github.com/lacre-metrology/lacre/platform/version"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
@@ -17,11 +19,31 @@ func (s *Server) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledger
 	applied := s.Machine.Head().Block
 	certified := s.Collector.Newest().Block
 	leader, _ := s.Order.Leader()
+	cosigners, err := s.Cosigners()
+	if err != nil {
+		return nil, err
+	}
 	return &ledgerv1.GetStatusResponse{
 		NodeId: s.NodeID, Origin: s.Origin, NetworkId: s.NetworkID.Bytes(), Leader: leader,
 		AppliedHeight: applied.Height, CertifiedHeight: certified.Height, TreeSize: certified.Size,
 		BlockTimeUnixNano: certified.BlockTimeUnixNano, Header: certified.Header.Bytes(), Config: certified.Config.Bytes(),
+		Version: version.String(), Cosigners: cosigners,
 	}, nil
+}
+
+// Cosigners is what this replica heard of every replica of the configuration, itself among them. A certificate shows
+// exactly a quorum, so that this alone tells who is missing.
+func (s *Server) Cosigners() ([]*ledgerv1.Cosigner, error) {
+	config, err := state.GetConfig(s.Store)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*ledgerv1.Cosigner, len(config.Message.GetReplicas()))
+	for i, r := range config.Message.GetReplicas() {
+		name := state.CosignerName(s.Origin, r.GetNodeId())
+		list[i] = &ledgerv1.Cosigner{NodeId: r.GetNodeId(), Height: s.Collector.Seen(name), TimestampUnix: s.Collector.Heard(name)}
+	}
+	return list, nil
 }
 
 // GetCheckpoint returns the newest certificate, or the first at or above a height.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -11,8 +12,10 @@ import (
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/propose"
 )
 
 // Submit hands in one submission; a replica that does not lead forwards it.
@@ -60,13 +63,13 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 	parsed := fsm.Parse(submission)
 	outcomes, height, hopeless := s.rehearse(parsed)
 	if !hopeless {
-		result, err := s.Cutter.Submit(ctx, submission, parsed.IsNetworkConfig())
+		result, err := s.order(ctx, submission, parsed.IsNetworkConfig())
 		if err != nil {
 			return nil, err
 		}
 		outcomes, height = result.Outcomes, result.Height
 	}
-	certified, err := s.Collector.Wait(ctx, height)
+	certified, err := s.certified(ctx, height, !hopeless)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +95,26 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 		s.reportEquivocations(ctx, equivocal)
 	}
 	return response, fault.Around(fault.Reply, func() error { return nil })
+}
+
+// order has a submission ordered and applied here.
+func (s *Server) order(ctx context.Context, submission *replicav1.Submission, alone bool) (propose.Result, error) {
+	begun := time.Now()
+	result, err := s.Cutter.Submit(ctx, submission, alone)
+	if err == nil && s.Ordered != nil {
+		s.Ordered(time.Since(begun))
+	}
+	return result, err
+}
+
+// certified waits for a block's certificate; fresh says that the block was made for this call.
+func (s *Server) certified(ctx context.Context, height uint64, fresh bool) (certify.Certified, error) {
+	begun := time.Now()
+	certified, err := s.Collector.Wait(ctx, height)
+	if err == nil && fresh && s.Certified != nil {
+		s.Certified(time.Since(begun))
+	}
+	return certified, err
 }
 
 // receiptMaker makes the receipts of one answer, most of them of one block.

@@ -43,6 +43,7 @@ type Collector struct {
 	blocks    map[uint64]*pending // from the newest certified height upwards
 	applied   uint64
 	seen      map[string]uint64           // highest height cosigned, by cosigner name (rule C7)
+	heard     map[string]uint64           // newest time stamp of a cosignature, by cosigner name, in seconds since the epoch
 	raised    map[string]*DivergenceError // the newest, by cosigner name
 	agreed    map[string]Signed           // the largest checkpoint of this replica's own tree that each cosigned
 	against   map[string]Signed           // the newest that each cosigned and that is not this replica's block of that height
@@ -65,12 +66,12 @@ func NewCollector(self string, newest Certified, ledger Ledger, keep func(Certif
 		self: self, ledger: ledger, keep: keep, alarms: alarms,
 		blocks:  map[uint64]*pending{newest.Block.Height: {ref: &newest.Block, voices: map[string]Signed{}}},
 		applied: newest.Block.Height, newest: newest, fresh: newest.Text,
-		announced: make(chan struct{}), seen: make(map[string]uint64), raised: make(map[string]*DivergenceError),
+		announced: make(chan struct{}), seen: make(map[string]uint64), heard: make(map[string]uint64), raised: make(map[string]*DivergenceError),
 		agreed: make(map[string]Signed), against: make(map[string]Signed), blamed: make(map[string]bool),
 	}
 	if certificate, err := tlog.ParseCertificate(newest.Text); err == nil {
 		for _, s := range certificate.Cosignatures {
-			c.seen[s.Name] = newest.Block.Height
+			c.seen[s.Name], c.heard[s.Name] = newest.Block.Height, s.TimestampUnix
 		}
 	}
 	return c
@@ -86,6 +87,7 @@ func (c *Collector) Applied(block state.BlockRef, own *Signed) error {
 	c.applied = max(c.applied, block.Height)
 	if own != nil {
 		p.voices[own.Cosignature.Name] = *own
+		c.hear(*own)
 	}
 	for name, s := range p.voices {
 		if err := c.judge(s, block); err != nil {
@@ -163,7 +165,7 @@ func (c *Collector) Receive(s Signed) error {
 			return err
 		}
 	}
-	c.seen[s.Cosignature.Name] = max(c.seen[s.Cosignature.Name], s.Height)
+	c.hear(s)
 	if s.Height < c.newest.Block.Height {
 		return nil
 	}
@@ -236,6 +238,13 @@ func (c *Collector) assemble(quorum *state.Quorum, member bool, p *pending) (*tl
 	return nil, nil
 }
 
+// hear keeps how far a cosigner is. The caller holds mu and has checked the signature.
+func (c *Collector) hear(s Signed) {
+	name := s.Cosignature.Name
+	c.seen[name] = max(c.seen[name], s.Height)
+	c.heard[name] = max(c.heard[name], s.Cosignature.TimestampUnix)
+}
+
 // at is the pending entry of a height. The caller holds mu.
 func (c *Collector) at(height uint64) *pending {
 	p := c.blocks[height]
@@ -270,6 +279,14 @@ func (c *Collector) Seen(name string) uint64 {
 	return c.seen[name]
 }
 
+// Heard is the newest time stamp that this replica saw on a cosignature of name, in seconds since the epoch; 0 when it
+// saw none. A replica that runs refreshes its cosignature each second.
+func (c *Collector) Heard(name string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard[name]
+}
+
 // Refreshed replaces this replica's own cosignature of a block by a newer one.
 func (c *Collector) Refreshed(own Signed) error {
 	c.mu.Lock()
@@ -279,6 +296,7 @@ func (c *Collector) Refreshed(own Signed) error {
 		return nil // certified long ago
 	}
 	p.voices[own.Cosignature.Name] = own
+	c.hear(own)
 	return c.settle(own.Height)
 }
 

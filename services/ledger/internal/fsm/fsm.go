@@ -156,9 +156,10 @@ func (m *Machine) applyBatch(entries []ordering.Entry) ([]any, error) {
 	if err := m.finishedRestoring(); err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	b := m.begin()
 	batch := storage.Batch{}
-	responses := make([]any, len(entries))
+	results := make([]propose.Applied, len(entries))
 	for i, entry := range entries {
 		applied, err := b.applyOnce(entry)
 		if err != nil {
@@ -169,17 +170,21 @@ func (m *Machine) applyBatch(entries []ordering.Entry) ([]any, error) {
 			}
 			return nil, err
 		}
-		responses[i] = applied
+		results[i] = applied
 		batch.Entries = append(batch.Entries, storage.Entry{Index: entry.Index, Digest: entry.Digest})
 		batch.AppliedIndex = entry.Index
 	}
 	if err := b.commit(batch); err != nil {
 		return nil, err
 	}
-	for i, entry := range entries {
-		if applied, ok := responses[i].(propose.Applied); ok && applied.Ignored != errRestored { //nolint:errorlint // it is this very value.
-			m.entries.add(applied.Height, entry.Index)
+	ended := time.Now()
+	responses := make([]any, len(results))
+	for i, applied := range results {
+		if applied.Ignored != errRestored { //nolint:errorlint // it is this very value.
+			m.entries.add(applied.Height, entries[i].Index)
 		}
+		applied.Began, applied.Ended = begun, ended
+		responses[i] = applied
 	}
 	return responses, m.restored.end(batch.AppliedIndex)
 }

@@ -50,6 +50,8 @@ const (
 type Result struct {
 	Height   uint64          // of its block
 	Outcomes []state.Outcome // one for each record, in order
+	Began    time.Time       // when this replica began to apply it
+	Ended    time.Time       // when it was durable here
 }
 
 // Applied is what the state machine answers for one proposal.
@@ -57,6 +59,9 @@ type Applied struct {
 	Height  uint64 // of the block, or of the newest one when the entry made none
 	Results [][]state.Outcome
 	Ignored error // why the entry made no block: propose again, with a newer certificate
+
+	// When this replica began to apply the entry, and when it was durable: for those who measure; they decide nothing.
+	Began, Ended time.Time
 }
 
 // Certificates is the collector, as the cutter sees it.
@@ -159,6 +164,9 @@ func (c *Cutter) enqueue(it *item) error {
 		return overloaded("%d submissions are queued, the limit is %d", maxQueued, maxQueued)
 	}
 }
+
+// Queued tells what waits for its block: submissions in the queue, and bytes of these and of those on their way.
+func (c *Cutter) Queued() (submissions int, bytes int64) { return len(c.queue), c.queued.Load() }
 
 func stopping() error { return reason.New(reason.NotLeader, "this replica is stopping") }
 
@@ -319,7 +327,7 @@ func (c *Cutter) settle(batch []*item, applied ordering.Applied, err error) {
 		return
 	}
 	for i, it := range batch {
-		c.finish(it, answer{result: Result{Height: response.Height, Outcomes: response.Results[i]}})
+		c.finish(it, answer{result: Result{Height: response.Height, Outcomes: response.Results[i], Began: response.Began, Ended: response.Ended}})
 	}
 }
 

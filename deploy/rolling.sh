@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# What an operator does to a running network, with vehicles passing all the while: its nine processes are upgraded one after
+# the other from older binaries, restarted one after the other, and live through the expiry of every certificate. No
+# submission may fail: each vehicle gets its receipt, however often the meter had to send. It fails loudly with the line that
+# did not hold. docs/operate.md, docs/runbooks/certificates.md.
+#
+#   deploy/rolling.sh DIR [OLD]    # directories of the binaries; without OLD the upgrade is left out. Needs openssl
+set -euo pipefail
+
+new=$(realpath "$1")
+old=${2:+$(realpath "$2")}
+lacre=$new/lacre
+work=$(mktemp -d)
+declare -A process # node -> process id: only what this script started
+say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
+
+finish() {
+  status=$?
+  trap - EXIT ERR
+  touch "$work/stop"
+  if [ -n "${traffic:-}" ]; then wait "$traffic" 2>/dev/null || true; fi
+  for node in "${!process[@]}"; do kill -KILL "${process[$node]}" 2>/dev/null || true; done
+  wait 2>/dev/null
+  if [ "$status" -eq 0 ]; then
+    rm -rf "$work"
+    echo "all of it held, $SECONDS s"
+  else
+    echo "FAILED (exit $status); everything is kept in $work" >&2
+    for log in "$work"/*.log; do [ -s "$log" ] && { echo "--- $log" >&2; tail -n 5 "$log" >&2; }; done
+  fi
+  exit "$status"
+}
+trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
+trap finish EXIT
+cd "$work"
+quietly() { "$@" >said 2>&1 || { cat said >&2; return 1; }; }
+
+ports=()
+while [ "${#ports[@]}" -lt 22 ]; do
+  port=$((20000 + RANDOM % 12000)) # below those that the system hands out
+  if [[ " ${ports[*]} " != *" $port "* ]] && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then ports+=("$port"); fi
+done
+next=0
+port() { # sets $at to the next address
+  at=127.0.0.1:${ports[$next]}
+  next=$((next + 1))
+}
+
+say "1. four organisations found a network"
+organisations=(authority institute operator university)
+nodes=(replica-authority replica-institute replica-operator replica-university
+  endorser-institute endorser-operator endorser-university gateway-operator approval-authority)
+home() { echo "${1##*-}"; }
+declare -A address roles=([authority]="replica approval" [institute]="replica endorser" [operator]="replica endorser gateway" [university]="replica endorser")
+for o in "${organisations[@]}"; do
+  flags=()
+  for role in ${roles[$o]}; do
+    port
+    address[$role-$o]=$at
+    flags+=("--$role" "$at")
+    if [ "$role" = replica ]; then
+      flags[-1]+=,${ports[$next]}
+      next=$((next + 1))
+    fi
+  done
+  quietly "$lacre" init "$o" --organisation "$o" "${flags[@]}"
+done
+quietly "$lacre" key new maker.pem
+quietly "$lacre" key new inspection.pem
+quietly "$lacre" network draft ./*/*.member --name roads.example --notified-body "inspection=$(awk '/^public key/ {print $3}' said)" --out draft
+for o in "${organisations[@]}"; do quietly "$lacre" network sign draft --key "$o/keys/$o.pem" --member "$o/$o.member" --out "$o.sig"; done
+id=$(awk '$1 == "id" {print $2}' said)
+quietly "$lacre" network assemble draft ./*.sig --out network
+pin=$(awk '$1 == "trust" {print $3}' said)
+for o in "${organisations[@]}"; do
+  admin=()
+  for node in "${nodes[@]}"; do
+    if [ "$(home "$node")" = "$o" ]; then
+      port
+      admin+=(--admin "$node=$at")
+    fi
+  done
+  quietly "$lacre" init "$o" --network network --network-id "$id" "${admin[@]}"
+done
+
+start() { # start NODE BINARIES
+  case $1 in
+  replica-*) program=lacre-ledger ;;
+  endorser-*) program=lacre-compute ;;
+  gateway-*) program=lacre-ingest ;;
+  approval-*) program=lacre-approval ;;
+  esac
+  "$2/$program" -config "$(home "$1")/nodes/$1/config.yaml" >>"$1.log" 2>&1 &
+  process[$1]=$!
+}
+for node in "${nodes[@]}"; do start "$node" "${old:-$new}"; done
+quietly "$lacre" network wait operator
+
+say "2. an algorithm is approved, a meter registered"
+quietly "$lacre" module test --out report.json
+quietly "$lacre" approval draft --network authority --notified-body inspection --manufacturer-key maker.pem --test-report report.json \
+  --require 2 --of institute --of operator --of university --out approval.json
+quietly "$lacre" approval sign approval.json --key inspection.pem --digest "$("$lacre" approval show approval.json --digest)" --out half.dsse
+quietly "$lacre" approval sign half.dsse --key maker.pem --digest "$("$lacre" approval show half.dsse --digest)" --out approval.dsse
+quietly "$lacre" approval submit approval.dsse --network authority
+quietly "$lacre" module install speed --network operator
+quietly "$lacre" meter keygen north --network operator
+quietly "$lacre" meter register north --network operator --key inspection.pem
+
+measure_on() { # vehicles pass until the file stop is there; the first that gets no receipt ends it
+  local seed=0
+  until [ -e stop ]; do
+    seed=$((seed + 1))
+    "$lacre" meter simulate north --network operator --passes 1 --seed "$seed" >traffic.said 2>&1 || { cp traffic.said traffic.log; return 1; }
+    echo "$seed" >passed
+  done
+}
+measure_on &
+traffic=$!
+
+roll() { # roll BINARIES: one node after the other is stopped and started again; each is ready before the next
+  for node in "${nodes[@]}"; do
+    kill -TERM "${process[$node]}"
+    code=0
+    wait "${process[$node]}" || code=$?
+    if [ "$code" -ne 0 ]; then
+      echo "$node ended with exit code $code, want 0" >&2
+      exit 1
+    fi
+    start "$node" "$1"
+    quietly "$lacre" network wait operator "$node"
+  done
+  kill -0 "$traffic" 2>/dev/null || { echo "a submission failed" >&2; exit 1; }
+  echo "$(cat passed) vehicles passed, each has its receipt"
+}
+if [ -n "$old" ]; then
+  say "3. a rolling upgrade from $("$old/lacre" version | awk 'NR == 1 {print $2}') to $("$lacre" version | awk 'NR == 1 {print $2}')"
+  roll "$new"
+fi
+
+say "4. a rolling restart"
+roll "$new"
+
+say "5. every certificate expires, and is renewed; nothing is restarted"
+trusted() { # trusted NODE: an ordinary TLS client takes its certificate by the CA's word
+  openssl s_client -connect "${address[$1]}" -verify_return_error -CAfile "$(home "$1")/ca/$(home "$1").crt" -alpn h2 </dev/null >/dev/null 2>&1
+}
+shows() { # shows NODE yes|no: within half a minute
+  local begin=$SECONDS
+  until if trusted "$1"; then [ "$2" = yes ]; else [ "$2" = no ]; fi; do
+    if [ $((SECONDS - begin)) -ge 30 ]; then
+      echo "$1 is trusted by an ordinary TLS client: want $2" >&2
+      exit 1
+    fi
+    sleep 0.5
+  done
+}
+trusted replica-institute
+for node in "${nodes[@]}"; do quietly "$lacre" certificate issue "$(home "$node")" "$node" --until 2024-01-01T00:00:00Z; done
+for node in "${nodes[@]}"; do shows "$node" no; done
+kill -TERM "${process[gateway-operator]}" # and a node that starts now is no stranger
+wait "${process[gateway-operator]}"
+start gateway-operator "$new"
+quietly "$lacre" network wait operator
+if "$lacre" doctor --network institute >said 2>&1; then
+  echo "doctor finds nothing wrong with a certificate that expired" >&2
+  exit 1
+fi
+grep -A 1 -E '^fail +replica-institute +certificate' said
+before=$(cat passed)
+until [ "$(cat passed)" -gt $((before + 1)) ] || ! kill -0 "$traffic" 2>/dev/null; do sleep 0.2; done
+for node in "${nodes[@]}"; do quietly "$lacre" certificate issue "$(home "$node")" "$node" --days 365; done
+for node in "${nodes[@]}"; do shows "$node" yes; done
+quietly "$lacre" doctor --network institute
+
+say "6. every vehicle has its receipt, which verifies"
+touch stop
+wait "$traffic" || { echo "a submission failed" >&2; exit 1; }
+traffic=
+receipts=0
+for file in operator/meters/*/outbox/receipts/*.receipt; do
+  "$lacre" receipt verify "$file" --trust network/trust --pin "$pin" >/dev/null
+  receipts=$((receipts + 1))
+done
+if [ "$receipts" -ne "$(cat passed)" ]; then
+  echo "$receipts receipts, $(cat passed) vehicles passed" >&2
+  exit 1
+fi
+echo "$receipts of $receipts receipts verified"
+quietly "$lacre" audit --network authority
+tail -n 1 said
