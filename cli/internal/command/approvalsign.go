@@ -33,8 +33,9 @@ people and the manufacturer each sign where their key lies.
 
 With the network's genesis, a key that may not sign is refused, and who is still
 missing is named: by the configuration that founded the network, or that "lacre
-trust update" last kept in its directory, without any connection. With --follow it is the configuration in force, read from the certified
-ledger, which knows also a meter's old key; the output says which one it was.`,
+trust update" last kept in its directory, without any connection. With --follow it
+is the configuration in force, read from the certified ledger, which knows also a
+meter's old key; the output says which one it was.`,
 		Example: `  lacre approval sign approval.json --key notified-body.pem --genesis genesis --out half.dsse
   lacre approval sign approval.json --key notified-body.pem --network network --follow --out half.dsse
   lacre approval sign half.dsse --signer 'pkcs11-signer --slot 0' --digest HEX --out approval.dsse`,
