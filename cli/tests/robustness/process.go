@@ -36,6 +36,7 @@ type process struct {
 	asked   bool          // somebody ended it, or told it to end itself
 	frail   bool          // its disk fails or failed: until it is killed it may end with code 1 (it failed) or 3 (the disk hangs)
 	failed  int           // how often it did
+	struck  bool          // since its start it was told to kill itself at a step: a signal is no surprise, whenever it comes there
 	held    bool          // nobody is to start it again: it ended with DATA_LOSS
 	exits   []exit        // of which nobody knew
 }
@@ -89,7 +90,7 @@ func (p *process) start() error {
 		return fmt.Errorf("start %s: %w", p.node.ID, err)
 	}
 	done := make(chan struct{})
-	p.command, p.done, p.asked = command, done, false
+	p.command, p.done, p.asked, p.struck = command, done, false, false
 	go p.wait(command, done, path)
 	return nil
 }
@@ -104,7 +105,7 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 	case code == exitLoss:
 		p.held = true // never blindly: docs/operating.md
 		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
-	case p.asked:
+	case p.asked || p.struck && code < 0:
 	case p.frail && (code == exitFailed || code == exitHung):
 		p.failed++
 		time.AfterFunc(restartDelay, func() { _ = p.start() }) // as a service manager would; whoever needs it sees that it does not run
@@ -174,7 +175,7 @@ func (p *process) ask(command string) (int, error) {
 func (p *process) expect(asked, frail bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked, p.frail = asked, frail
+	p.asked, p.frail, p.struck = asked, frail, p.struck || asked
 }
 
 // kill ends the process as a power cut would end it.

@@ -101,6 +101,7 @@ type network struct {
 	mu        sync.Mutex
 	addresses map[string]string
 	island    map[string]bool // nodes on the other side
+	silent    string          // a node that reaches nobody, and is reached
 	conns     map[[2]string][]net.Conn
 }
 
@@ -127,7 +128,7 @@ func (n *network) dialler(from string) func(context.Context, string) (net.Conn, 
 				to = id
 			}
 		}
-		if n.island[from] != n.island[to] {
+		if n.island[from] != n.island[to] || n.silent == from {
 			return nil, errors.Join(fmt.Errorf("%s and %s are apart", from, to), conn.Close())
 		}
 		n.conns[[2]string{from, to}] = append(n.conns[[2]string{from, to}], conn)

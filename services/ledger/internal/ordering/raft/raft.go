@@ -85,6 +85,7 @@ type seams struct {
 	log     func(logStore) logStore                // put below the guard
 	arrived func(peer string, rpc hraft.RPC) error // sees each message before the check; an error refuses it
 	opened  func(*Engine)                          // before Open returns
+	network func(*transport) hraft.Transport       // what the library is given in the transport's place
 	// sending sees entries before they leave, and gives what leaves.
 	sending func(e *Engine, peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest
 }
@@ -149,7 +150,11 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 			return seams.sending(e, peer, m)
 		}
 	}
-	e.raft, err = e.start(cached, stableLog{guarded}, snapshots)
+	network := hraft.Transport(e.transport)
+	if seams.network != nil {
+		network = seams.network(e.transport)
+	}
+	e.raft, err = e.start(cached, stableLog{guarded}, snapshots, network)
 	guarded.running.Store(true)
 	close(ready)
 	if err != nil {
@@ -163,7 +168,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 }
 
 // start makes the library's part. It panics where it cannot write its term.
-func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots hraft.SnapshotStore) (_ *hraft.Raft, err error) {
+func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots hraft.SnapshotStore, network hraft.Transport) (_ *hraft.Raft, err error) {
 	defer func() {
 		select {
 		case <-e.failed:
@@ -173,7 +178,7 @@ func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots h
 		default: // another panic is a fault of the program
 		}
 	}()
-	return hraft.NewRaft(e.config.engine(), e.machine, log, stable, snapshots, e.transport)
+	return hraft.NewRaft(e.config.engine(), e.machine, log, stable, snapshots, network)
 }
 
 // checkRPC is rule R0's check with what only the running engine knows. That a
