@@ -122,6 +122,7 @@ type Service struct {
 	opened    []func() error // what Close closes, the last first
 	order     lateOrder
 	idle      refresher
+	clocks    clockWatch
 	book      atomic.Pointer[[]Peer] // where the peers are; SetPeers replaces it
 	fatal     chan error             // the first damage that a read found
 
@@ -209,6 +210,7 @@ func (s *Service) openLedger() (origin string, err error) {
 	if s.signer, err = newSigner(&s.config, origin, s.clock, s.store.Lock()); err != nil {
 		return "", err
 	}
+	s.clocks.own = s.signer.Name()
 	s.archive = certify.NewArchive(s.store)
 	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, s.archive.Keep, certify.Alarms{
 		Diverged: s.diverged, DoubleSigned: s.doubleSigned, Outvoted: s.damaged,

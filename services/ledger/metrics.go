@@ -88,6 +88,8 @@ func (s *Service) gauges() *admin.Gauges {
 	g.Gauge("lacre_ledger_certified_time_seconds", "Newest certified time: the cosigners' clocks, in seconds since the epoch.", nil, one(func() float64 {
 		return float64(certifiedUnixNano(s.collector.Fresh())) / 1e9
 	}))
+	g.Gauge("lacre_ledger_clock_offset_seconds", "This replica's clock less those of the other cosigners of the newest certificate, their median; as it came last.", nil,
+		one(func() float64 { return time.Duration(s.clocks.offset.Load()).Seconds() }))
 	g.Gauge("lacre_ledger_raft_leader", "1 on the replica that leads, otherwise 0.", nil, one(func() float64 { return truth(s.order.IsLeader()) }))
 	g.Gauge("lacre_ledger_raft_leader_known", "1 if this replica knows a leader, otherwise 0.", nil, one(func() float64 {
 		_, known := s.order.Leader()

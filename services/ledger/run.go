@@ -135,8 +135,10 @@ func (s *Service) watch(ctx context.Context) error {
 			return outdated
 		}
 		_, led := s.order.Leader()
-		age := s.clock().Sub(time.Unix(0, certifiedUnixNano(s.collector.Fresh())))
-		now := outdated == nil && led && len(certified.Text) > 0 && age < staleAfter
+		fresh := s.collector.Fresh()
+		within := s.watchClock(ctx, fresh.Text)
+		age := s.clock().Sub(time.Unix(0, certifiedUnixNano(fresh)))
+		now := outdated == nil && within && led && len(certified.Text) > 0 && age < staleAfter
 		if now != ready {
 			ready = now
 			s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, ready)
