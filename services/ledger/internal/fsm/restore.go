@@ -54,6 +54,12 @@ func (m *Machine) SnapshotPointer() ([]byte, error) {
 	return pointer{height: head.Height, header: head.Header, applied: m.AppliedIndex()}.encode(), nil
 }
 
+// Pointer names the state after a block whose effects include all up to an
+// ordering index: for a recovery, which makes that block without an entry.
+func Pointer(block state.BlockRef, applied uint64) []byte {
+	return pointer{height: block.Height, header: block.Header, applied: applied}.encode()
+}
+
 func parsePointer(b []byte) (p pointer, err error) {
 	if len(b) != pointerBytes {
 		return p, fmt.Errorf("snapshot pointer has %d bytes, want %d", len(b), pointerBytes)
