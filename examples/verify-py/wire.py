@@ -56,7 +56,14 @@ NotifiedBody: 1 id string, 2 keys bytes*, 3 threshold uint32, 4 organisation str
 Limits: 1 lateness_bound_nano int64, 2 future_bound_nano int64, 3 max_missing_ranges uint32,
     4 max_uncertified_blocks uint32
 NetworkConfig: 1 header StatementHeader, 2 name string, 3 organisations Organisation*, 4 replicas Replica*,
-    5 quorum uint32, 6 notified_bodies NotifiedBody*, 7 limits Limits, 8 record_version uint32
+    5 quorum uint32, 6 notified_bodies NotifiedBody*, 7 limits Limits, 8 record_version uint32,
+    9 recovery Recovery
+Recovery: 1 height uint64, 2 header bytes, 3 size uint64, 4 root bytes, 5 ordering_index uint64, 6 locks Envelope*
+RecoveryLock: 1 network_id bytes, 2 config bytes, 3 node_id string, 4 locked RecoveryPoint, 5 certified RecoveryPoint,
+    6 head RecoveryPoint, 7 applied_index uint64, 8 cosigner_key bytes, 9 log_key bytes
+RecoveryPoint: 1 height uint64, 2 header bytes, 3 size uint64, 4 root bytes
+ConfigurationHistory: 1 configurations CertifiedConfiguration*
+CertifiedConfiguration: 1 configuration ProvenRecord, 2 certificate bytes
 NodeRegistration: 1 header StatementHeader, 2 node_id string, 3 organisation string, 4 role Role, 5 key bytes,
     6 tls_spki bytes
 NodeRevocation: 1 header StatementHeader, 2 node_id string, 3 reason string
