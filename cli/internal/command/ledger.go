@@ -18,7 +18,7 @@ func newLedger(a *app) *cobra.Command {
 		Short: "Begin, copy and look after a replica's directory",
 		Long: `Works on the directory of one replica, on the machine where it is. What a ledger
 says is read by "audit", "receipt" and "account".`,
-	}, newLedgerJoin(a), newLedgerBackup(a), newLedgerRestore(a), newLedgerVerify(a))
+	}, newLedgerJoin(a), newLedgerBackup(a), newLedgerRestore(a), newLedgerVerify(a), newLedgerInfo(a))
 }
 
 // ledgerJoined is what `ledger join` prints.

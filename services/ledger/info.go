@@ -1,0 +1,44 @@
+package ledger
+
+import "context"
+
+// ArchiveInfo says what a directory holds and where its bytes are.
+type ArchiveInfo struct {
+	Blocks       uint64      `json:"blocks"`
+	Records      uint64      `json:"records"`
+	Measurements uint64      `json:"measurements"` // that have a raw vector here
+	RecordBytes  int64       `json:"record_bytes"`
+	RawBytes     int64       `json:"raw_vector_bytes"`
+	IndexBytes   int64       `json:"index_bytes"` // of the file: state, tree, certificates, free pages
+	FreeBytes    int64       `json:"index_free_bytes"`
+	Tables       []TableInfo `json:"index_tables"`
+	// BytesPerMeasurement is all that is kept at rest but raw vectors, divided by
+	// the measurements; the ordering log, whose size is bounded, does not count.
+	BytesPerMeasurement int64 `json:"bytes_per_measurement_besides_raw_vector"`
+	RawPerMeasurement   int64 `json:"raw_vector_bytes_per_measurement"`
+}
+
+// TableInfo is one table of the index.
+type TableInfo struct {
+	Name       string `json:"name"`
+	Keys       int    `json:"keys"`
+	UsedBytes  int64  `json:"used_bytes"`
+	PagesBytes int64  `json:"page_bytes"`
+}
+
+// Info adds up where the directory's bytes are.
+func (a *Archive) Info(ctx context.Context) (*ArchiveInfo, error) {
+	u, err := a.store.Usage(ctx)
+	if err != nil {
+		return nil, asReason(err)
+	}
+	i := &ArchiveInfo{Blocks: u.Blocks, Records: u.Records, Measurements: u.RawVectors, RecordBytes: u.RecordBytes,
+		RawBytes: u.RawBytes, IndexBytes: u.DBBytes, FreeBytes: u.FreeBytes}
+	for _, t := range u.Tables {
+		i.Tables = append(i.Tables, TableInfo{Name: t.Name, Keys: t.Keys, UsedBytes: t.Used, PagesBytes: t.Allots})
+	}
+	if n := int64(u.RawVectors); n > 0 {
+		i.BytesPerMeasurement, i.RawPerMeasurement = (u.SegmentBytes-u.RawBytes+u.DBBytes)/n, u.RawBytes/n
+	}
+	return i, nil
+}

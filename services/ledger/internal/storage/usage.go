@@ -1,0 +1,74 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"go.etcd.io/bbolt"
+)
+
+// Usage is where a store's bytes are. Frames count with their heads.
+type Usage struct {
+	Blocks, Records, RawVectors uint64
+	RecordBytes, RawBytes       int64        // in segments
+	SegmentBytes                int64        // of all segments, up to the committed tail
+	Tables                      []TableUsage // of store.db
+	DBBytes                     int64        // of the file
+	FreeBytes                   int64        // of its pages that hold nothing
+}
+
+// TableUsage is one table's share of store.db.
+type TableUsage struct {
+	Name   string
+	Keys   int
+	Used   int64 // bytes of keys and values, with their heads
+	Allots int64 // bytes of its pages
+}
+
+// Usage adds up where the bytes are; it reads the index, not the segments.
+func (s *Store) Usage(ctx context.Context) (*Usage, error) {
+	t := s.recent.Load().tip
+	u := &Usage{Blocks: t.blocks, Records: t.size}
+	for height := range t.blocks {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		value, _, err := s.copyBlock(height)
+		if err != nil {
+			return nil, err
+		}
+		err = value.place(func(_ int, p placed) bool {
+			u.RecordBytes += frameHeaderBytes + int64(p.leaf.length)
+			if p.raw.length > 0 {
+				u.RawVectors++
+				u.RawBytes += frameHeaderBytes + int64(p.raw.length)
+			}
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	u.SegmentBytes = u.RecordBytes + u.RawBytes + int64(t.end.segment)*segmentHeaderBytes
+	info, err := os.Stat(s.db.Path())
+	if err != nil {
+		return nil, fmt.Errorf("usage: %w", err)
+	}
+	u.DBBytes = info.Size()
+	return u, view(s.db, func(tx *bbolt.Tx) error {
+		held := int64(0)
+		for _, t := range tables {
+			b, err := t.in(tx)
+			if err != nil {
+				return err
+			}
+			stats := b.Stats()
+			allots := int64(stats.BranchAlloc + stats.LeafAlloc)
+			u.Tables = append(u.Tables, TableUsage{Name: string(t), Keys: stats.KeyN, Used: int64(stats.BranchInuse + stats.LeafInuse), Allots: allots})
+			held += allots
+		}
+		u.FreeBytes = max(0, u.DBBytes-held)
+		return nil
+	})
+}
