@@ -111,6 +111,12 @@ if on backbone doctor --network operator >doctor.txt; then
   exit 1
 fi
 grep -A 1 -E '^fail +replica-institute +port' doctor.txt
+if on backbone status --network operator >status.txt; then
+  echo "status finds no problem while replica-institute is down" >&2
+  exit 1
+fi
+head -n 7 status.txt
+grep -q -E '^replica-institute +SILENT' status.txt
 
 say "9. every receipt, with nothing but the pinned trust bundle; the whole ledger"
 receipts=0

@@ -42,20 +42,30 @@ and no replica could be asked.`,
 	return c
 }
 
-func (a *app) runDoctor(ctx context.Context, e *examine) error {
-	o := doctor.Options{Configs: e.configs}
+// options is what is looked at.
+func (e *examine) options() (doctor.Options, error) {
+	o := doctor.Options{}
 	if e.t.dir != "" || len(e.configs) == 0 {
 		n, err := e.t.required()
 		if err != nil {
-			return err
+			return o, err
 		}
 		o.Dir = n.Dir
 	}
-	for i, file := range o.Configs {
-		var err error
-		if o.Configs[i], err = filepath.Abs(file); err != nil {
-			return err
+	for _, file := range e.configs {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return o, err
 		}
+		o.Configs = append(o.Configs, path)
+	}
+	return o, nil
+}
+
+func (a *app) runDoctor(ctx context.Context, e *examine) error {
+	o, err := e.options()
+	if err != nil {
+		return err
 	}
 	report, err := doctor.Run(ctx, o)
 	if err != nil {

@@ -54,6 +54,8 @@ const (
 type Report struct {
 	Verdict Verdict `json:"verdict"`
 	Items   []Item  `json:"items"`
+	// Replicas is where the replicas stand, ascending by id.
+	Replicas []Replica `json:"replicas"`
 }
 
 // Options says what is looked at.
@@ -70,10 +72,11 @@ const networkNode = "network"
 // examination is one run.
 type examination struct {
 	Options
-	items    []Item
-	nodes    []*node
-	book     book
-	answered int // replicas that answered
+	items     []Item
+	standings []Replica
+	nodes     []*node
+	book      book
+	answered  int // replicas that answered
 }
 
 // Run examines. The error is one of the command line: nothing to look at.
@@ -96,7 +99,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (x *examination) report() *Report {
-	r := &Report{Verdict: Sound, Items: x.items}
+	r := &Report{Verdict: Sound, Items: x.items, Replicas: x.standings}
 	for _, i := range r.Items {
 		if i.Level == Fail {
 			r.Verdict = Unsound

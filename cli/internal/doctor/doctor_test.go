@@ -291,3 +291,32 @@ func unused(t *testing.T) string {
 	}
 	return addresses[0]
 }
+
+// The screen has a line for each replica, one leader, and no problem in a sound network; with a replica that its
+// network's book does not reach, the remedy.
+func TestScreenShowsTheNetwork(t *testing.T) {
+	n := network(t)
+	start(t, n)
+	report := examine(t, doctor.Options{Dir: n.Dir})
+	leaders := 0
+	for _, r := range report.Replicas {
+		if r.Leads {
+			leaders++
+		}
+		if !r.Answers || r.Cosigned == nil || r.Version == "" {
+			t.Errorf("replica %+v", r)
+		}
+	}
+	screen := report.Screen(time.Now())
+	if len(report.Replicas) != 4 || leaders != 1 || !strings.Contains(screen, "4 of 4 replicas answer") || !strings.Contains(screen, replica) {
+		t.Errorf("%d leaders:\n%s", leaders, screen)
+	}
+	// An hour later, with nobody signing meanwhile, all are missing.
+	later := examine(t, doctor.Options{Dir: n.Dir, Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	named(t, later, replica, "cosigner", doctor.Warn, "1h0m")
+	for _, want := range []string{"cosigner", "Remedy: start it"} {
+		if screen := later.Screen(time.Now()); !strings.Contains(screen, want) {
+			t.Errorf("the screen lacks %q:\n%s", want, screen)
+		}
+	}
+}

@@ -71,6 +71,7 @@ func (x *examination) network(ctx context.Context) {
 	}
 	x.consistency(ctx, replicas)
 	x.standing(replicas, snapshot)
+	x.standings = x.replicas(replicas)
 	if snapshot != nil {
 		for _, n := range x.nodes {
 			x.registration(n, snapshot)
