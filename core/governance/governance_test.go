@@ -1,6 +1,7 @@
 package governance_test
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"slices"
@@ -209,7 +210,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		again, err := governance.Encode(h)
-		if err != nil || string(again) != string(b) {
+		if err != nil || !bytes.Equal(again, b) {
 			t.Errorf("%x came back as %x (%v)", b, again, err)
 		}
 	})
