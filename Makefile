@@ -72,6 +72,11 @@ rolling: build ## upgrade from the commit PREVIOUS, restart and expire certifica
 	deploy/previous.sh '$(PREVIOUS)' bin/previous
 	deploy/rolling.sh bin $$([ -x bin/previous/lacre ] && echo bin/previous)
 
+.PHONY: monitoring
+monitoring: ## promtool accepts the alert rules and their tests hold (needs promtool)
+	promtool check rules deploy/monitoring/alerts.yaml
+	promtool test rules deploy/monitoring/alerts_test.yaml
+
 .PHONY: curl
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone
 	tools/curl.sh bin/lacre bin/buf
