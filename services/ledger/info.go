@@ -13,7 +13,8 @@ type ArchiveInfo struct {
 	FreeBytes    int64       `json:"index_free_bytes"`
 	Tables       []TableInfo `json:"index_tables"`
 	// BytesPerMeasurement is all that is kept at rest but raw vectors, divided by
-	// the measurements; the ordering log, whose size is bounded, does not count.
+	// the measurements. Pages that hold nothing and are filled next do not count,
+	// nor does the ordering log, whose size is bounded.
 	BytesPerMeasurement int64 `json:"bytes_per_measurement_besides_raw_vector"`
 	RawPerMeasurement   int64 `json:"raw_vector_bytes_per_measurement"`
 }
@@ -38,7 +39,7 @@ func (a *Archive) Info(ctx context.Context) (*ArchiveInfo, error) {
 		i.Tables = append(i.Tables, TableInfo{Name: t.Name, Keys: t.Keys, UsedBytes: t.Used, PagesBytes: t.Allots})
 	}
 	if n := int64(u.RawVectors); n > 0 {
-		i.BytesPerMeasurement, i.RawPerMeasurement = (u.SegmentBytes-u.RawBytes+u.DBBytes)/n, u.RawBytes/n
+		i.BytesPerMeasurement, i.RawPerMeasurement = (u.SegmentBytes-u.RawBytes+u.DBBytes-u.FreeBytes)/n, u.RawBytes/n
 	}
 	return i, nil
 }
