@@ -219,7 +219,7 @@ func (s *Service) openLedger() (origin string, err error) {
 	s.measured = newMeters(s.metrics)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,
-		Publish: s.publish, Fetch: s.fetch, Committed: s.measured.committed, Dir: s.config.DataDir, Log: s.log,
+		Publish: s.publish, Fetch: s.fetch, Committed: s.measured.committed, Hang: s.hang, Dir: s.config.DataDir, Log: s.log,
 	})
 	if err != nil {
 		return "", err

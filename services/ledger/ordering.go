@@ -49,10 +49,7 @@ func (s *Service) runOrdering(ctx context.Context) error {
 			ClientConfig: func(id string) *tls.Config { return s.node.ClientTLS(registry.Node(s.registry, id)) },
 			PeerID:       s.peerID,
 		},
-		Fatal: func(err error) {
-			s.log.Error("the ordering log hangs; ending the process", "error", err)
-			os.Exit(3) //nolint:forbidigo // rule R3: whatever tidies up would hang on the same disk.
-		},
+		Fatal:  s.hang,
 		Logger: s.log, Timing: timing,
 	}
 	if s.tune != nil {
@@ -250,4 +247,10 @@ func (s *Service) mayWait(config *state.Config, id string) (bool, error) {
 	}
 	node, err := state.GetNode(s.store, id)
 	return err == nil && node != nil && !node.GetRevoked() && node.GetRole() == int32(recordv1.Role_ROLE_REPLICA), err
+}
+
+// hang ends the process when a write to the disk takes longer than it may.
+func (s *Service) hang(err error) {
+	s.log.Error("the disk hangs; ending the process", "error", err)
+	os.Exit(3) //nolint:forbidigo // rule R3: whatever tidies up would hang on the same disk.
 }

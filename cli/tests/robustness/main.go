@@ -42,6 +42,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "directory of the programs")
 	flag.StringVar(&o.dir, "dir", "", "directory of the runs; a temporary one by default")
 	flag.StringVar(&o.report, "report", "", "file to which a line of JSON is added for each seed")
+	flag.StringVar(&o.scenario, "scenario", "", "one fault at the leader instead of a schedule: stalled-disk, stalled-store, full-disk, full-log, read-only-disk")
 	flag.BoolVar(&o.plan, "plan", false, "print the schedule of the seed and do nothing")
 	flag.BoolVar(&o.verbose, "v", false, "tell each fault")
 	flag.Parse()
@@ -60,6 +61,7 @@ type options struct {
 	seeds            int
 	duration, each   time.Duration
 	bin, dir, report string
+	scenario         string
 	plan, verbose    bool
 }
 
@@ -102,7 +104,13 @@ func (o options) run(ctx context.Context) (err error) {
 	bad := 0
 	for i := 0; o.seeds > 0 && i < o.seeds || o.seeds == 0 && (i == 0 || time.Since(started) < o.duration-o.each); i++ {
 		seed := o.seed + uint64(i)
-		r, err := n.one(ctx, seed, o.each, func(format string, args ...any) {
+		faults := schedule(seed, o.each, n.nodes())
+		if o.scenario != "" {
+			if faults, err = scenario(o.scenario, o.each); err != nil {
+				return err
+			}
+		}
+		r, err := n.one(ctx, seed, faults, o.each, func(format string, args ...any) {
 			if o.verbose {
 				fmt.Printf("  "+format+"\n", args...)
 			}

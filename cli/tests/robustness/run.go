@@ -38,7 +38,7 @@ const (
 
 // one runs a seed and checks what it left. An error means that nothing can be
 // said about the seed.
-func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, say func(string, ...any)) (*result, error) {
+func (n *network) one(ctx context.Context, seed uint64, faults []fault, duration time.Duration, say func(string, ...any)) (*result, error) {
 	started := time.Now()
 	r := &result{Seed: seed}
 	if err := n.renew(); err != nil {
@@ -56,7 +56,7 @@ func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, 
 		return nil, err
 	}
 	t := &traffic{network: n, history: newHistory()}
-	if err := n.load(ctx, t, r, seed, duration, say); err != nil {
+	if err := n.load(ctx, t, r, seed, faults, duration, say); err != nil {
 		return nil, err
 	}
 	n.conclude(ctx, t, r)
@@ -77,7 +77,7 @@ func (n *network) one(ctx context.Context, seed uint64, duration time.Duration, 
 
 // load lets meters measure and readers read while the faults happen, and then
 // until everything that was sent is answered and all replicas agree.
-func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, duration time.Duration, say func(string, ...any)) error {
+func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, faults []fault, duration time.Duration, say func(string, ...any)) error {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	loading, stop := context.WithCancel(ctx)
@@ -118,7 +118,6 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 		working.Go(func() { rd.read(life) })
 	}
 	s := &striker{network: n, replicas: clients, say: say, told: make(map[string]bool)}
-	faults := schedule(seed, duration, n.nodes())
 	r.Faults = len(faults)
 	began := time.Now()
 	if err := s.run(ctx, faults, began); err != nil {

@@ -140,6 +140,26 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 	return faults
 }
 
+// scenarios are schedules of one fault, for what is to be measured by itself.
+func scenario(name string, duration time.Duration) ([]fault, error) {
+	f := fault{At: 2 * time.Second, Length: duration - 3*time.Second, Target: leader}
+	switch name {
+	case "stalled-disk": // the leader's log hangs: rule R3 ends it after 10 s
+		f.Kind, f.Step, f.Delay = stall, "before logsync", time.Hour
+	case "stalled-store": // only the ledger's files hang, the log's do not
+		f.Kind, f.Step, f.Delay = stall, "before sync", time.Hour
+	case "full-disk":
+		f.Kind, f.Step, f.Errno = disk, "before write", "ENOSPC"
+	case "full-log":
+		f.Kind, f.Step, f.Errno = disk, "before logwrite", "ENOSPC"
+	case "read-only-disk":
+		f.Kind, f.Step, f.Errno = disk, "before term", "EROFS"
+	default:
+		return nil, fmt.Errorf("no scenario %q: stalled-disk, stalled-store, full-disk, full-log, read-only-disk", name)
+	}
+	return []fault{f}, nil
+}
+
 // steps are those of package fault in services/ledger/internal, which another
 // module cannot import; a name that the replica does not know fails the run.
 var steps = []string{"append", "logwrite", "logsync", "apply", "cosign", "write", "sync", "commit", "publish", "certify", "reply"}

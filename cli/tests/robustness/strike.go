@@ -173,10 +173,20 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 		}
 		return revive, p.tell(f.Step + action)
 	case stall:
+		if f.Delay > settleTimeout { // it will not come back
+			p.expect(false, true)
+			if leading {
+				s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+			}
+			return revive, p.tell(f.Step + " delay " + f.Delay.String())
+		}
 		return off, p.tell(f.Step + " delay " + f.Delay.String())
 	case disk:
 		// A disk that is full or read-only is waited for: no end is forgiven.
 		p.expect(false, f.Errno == "EIO")
+		if leading {
+			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+		}
 		return func() error { return errors.Join(off(), p.start()) }, p.tell(f.Step + " fail " + f.Errno)
 	}
 	return nil, fmt.Errorf("unknown fault %q", f.Kind)

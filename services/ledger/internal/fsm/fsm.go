@@ -46,6 +46,7 @@ type Machine struct {
 	publish   func(certify.Signed)                 // hands a durable cosignature to the peers
 	fetch     Fetch                                // for RestorePointer
 	committed func([]storage.Block, time.Duration) // may be nil
+	hang      func(error)                          // ends the process; may be nil
 	log       *slog.Logger
 
 	tree     *tlog.Range // owned by the apply goroutine
@@ -74,6 +75,7 @@ type Config struct {
 	Fetch     Fetch
 	Dir       string                                           // where a restoration that is under way is noted
 	Committed func(blocks []storage.Block, took time.Duration) // told of every durable batch; decides nothing; may be nil
+	Hang      func(error)                                      // ends the process, at once: a commit takes longer than a disk may (rule R3); may be nil
 	Log       *slog.Logger
 }
 
@@ -92,7 +94,7 @@ func New(c Config) (*Machine, error) {
 			tree.Size(), tree.Root().Short(), head.Height, head.Size, head.Root.Short())
 	}
 	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
-		publish: c.Publish, fetch: c.Fetch, committed: c.Committed, log: c.Log, tree: tree}
+		publish: c.Publish, fetch: c.Fetch, committed: c.Committed, hang: c.Hang, log: c.Log, tree: tree}
 	m.visible.Store(head.Height)
 	if m.restored, err = openRestoring(c.Dir); err != nil {
 		return nil, err
@@ -311,7 +313,7 @@ func (b *building) commit(batch storage.Batch) error {
 	batch.Blocks = b.pending.Blocks()
 	b.visible.Store(b.head.Height)
 	begun := time.Now()
-	if err := b.store.Commit(batch); err != nil {
+	if err := watched(b.hang, func() error { return b.store.Commit(batch) }); err != nil {
 		return err
 	}
 	if b.committed != nil {
