@@ -103,7 +103,7 @@ func (l *Ledger) Measurements() []*recordv1.Measurement {
 func (l *Ledger) Block(height uint64) *ledgerv1.StreamBlocksResponse {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return proto.Clone(l.view(height)).(*ledgerv1.StreamBlocksResponse) //nolint:errcheck,forcetypeassert // a clone has its original's type.
+	return proto.Clone(l.view(height, false)).(*ledgerv1.StreamBlocksResponse) //nolint:errcheck,forcetypeassert // a clone has its original's type.
 }
 
 // Events are the reports on the ledger.
@@ -262,10 +262,10 @@ func (l *Ledger) submit(request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitRespon
 // Receipt is what stands for the receipt of a leaf.
 func Receipt(index uint64) []byte { return fmt.Appendf(nil, "receipt of leaf %d", index) }
 
-// StreamBlocks gives the administrative view, with every certificate.
+// StreamBlocks gives the administrative view, or every record, with every certificate.
 func (r *Replica) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc.ServerStreamingServer[ledgerv1.StreamBlocksResponse]) error {
 	for height := request.GetFromHeight(); ; height++ {
-		block, err := r.block(stream.Context(), height)
+		block, err := r.block(stream.Context(), height, request.GetView() == ledgerv1.StreamView_STREAM_VIEW_RECORDS)
 		if err != nil {
 			return err
 		}
@@ -280,14 +280,14 @@ func (r *Replica) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grp
 	}
 }
 
-func (r *Replica) block(ctx context.Context, height uint64) (*ledgerv1.StreamBlocksResponse, error) {
+func (r *Replica) block(ctx context.Context, height uint64, full bool) (*ledgerv1.StreamBlocksResponse, error) {
 	l := r.ledger
 	for {
 		l.mu.Lock()
 		changed := l.changed
 		var view *ledgerv1.StreamBlocksResponse
 		if height < uint64(len(l.certificates)) {
-			view = l.view(height)
+			view = l.view(height, full)
 		}
 		l.mu.Unlock()
 		if view != nil {
@@ -303,11 +303,11 @@ func (r *Replica) block(ctx context.Context, height uint64) (*ledgerv1.StreamBlo
 	}
 }
 
-func (l *Ledger) view(height uint64) *ledgerv1.StreamBlocksResponse {
+func (l *Ledger) view(height uint64, full bool) *ledgerv1.StreamBlocksResponse {
 	block := &ledgerv1.StreamBlocksResponse{Height: height, Certificate: l.certificates[height]}
 	for _, leaf := range l.network.Store.BlockLeaves(height) {
 		r, err := record.Parse(leaf)
-		if err == nil && r.GetStatement() == nil && r.GetBlockHeader() == nil {
+		if !full && err == nil && r.GetStatement() == nil && r.GetBlockHeader() == nil {
 			hash := tlog.LeafHash(leaf)
 			block.Leaves = append(block.Leaves, &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Hash{Hash: hash[:]}})
 			continue

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -56,6 +57,8 @@ type Endorser struct {
 type EvidenceConfig struct {
 	Store    string `yaml:"store" doc:"a directory, or the URL of a bucket such as s3://NAME?region=R (credentials as the AWS SDK finds them); empty: none is kept"`
 	MaxBytes int64  `yaml:"max_bytes" doc:"largest sealed piece; 0 means 64 MiB"`
+	// CollectAfter is raised to twice the network's lateness bound if it is below.
+	CollectAfter time.Duration `yaml:"collect_after" doc:"how long a piece that no record names is kept; 0 means 2160h (90 days), less than twice the network's lateness bound means that, and below 0 keeps all"`
 }
 
 // Validate reports every wrong field.
@@ -100,6 +103,8 @@ type Service struct {
 	gateway     *gateway.Gateway
 	evidence    *evidence.Store  // nil without a store
 	keeper      *evidence.Keeper // nil without a store
+
+	collectAfter time.Duration // as configured
 }
 
 const (
@@ -112,7 +117,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err := errors.Join(c.Validate(), c.Ledger.Validate()); err != nil {
 		return nil, err
 	}
-	s := &Service{log: log.With("node", c.NodeID)}
+	s := &Service{log: log.With("node", c.NodeID), collectAfter: c.Evidence.CollectAfter}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -234,6 +239,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run.AddFunc("events", s.events.Run)
 	if s.keeper != nil {
 		run.AddFunc("evidence", s.keeper.Run)
+		if s.collectAfter >= 0 {
+			run.AddFunc("collector", func(ctx context.Context) error { return s.keeper.RunCollector(ctx, s.collectAfter) })
+		}
 	}
 	run.AddFunc("readiness", func(ctx context.Context) error {
 		if err := s.follower.CatchUp(ctx); err != nil {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/services/ingest/internal/evidence"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
 )
 
@@ -20,5 +21,14 @@ func (s *Service) gauges() *admin.Gauges {
 	one(g.Gauge, "lacre_ingest_queued_samples", "Samples that wait for a batch.", func(s gateway.Stats) float64 { return float64(s.Queued) })
 	one(g.Gauge, "lacre_ingest_flying_batches", "Batches on their way.", func(s gateway.Stats) float64 { return float64(s.Flying) })
 	one(g.Gauge, "lacre_ingest_held_bytes", "Bytes of samples that wait or are on their way.", func(s gateway.Stats) float64 { return float64(s.HeldBytes) })
+	collected := func(value func(evidence.Collected) uint64) func(emit func(float64, ...string)) {
+		return func(emit func(float64, ...string)) {
+			if s.keeper != nil {
+				emit(float64(value(s.keeper.Collected())))
+			}
+		}
+	}
+	g.Counter("lacre_ingest_evidence_collected_total", "Pieces of evidence removed because no record names them.", nil, collected(func(c evidence.Collected) uint64 { return c.Pieces }))
+	g.Counter("lacre_ingest_evidence_collected_bytes_total", "Bytes of those pieces.", nil, collected(func(c evidence.Collected) uint64 { return c.Bytes }))
 	return g
 }

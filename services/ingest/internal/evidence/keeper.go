@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +38,9 @@ type Ledger interface {
 	Snapshot() (*follower.Snapshot, error)
 	// Wait returns the first snapshot at or above a height.
 	Wait(ctx context.Context, height uint64) (*follower.Snapshot, error)
+	// Records visits every leaf up to a snapshot's head; what was visited counts only
+	// when it returns nil.
+	Records(ctx context.Context, s *follower.Snapshot, visit func(leaf []byte) error) error
 }
 
 // Recorder records a report; Record returns when it is certified, with its place in the log.
@@ -54,6 +58,12 @@ type Keeper struct {
 	uploads  atomic.Int64
 	now      func() time.Time
 	log      *slog.Logger
+
+	collected, collectedBytes atomic.Uint64
+
+	mu        sync.Mutex                  // guards the rest, and a removal against an announcement
+	named     map[digest.Digest]bool      // kept pieces that a record is known to name
+	announced map[digest.Digest]time.Time // when a meter last announced a piece that was kept before
 }
 
 // NewKeeper makes a keeper. limit bounds a piece, in bytes; 0 is the format's bound.
@@ -61,7 +71,8 @@ func NewKeeper(nodeID string, store *Store, ledger Ledger, recorder Recorder, li
 	if limit <= 0 || limit > sample.MaxEvidenceBytes {
 		limit = sample.MaxEvidenceBytes
 	}
-	return &Keeper{nodeID: nodeID, store: store, ledger: ledger, recorder: recorder, limit: limit, now: time.Now, log: log}
+	return &Keeper{nodeID: nodeID, store: store, ledger: ledger, recorder: recorder, limit: limit, now: time.Now, log: log,
+		named: make(map[digest.Digest]bool), announced: make(map[digest.Digest]time.Time)}
 }
 
 // Put keeps a piece, unless it is kept already: then body is not read. Errors are
@@ -80,7 +91,7 @@ func (k *Keeper) Put(ctx context.Context, piece digest.Digest, size uint64, body
 	if err != nil {
 		return false, err
 	}
-	switch kept, err := k.store.Has(ctx, piece); {
+	switch kept, err := k.announce(ctx, piece); {
 	case err != nil:
 		return false, err
 	case kept:

@@ -11,8 +11,7 @@
 //   - No byte is given out before the record of its reading is certified.
 //
 // Known holes: the gateway that keeps a piece is trusted to record who reads it;
-// what it could hand out otherwise is sealed. Pieces that no sample ever names
-// are kept, too. In a bucket that is not a directory here, durability is the
+// what it could hand out otherwise is sealed. In a bucket that is not a directory here, durability is the
 // provider's word.
 package evidence
 
@@ -61,7 +60,46 @@ func OpenStore(ctx context.Context, location string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("evidence store %s: %w", location, err)
 	}
-	return &Store{bucket: bucket, dir: location}, nil
+	s := &Store{bucket: bucket, dir: location}
+	if err := s.dropUnfinished(); err != nil {
+		return nil, errors.Join(err, bucket.Close())
+	}
+	return s, nil
+}
+
+// dropUnfinished removes what an upload left that a crash ended: fileblob writes a
+// piece as NAME.STAMP.tmp beside where it will stand.
+func (s *Store) dropUnfinished() error {
+	files, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		name, _, _ := strings.Cut(f.Name(), ".")
+		if _, err := digest.Parse(name); err == nil && strings.HasSuffix(f.Name(), ".tmp") {
+			if err := os.Remove(filepath.Join(s.dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// List visits the pieces that are there, with their sizes and when they were
+// stored, in no order that counts.
+func (s *Store) List(ctx context.Context, visit func(piece digest.Digest, size int64, at time.Time)) error {
+	for list := s.bucket.List(nil); ; {
+		object, err := list.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if piece, err := digest.Parse(object.Key); err == nil { // else it is not ours
+			visit(piece, object.Size, object.ModTime)
+		}
+	}
 }
 
 // accessibleWithin is how long a bucket may take to say that it is there.
