@@ -25,7 +25,8 @@ they are the keys which the certified ledger registers; genesis and network id;
 data directories, disks and locks; ports and the TLS keys behind them; every
 replica's certified height and checkpoint, verified with the trust bundle, and
 that all of them show one tree; clocks; certificates' expiry; builds; approved
-algorithms and the endorsers that hold them. It changes nothing.
+algorithms and the endorsers that hold them; where evidence is kept, its room, and
+whether all that certified measurements name is there. It changes nothing.
 
 A certificate shows exactly a quorum of cosignatures, so that a missing cosigner
 is told by the replicas that do not answer or lag. The exit code is 0 if nothing

@@ -77,6 +77,8 @@ type examination struct {
 	nodes     []*node
 	book      book
 	answered  int // replicas that answered
+	named     []namedPiece
+	unread    error // why named is not all
 }
 
 // Run examines. The error is one of the command line: nothing to look at.

@@ -48,6 +48,7 @@ func (x *examination) local(n *node) {
 	if n.dataDir != "" {
 		x.localData(n)
 	}
+	x.localEvidence(n)
 }
 
 // sameNetwork compares the network that a node's files name with the address

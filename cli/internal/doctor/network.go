@@ -56,7 +56,7 @@ func (x *examination) network(ctx context.Context) {
 			replicas = append(replicas, c)
 		}
 	}
-	snapshot := x.certified(ctx, replicas)
+	snapshot := x.certified(ctx, replicas, x.keepsEvidence(contacts))
 	for _, c := range x.peers(contacts, snapshot) {
 		c.connect()
 		x.status(ctx, c)
@@ -77,6 +77,7 @@ func (x *examination) network(ctx context.Context) {
 			x.registration(n, snapshot)
 		}
 		x.algorithms(ctx, contacts, snapshot)
+		x.evidence(ctx, contacts)
 	}
 	x.operators(ctx)
 }
@@ -203,7 +204,7 @@ func (x *examination) port(ctx context.Context, c *contact) {
 }
 
 // certified reads the administrative state as a follower does; nil if it cannot.
-func (x *examination) certified(ctx context.Context, replicas []*contact) *follower.Snapshot {
+func (x *examination) certified(ctx context.Context, replicas []*contact, evidence bool) *follower.Snapshot {
 	const remedy = "see the items of the replicas; at least one must serve a certified ledger of this network"
 	c := follower.Config{NetworkID: x.book.networkID}
 	for _, r := range replicas {
@@ -227,6 +228,9 @@ func (x *examination) certified(ctx context.Context, replicas []*contact) *follo
 	go func() { ended <- f.Run(following) }()
 	err = f.CatchUp(ctx)
 	snapshot, none := f.Snapshot()
+	if none == nil && evidence {
+		x.named, x.unread = namedPieces(ctx, f, snapshot)
+	}
 	stop()
 	_, _ = <-ended, f.Close() // it was read from, and nothing more
 	if err = errors.Join(err, none); err != nil && none != nil {

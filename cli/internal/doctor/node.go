@@ -31,6 +31,7 @@ type node struct {
 	certificate       string // file; "" for none
 	genesis, dataDir  string // of a replica
 	modules           string // of an endorser
+	evidence          string // where a gateway keeps it; "" for nowhere
 	server            rpcserver.Config
 	admin             admin.Config
 	ledger            follower.Config // of all but replicas
@@ -124,7 +125,7 @@ func (n *node) decode(text []byte) error {
 		var c ingest.Config
 		err := config.Decode(text, &c)
 		n.ID, n.Role, n.server, n.admin, n.certificate = c.NodeID, recordv1.Role_ROLE_GATEWAY, c.Server, c.Admin, c.TLSCertificate
-		n.keyFiles, n.ledger = []keyFile{{tlsKey, c.TLSKey}, {signingKey, c.SigningKey}}, c.Ledger
+		n.keyFiles, n.ledger, n.evidence = []keyFile{{tlsKey, c.TLSKey}, {signingKey, c.SigningKey}}, c.Ledger, c.Evidence.Store
 		return err
 	default:
 		var c approval.Config
