@@ -164,31 +164,37 @@ func withModule(encoded []byte, name string) ([]byte, error) {
 
 func newReceiptVerify(a *app) *cobra.Command {
 	var t trustFlags
+	var now todayFlags
 	var module string
 	c := a.reading(&cobra.Command{
 		Use:   "verify FILE",
 		Short: "Verify a receipt or a bundle, offline",
 		Long: `Judges a receipt (C2SP tlog-proof) or a bundle, step by step, with nothing but the
-file and the trust bundle. No connection is made. A receipt proves that its
+file and the trust bundle. No connection is made, unless --today asks a replica how
+the meter stands now: its ledger is followed from the genesis block under its
+certificates, so that no statement is missing. A receipt proves that its
 measurement is certified; a bundle, that its result was endorsed; a bundle with
 the module, that running the module again gives the same bytes.
 
 Exit code: 0 verified, 1 refuted, 2 undecidable.`,
 		Example: `  lacre receipt verify receipt.tlog --trust trust
   lacre receipt verify bundle --trust trust --module speed.wasm
-  lacre receipt verify bundle --trust trust --pin DIGEST --module speed --json`,
+  lacre receipt verify bundle --trust trust --pin DIGEST --module speed --json
+  lacre receipt verify bundle --trust trust --today --server ledger.example:7411 --spki HEX`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.runVerify(c.Context(), args[0], &t, module, true)
+			return a.runVerify(c.Context(), args[0], &t, &now, module, true)
 		},
 	})
 	t.flags(c)
+	now.flags(c)
 	c.Flags().StringVar(&module, "module", "", "file of the module to run again, or \"speed\" for the built-in one (bundles only)")
 	return c
 }
 
 func newReceiptShow(a *app) *cobra.Command {
 	var t trustFlags
+	var now todayFlags
 	var module string
 	c := a.reading(&cobra.Command{
 		Use:   "show FILE",
@@ -196,17 +202,20 @@ func newReceiptShow(a *app) *cobra.Command {
 		Long: `Verifies a bundle as "receipt verify" does, and shows the measurement without the
 steps: the measured value always with its considered one or with why there is
 none, and all that a court or an expert asks for (docs/forensic-record.md). What
-is not verified is shown as a claim.
+is not verified is shown as a claim. How the meter stood at the measurement and at
+the checkpoint is in the bundle; --today asks a replica for what came since.
 
 Exit code: 0 verified, 1 refuted, 2 undecidable.`,
 		Example: `  lacre receipt show bundle --trust trust
-  lacre receipt show bundle --trust trust --module speed --json`,
+  lacre receipt show bundle --trust trust --module speed --json
+  lacre receipt show bundle --trust trust --today`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.runVerify(c.Context(), args[0], &t, module, false)
+			return a.runVerify(c.Context(), args[0], &t, &now, module, false)
 		},
 	})
 	t.flags(c)
+	now.flags(c)
 	c.Flags().StringVar(&module, "module", "", "file of the module to run again, or \"speed\" for the built-in one (bundles only)")
 	return c
 }
@@ -217,9 +226,10 @@ type verdict struct {
 	Kind string `json:"kind"` // receipt or bundle
 	receipt.Report
 	Summary *receipt.Summary `json:"summary,omitempty"` // of what could be decoded
+	Today   *today           `json:"today,omitempty"`   // if it was asked for
 }
 
-func (a *app) runVerify(ctx context.Context, file string, t *trustFlags, module string, steps bool) (err error) {
+func (a *app) runVerify(ctx context.Context, file string, t *trustFlags, now *todayFlags, module string, steps bool) (err error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -262,8 +272,15 @@ func (a *app) runVerify(ctx context.Context, file string, t *trustFlags, module 
 	if !steps {
 		v.Steps = []receipt.Step{}
 	}
+	var unasked error
+	if now.ask && v.Verdict == receipt.Verified {
+		v.Today, unasked = now.of(ctx, r)
+	}
 	if err := a.print(v, v.text()); err != nil {
 		return err
+	}
+	if unasked != nil {
+		return fmt.Errorf("verified, but how the meter stands today is not known: %w", unasked)
 	}
 	if verifier.Trust == nil {
 		a.say("without --trust nobody can say who certifies; the digest to compare is printed by \"lacre trust show\"")
@@ -301,5 +318,8 @@ func (v *verdict) text() string {
 		return b.String()
 	}
 	b.WriteString("\n" + v.Summary.String())
+	if v.Today != nil {
+		b.WriteString(v.Today.String())
+	}
 	return b.String()
 }
