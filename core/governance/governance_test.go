@@ -12,6 +12,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/governance"
+	"github.com/lacre-metrology/lacre/core/internal/golden"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -199,6 +200,19 @@ func onlyOld(t *testing.T, c *changed) []byte {
 		t.Fatal(err)
 	}
 	return made.Text()
+}
+
+// TestGoldenConfigurations fixes a history of two changes, and the bundle that it
+// makes of the founding one.
+func TestGoldenConfigurations(t *testing.T) {
+	c := newChanged(t)
+	b, err := governance.Encode(c.history)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.JSON(t, "configurations.json", map[string]any{
+		"pinned": string(c.pinned[0].Bytes()), "configurations": b, "extended": string(c.pinned[2].Bytes()),
+	})
 }
 
 func FuzzParse(f *testing.F) {

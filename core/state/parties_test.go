@@ -100,7 +100,7 @@ func TestPartiesInTheStateInForce(t *testing.T) {
 	config.Header = n.Header(record.SubjectNetwork)
 	next := statetest.Key("body/next")
 	config.NotifiedBodies[0].Keys = [][]byte{statetest.Tagged(signature.Ed25519, next)}
-	n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+	n.Accept(signConfig(n, config, next))
 	of := func(leaf []byte) *envelope.Envelope {
 		r, err := record.Parse(leaf)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/envelope"
+	"github.com/lacre-metrology/lacre/core/internal/golden"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -110,7 +111,7 @@ func tryRecovery(n *statetest.Network, leaf []byte) (state.Outcome, *state.Seale
 }
 
 // stuck is a network whose head nobody certifies any more.
-func stuck(t *testing.T) (*statetest.Network, *statetest.Meter) {
+func stuck(t testing.TB) (*statetest.Network, *statetest.Meter) {
 	n, m := ready(t)
 	n.AcceptCaptures(m.Capture())
 	n.Apply(n.Begin())
@@ -305,4 +306,38 @@ func TestC8_FollowersReplayARecovery(t *testing.T) {
 	if _, err := state.Replay(n.Store, before, state.Options{}, [][]byte{sealed.Records[0], leaf}, nil); err == nil {
 		t.Error("a forged header was replayed")
 	}
+}
+
+// TestGoldenRecovery fixes the lock of a survivor and the recovery that carries it.
+func TestGoldenRecovery(t *testing.T) {
+	n, _ := stuck(t)
+	lock := lockOf(n, 0)
+	leaf := signRecovery(n, recoveryOf(n, 1, lock))
+	outcome, sealed := tryRecovery(n, leaf)
+	if !outcome.Accepted {
+		t.Fatalf("refused: %s: %s", outcome.Reason, outcome.Detail)
+	}
+	header := n.Store.Apply(sealed).Header
+	e := record.ToEnvelope(lock)
+	golden.JSON(t, "recovery.json", map[string]any{
+		"lock": e.Payload, "signed": e.PAE(), "signature": e.Signatures[0].Sig,
+		"publicKey": statetest.Tagged(signature.Ed25519, n.Replicas[0].Cosigner), "record": leaf, "header": header.String(),
+	})
+}
+
+func FuzzParseRecoveryLock(f *testing.F) {
+	n, _ := stuck(f)
+	f.Add(lockOf(n, 0).GetPayload())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		lock, err := state.ParseRecoveryLock(&envelope.Envelope{PayloadType: record.TypeRecoveryLock, Payload: b})
+		if err != nil {
+			if reason.Of(err) == "" {
+				t.Errorf("%x is refused without a reason: %v", b, err)
+			}
+			return
+		}
+		if again := wire.MustEncode(lock); !bytes.Equal(again, b) {
+			t.Errorf("%x came back as %x", b, again)
+		}
+	})
 }

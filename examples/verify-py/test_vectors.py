@@ -120,6 +120,38 @@ class Vectors(unittest.TestCase):
         self.assertTrue(crypto.verify(v["publicKey"], v["signed"], body["signature"]))
         self.assertFalse(crypto.verify(v["publicKey"], crypto.pae(crypto.SAMPLE_HEADER, v["heartbeat"]), body["signature"]))
 
+    def test_configurations(self):
+        v = load("configurations.json")
+        pinned, extended = tlog.TrustBundle(v["pinned"].encode()), tlog.TrustBundle(v["extended"].encode())
+        list_ = wire.decode("ConfigurationHistory", base64.b64decode(v["configurations"]))["configurations"]
+        self.assertEqual(len(list_), len(extended.epochs))
+        before = b""
+        for n, item in enumerate(list_):
+            leaf = item["configuration"]
+            envelope = statements.parse_record(leaf["record"], "statement")
+            config = wire.decode("NetworkConfig", envelope["payload"])
+            self.assertEqual((config["header"]["sequence"], config["header"]["predecessor"]), (n + 1, before))
+            before = crypto.digest("statement", crypto.pae(envelope["payload_type"], envelope["payload"]))
+            certificate = tlog.parse_certificate(item["certificate"])
+            tlog.check_inclusion(tlog.leaf_hash(leaf["record"]), leaf["index"], certificate.size, leaf["proof"], certificate.root)
+            tlog.check_certificate((extended if n else pinned).policy(certificate.size), certificate)
+            if n:  # its own block, the last that the configuration before certifies
+                self.assertEqual(certificate.size, leaf["index"] + 2)
+                self.assertEqual(extended.epochs[n - 1][0], certificate.size)
+            with self.assertRaises(Refused):
+                tlog.check_inclusion(tlog.leaf_hash(leaf["record"] + b"x"), leaf["index"], certificate.size, leaf["proof"], certificate.root)
+
+    def test_recovery(self):
+        v = {name: base64.b64decode(text) for name, text in load("recovery.json").items() if name != "header"}
+        lock = wire.decode("RecoveryLock", v["lock"])
+        self.assertEqual(crypto.pae("application/vnd.lacre.recovery-lock.v1+protobuf", v["lock"]), v["signed"])
+        self.assertTrue(crypto.verify(v["publicKey"], v["signed"], v["signature"]))
+        envelope = statements.parse_record(v["record"], "statement")
+        recovery = wire.decode("NetworkConfig", envelope["payload"])["recovery"]
+        self.assertEqual([one["payload"] for one in recovery["locks"]], [v["lock"]])
+        head = {name: recovery[name] for name in ("height", "header", "size", "root")}
+        self.assertEqual(lock["head"], head)
+
     def test_claim(self):
         v = load("claim.json")
         claim = base64.b64decode(v["claim"])
