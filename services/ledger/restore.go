@@ -75,12 +75,10 @@ func (c *Config) detach(dir string) (err error) {
 	if !ok {
 		return errors.New("the backup has no block")
 	}
-	applied := store.AppliedIndex()
-	if applied == 0 {
-		return nil
-	}
-	if err := fsm.NoteRestored(c.DataDir, head, applied); err != nil {
-		return err
+	if applied := store.AppliedIndex(); applied > 0 {
+		if err := fsm.NoteRestored(c.DataDir, head, applied); err != nil {
+			return err
+		}
 	}
 	return store.ForgetApplied()
 }

@@ -114,7 +114,21 @@ func IsBackupName(name string) (segment uint32, ok bool) {
 // applied. Whoever calls it has noted up to which entry the blocks that are here
 // hold the effects (rule R4). It is durable when it returns; errors are as in
 // Commit.
+//
+// It commits twice. bbolt's copy has its newer meta page first, whatever the
+// number of its transaction, and the next commit goes where that number says: in
+// every other copy over the newer one. What is then left are two that do not
+// follow each other, which opening takes for a lost commit.
 func (s *Store) ForgetApplied() error {
+	for range 2 {
+		if err := s.forgetApplied(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) forgetApplied() error {
 	return s.write(func() error {
 		next := s.tip
 		next.applied, next.entries = 0, 0
