@@ -23,8 +23,12 @@ func copyTo(t *testing.T, s *Store, dir string) Copied {
 		if err := content(file); err != nil {
 			return err
 		}
-		if info, err := file.Stat(); err != nil || info.Size() != size {
-			return fmt.Errorf("%s has %v bytes (%v), %d were announced", name, info, err, size)
+		info, err := file.Stat()
+		if err == nil && info.Size() != size {
+			err = fmt.Errorf("%s has %d bytes, %d were announced", name, info.Size(), size)
+		}
+		if err != nil {
+			return err
 		}
 		return file.Close()
 	})
