@@ -2,7 +2,6 @@ package serviceconfig
 
 import (
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -42,7 +41,7 @@ func TestAlertsNameMetricsAndRunbooks(t *testing.T) {
 					t.Errorf("%s asks for %s, which docs/metrics.md does not list", rule.Alert, metric)
 				}
 			}
-			page, err := os.ReadFile(filepath.Join("../../../docs/runbooks", rule.Annotations["runbook"]))
+			page, err := os.ReadFile("../../../docs/runbooks/" + rule.Annotations["runbook"])
 			if err != nil || !strings.Contains(string(page), "`"+rule.Alert+"`") {
 				t.Errorf("the runbook %q does not name alert %s: %v", rule.Annotations["runbook"], rule.Alert, err)
 			}
