@@ -181,8 +181,8 @@ verify-docs: bin/docs ## links, decisions, make targets and tests named in the d
 	bin/docs
 
 .PHONY: verify-deploy
-verify-deploy: ## example configurations are what the services write and accept
-	cd cli && go test -count=1 -run TestDeployExamples ./internal/serviceconfig
+verify-deploy: ## example configurations are what the services write and accept; alerts name metrics and runbooks
+	cd cli && go test -count=1 -run "TestDeployExamples|TestAlerts" ./internal/serviceconfig
 
 ##@ Tools (pinned in tools/, outside the workspace)
 
