@@ -23,7 +23,7 @@ func TestHelpIsComplete(t *testing.T) {
 	writing := map[string]bool{ // what they print is a file, or a run's story
 		"lacre meter status": true, "lacre meter parameters": true, "lacre meter rollover": true,
 		"lacre demo": true, "lacre exit-codes": true, "lacre module export": true, "lacre module get": true,
-		"lacre approval draft": true, "lacre approval status": true, "lacre approval sign": true, "lacre table draft": true, "lacre config example": true, "lacre ports": true, "lacre bench table": true,
+		"lacre approval draft": true, "lacre approval status": true, "lacre approval sign": true, "lacre network change sign": true, "lacre table draft": true, "lacre config example": true, "lacre ports": true, "lacre bench table": true,
 	}
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -24,13 +25,13 @@ import (
 func TestFollowJudgesByTheConfigurationInForce(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	keys := make(map[string][]byte)
+	keys := make(map[string]crypto.Signer)
 	for _, name := range []string{"before", "after"} {
 		key, err := statement.GenerateKey(at(name), statement.Ed25519)
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys[name] = statetest.Tagged(signature.Ed25519, key)
+		keys[name] = key
 	}
 	files := make(map[string][]byte)
 	draft := func(name string, m proto.Message) {
@@ -45,8 +46,8 @@ func TestFollowJudgesByTheConfigurationInForce(t *testing.T) {
 		for _, name := range []string{"before", "after"} {
 			config := proto.CloneOf(n.Config)
 			config.Header = n.Header(record.SubjectNetwork)
-			config.NotifiedBodies[0].Keys = [][]byte{keys[name]}
-			n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02")))
+			config.NotifiedBodies[0].Keys = [][]byte{statetest.Tagged(signature.Ed25519, keys[name])}
+			n.Accept(n.Sign(config, statetest.Root("org-00"), statetest.Root("org-01"), statetest.Root("org-02"), keys[name]))
 		}
 		draft("withdrawal", &recordv1.AlgorithmStatus{Header: n.Header(record.SubjectAlgorithm(n.Algorithm)), Algorithm: n.Algorithm.Bytes(),
 			Action: recordv1.AlgorithmAction_ALGORITHM_ACTION_WITHDRAW})
