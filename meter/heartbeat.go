@@ -47,6 +47,9 @@ func (s *sender) beatOnce(ctx context.Context, client ingestv1.IngestServiceClie
 	if _, err = client.SubmitHeartbeat(call, &ingestv1.SubmitHeartbeatRequest{Record: leaf}); err == nil {
 		s.meter.counts.heartbeats.Add(1)
 	}
+	if err != nil && ctx.Err() != nil { // the session ended under the call, which knows only that it was cancelled
+		return context.Cause(ctx)
+	}
 	return err
 }
 

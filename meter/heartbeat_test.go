@@ -103,6 +103,32 @@ func TestHeartbeatOnDemand(t *testing.T) {
 	}
 }
 
+// cut is a gateway whose stream ends while it is asked.
+type cut struct {
+	ingestv1.IngestServiceClient
+	end func()
+}
+
+func (c *cut) SubmitHeartbeat(ctx context.Context, _ *ingestv1.SubmitHeartbeatRequest, _ ...grpc.CallOption) (*ingestv1.SubmitHeartbeatResponse, error) {
+	c.end()
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A heartbeat that the end of its session cancels says why the session ended.
+func TestHeartbeatSaysWhyTheSessionEnded(t *testing.T) {
+	n := newNotary(t)
+	c := configOf(t, n, startGateway(t, n))
+	c.Heartbeat = -1
+	m := openMeter(t, c)
+	recordAll(t, m, 1) // a block is known
+	ctx, cancel := context.WithCancelCause(t.Context())
+	refused := reason.New(reason.PermissionDenied, "the meter is barred")
+	if err := m.sender.beatOnce(ctx, &cut{end: func() { cancel(refused) }}); !errors.Is(err, refused) {
+		t.Errorf("%v, want %v", err, refused)
+	}
+}
+
 // heartbeatOf reads a leaf and verifies the meter's signature.
 func heartbeatOf(t *testing.T, m *Meter, leaf []byte) *heartbeat.Heartbeat {
 	t.Helper()

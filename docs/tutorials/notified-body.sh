@@ -96,6 +96,8 @@ lacre module install speed --network network
 cp speed.wasm other.wasm
 printf '\0' >>other.wasm
 refused UNKNOWN_ALGORITHM lacre module install other.wasm --network network
+until lacre events --network network --kind REFUSED_INSTALLATION 2>/dev/null | tee events.txt | grep -q '^1 events'; do sleep 0.2; done
+cat events.txt
 
 say "5. the national table"
 from=$(date -u -d '+14 seconds' +%Y-%m-%dT%H:%M:%SZ)
@@ -194,6 +196,8 @@ say "13. the picture, read on the record, and erased"
 piece=$(lacre evidence list km-41 --network network | grep -o -m 1 '[0-9a-f]\{64\}' | head -n 1)
 lacre evidence get "$piece" --meter km-41 --key network/keys/authority.evidence.pem --purpose 'case 17' --out read --network network
 cmp read plate
+lacre events --network network --kind EVIDENCE_READ --subject "evidence/$piece" | tee readings.txt
+grep -q 'reader of authority at .*: case 17' readings.txt
 lacre evidence erase "$piece" --organisation authority --key network/keys/authority.pem --evidence-key "$authority" --rule 'retention is over' --network network
 lacre receipt get km-41 1 --network network --out erased.tlog
 lacre receipt verify erased.tlog --trust network/trust

@@ -11,7 +11,6 @@
 package change
 
 import (
-	"bytes"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -239,7 +238,7 @@ func items(c *recordv1.NetworkConfig) []item {
 		list = append(list, item{"replica " + r.GetNodeId(), fmt.Sprintf("of %s, cosigner %x, log %x", r.GetOrganisation(), r.GetCosignerKey(), r.GetLogKey())})
 	}
 	for _, b := range c.GetNotifiedBodies() {
-		list = append(list, item{"notified body " + b.GetId(), fmt.Sprintf("%d of keys %x, organisation %q", b.GetThreshold(), bytes.Join(b.GetKeys(), []byte(" ")), b.GetOrganisation())})
+		list = append(list, item{"notified body " + b.GetId(), fmt.Sprintf("%d of keys %x, organisation %q", b.GetThreshold(), b.GetKeys(), b.GetOrganisation())})
 	}
 	if r := c.GetRecovery(); r != nil {
 		list = append(list, item{"RECOVERY", fmt.Sprintf("continues block %d, header %x, with %d locks", r.GetHeight(), r.GetHeader(), len(r.GetLocks()))})

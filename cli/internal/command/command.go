@@ -59,7 +59,7 @@ Start with "lacre demo", or with "lacre dev" and the examples that it prints.
 		SilenceErrors: true, // finish prints them
 		SilenceUsage:  true,
 	},
-		newDemo(a), newDev(a), newInit(a), newNetwork(a), newNode(a), newRecovery(a), newConfig(a), newCertificate(a), newKey(a), newApproval(a), newReceipt(a), newBundle(a), newTrust(a), newMeter(a), newEvidence(a), newAudit(a), newLedger(a), newAccount(a), newCompleteness(a), newTable(a), newModule(a), newCanary(a), newAttack(a), newLoadBench(a), newDoctor(a), newStatus(a), newVersion(a),
+		newDemo(a), newDev(a), newInit(a), newNetwork(a), newNode(a), newRecovery(a), newConfig(a), newCertificate(a), newKey(a), newApproval(a), newReceipt(a), newBundle(a), newTrust(a), newMeter(a), newEvidence(a), newAudit(a), newLedger(a), newAccount(a), newEvents(a), newCompleteness(a), newTable(a), newModule(a), newCanary(a), newAttack(a), newLoadBench(a), newDoctor(a), newStatus(a), newVersion(a),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodes},
 		newPorts(),
 	)

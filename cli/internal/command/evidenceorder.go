@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	approvalv1 "github.com/lacre-metrology/lacre/gen/lacre/approval/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/rpcerror"
 )
 
 // order is what an organisation signs about evidence.
@@ -130,11 +132,12 @@ the identity under which "lacre evidence get" asks.`,
 			if err := os.MkdirAll(n.NodeDir(id), 0o700); err != nil {
 				return err
 			}
-			tls, err := identity.Generate(filepath.Join(n.NodeDir(id), "tls.pem"))
+			tlsFile, signingFile := filepath.Join(n.NodeDir(id), "tls.pem"), filepath.Join(n.NodeDir(id), "signing.pem")
+			tls, err := identity.Generate(tlsFile)
 			if err != nil {
 				return err
 			}
-			signing, err := statement.GenerateKey(filepath.Join(n.NodeDir(id), "signing.pem"), statement.Ed25519)
+			signing, err := statement.GenerateKey(signingFile, statement.Ed25519)
 			if err != nil {
 				return err
 			}
@@ -142,10 +145,14 @@ the identity under which "lacre evidence get" asks.`,
 			if err != nil {
 				return err
 			}
-			return o.give(c.Context(), a, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
+			err = o.give(c.Context(), a, record.SubjectNode(id), func(h *recordv1.StatementHeader) proto.Message {
 				registration.Header = h
 				return registration
 			}, signing)
+			if rpcerror.IsPermanent(err) { // no node has these keys: the next try makes its own
+				err = errors.Join(err, os.Remove(tlsFile), os.Remove(signingFile))
+			}
+			return err
 		},
 	})
 	o.flags(c)

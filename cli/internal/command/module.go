@@ -133,8 +133,8 @@ func newModuleInstall(a *app) *cobra.Command {
 		Long: `Hands a module to every endorser of the network directory, as its gateway; or,
 with --server, --spki and --tls-key, to one endorser, as the node whose TLS key
 that is. A module that its approval withholds goes only to the endorsers of the
-organisations that the policy names. An endorser refuses a module that no approval names, and records the
-refused attempt on the ledger.`,
+organisations that the policy names. An endorser refuses a module that no approval
+names, and records the refused attempt on the ledger, where "lacre events" shows it.`,
 		Example: `  lacre module install speed
   lacre module install speed.wasm --server 10.0.0.5:4000 --spki HEX --tls-key gateway-tls.pem`,
 		Args: exactly(1),
