@@ -118,7 +118,7 @@ func TestEventsAreListedWithTheirReporters(t *testing.T) {
 
 func TestEventsAreChosen(t *testing.T) {
 	n := ledger(t)
-	day := int64(n.NowUnix-3_600) * 1e9
+	day := (n.NowUnix - 3_600) * 1e9
 	for name, c := range map[string]struct {
 		options events.Options
 		want    []string
