@@ -23,6 +23,7 @@ func TestB1_EveryMessageHasOneForm(t *testing.T) {
 	files := []protoreflect.FileDescriptor{
 		recordv1.File_lacre_record_v1_record_proto, recordv1.File_lacre_record_v1_measurement_proto,
 		recordv1.File_lacre_record_v1_statement_proto, recordv1.File_lacre_record_v1_bundle_proto,
+		recordv1.File_lacre_record_v1_configurations_proto,
 		statev1.File_lacre_state_v1_state_proto, replicav1.File_lacre_replica_v1_proposal_proto,
 	}
 	for _, file := range files {
@@ -66,6 +67,7 @@ func newOf(t *testing.T, d protoreflect.MessageDescriptor) protoreflect.Message 
 		&recordv1.MeterParameters{}, &recordv1.ErrorBand{}, &recordv1.NationalTable{}, &recordv1.EvidenceErasure{},
 		&recordv1.CanaryCommitment{}, &recordv1.CanaryVector{}, &recordv1.CanaryExpectation{}, &recordv1.CanaryReveal{},
 		&recordv1.Evidence{}, &recordv1.Heartbeat{}, &recordv1.SignedHeartbeat{}, &recordv1.ProvenRecord{}, &recordv1.Bundle{}, &recordv1.Completeness{},
+		&recordv1.Recovery{}, &recordv1.RecoveryLock{}, &recordv1.RecoveryPoint{}, &recordv1.ConfigurationHistory{}, &recordv1.CertifiedConfiguration{},
 		&statev1.Version{}, &statev1.MeterPulse{}, &statev1.Table{}, &statev1.Canary{}, &statev1.ErasedEvidence{},
 		&statev1.StatementRef{}, &statev1.Config{}, &statev1.Node{}, &statev1.Span{}, &statev1.Algorithm{}, &statev1.MeterKey{},
 		&statev1.MissingRange{}, &statev1.Meter{}, &statev1.MeterChain{}, &statev1.CounterPage{},

@@ -26,7 +26,7 @@ func TestB1_FormatsPageHasEveryField(t *testing.T) {
 		"records": {
 			recordv1.File_lacre_record_v1_measurement_proto, recordv1.File_lacre_record_v1_record_proto,
 			recordv1.File_lacre_record_v1_statement_proto, recordv1.File_lacre_record_v1_bundle_proto,
-			recordv1.File_lacre_record_v1_completeness_proto,
+			recordv1.File_lacre_record_v1_completeness_proto, recordv1.File_lacre_record_v1_configurations_proto,
 		},
 		"transport": {ingestv1.File_lacre_ingest_v1_ingest_proto},
 	} {

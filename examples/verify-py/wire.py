@@ -58,12 +58,12 @@ Limits: 1 lateness_bound_nano int64, 2 future_bound_nano int64, 3 max_missing_ra
 NetworkConfig: 1 header StatementHeader, 2 name string, 3 organisations Organisation*, 4 replicas Replica*,
     5 quorum uint32, 6 notified_bodies NotifiedBody*, 7 limits Limits, 8 record_version uint32,
     9 recovery Recovery
-Recovery: 1 height uint64, 2 header bytes, 3 size uint64, 4 root bytes, 5 ordering_index uint64, 6 locks Envelope*
-RecoveryLock: 1 network_id bytes, 2 config bytes, 3 node_id string, 4 locked RecoveryPoint, 5 certified RecoveryPoint,
-    6 head RecoveryPoint, 7 applied_index uint64, 8 cosigner_key bytes, 9 log_key bytes
+Recovery: 1 height uint64, 2 header bytes, 3 size uint64, 4 root bytes, 5 ordering_index uint64,
+    6 locks Envelope*
+RecoveryLock: 1 network_id bytes, 2 config bytes, 3 node_id string, 4 locked RecoveryPoint,
+    5 certified RecoveryPoint, 6 head RecoveryPoint, 7 applied_index uint64, 8 cosigner_key bytes,
+    9 log_key bytes
 RecoveryPoint: 1 height uint64, 2 header bytes, 3 size uint64, 4 root bytes
-ConfigurationHistory: 1 configurations CertifiedConfiguration*
-CertifiedConfiguration: 1 configuration ProvenRecord, 2 certificate bytes
 NodeRegistration: 1 header StatementHeader, 2 node_id string, 3 organisation string, 4 role Role, 5 key bytes,
     6 tls_spki bytes
 NodeRevocation: 1 header StatementHeader, 2 node_id string, 3 reason string
@@ -106,6 +106,8 @@ Bundle: 1 version uint32, 2 receipt bytes, 3 endorsement_set ProvenRecord, 4 reg
     13 history ProvenRecord*
 Completeness: 1 version uint32, 2 certificate bytes, 3 first_counter uint64, 4 last_counter uint64,
     5 registration ProvenRecord, 6 rollovers ProvenRecord*, 7 measurements ProvenRecord*
+ConfigurationHistory: 1 configurations CertifiedConfiguration*
+CertifiedConfiguration: 1 configuration ProvenRecord, 2 certificate bytes
 """
 
 
