@@ -287,7 +287,7 @@ func TestPendingIsSaidBeforeTheDeadline(t *testing.T) {
 		})
 	}
 	c := b.capture()
-	ctx, cancel := context.WithTimeout(b.ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Second)
 	defer cancel()
 	response, err := b.client.Submit(ctx, request(c))
 	if err != nil || response.GetPending() == nil || !bytes.Equal(response.GetSample(), c.Sample.Digest[:]) {
