@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -78,6 +79,24 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// said is what was written; the last word on a SIGHUP may come after the end.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // SIGHUP reads the file again; one that is wrong changes nothing.
 func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -87,7 +106,7 @@ func TestHangupReadsTheConfigurationAgain(t *testing.T) {
 		}
 	}
 	write("name: first\n")
-	var stderr bytes.Buffer
+	var stderr said
 	code := daemon.MainReloading("test", []string{"-config", path}, &stderr, func(_ context.Context, c config, reload func(func(config) error), _ *slog.Logger) error {
 		names, bad := make(chan string), make(chan struct{})
 		reload(func(c config) error {
