@@ -13,6 +13,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/platform/admin"
+	"github.com/lacre-metrology/lacre/platform/durable"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 )
 
@@ -115,7 +116,7 @@ func awaitDisk(ctx context.Context, c Config, log *slog.Logger, cause error) err
 
 // probe tells why the directory takes no writes; nil if it does.
 func probe(dir string) error {
-	free, err := freeBytes(dir)
+	free, _, err := durable.Space(dir)
 	if err != nil {
 		return err
 	}
