@@ -73,6 +73,26 @@ func TestProgressIsRead(t *testing.T) {
 	}
 }
 
+// The engine's own error at the end of a run is no finding; the same words from an
+// input, or beside one, are.
+func TestTheEndOfARunIsNoFinding(t *testing.T) {
+	const running = "fuzz: elapsed: 3s, execs: 10 (3/sec), new interesting: 1 (total: 4)\n"
+	const end = "--- FAIL: FuzzGood (3.02s)\n    context deadline exceeded\nFAIL\n"
+	for out, want := range map[string]bool{
+		running + end:                     true,
+		running + end + "exit status 1\n": true,
+		running:                           false,
+		"":                                false,
+		running + "--- FAIL: FuzzGood (3.02s)\n    fuzzing process hung or terminated unexpectedly: context deadline exceeded\nFAIL\n":                                                                 false,
+		running + "--- FAIL: FuzzGood (3.02s)\n    --- FAIL: FuzzGood (0.00s)\n        good_test.go:3: context deadline exceeded\n    \n    Failing input written to testdata/fuzz/FuzzGood/1\nFAIL\n": false,
+		running + end + "panic: late\n": false,
+	} {
+		if got := onlyTimeUp(out); got != want {
+			t.Errorf("%q: only time is up: %v", out, got)
+		}
+	}
+}
+
 func TestCorporaStaySmall(t *testing.T) {
 	t.Chdir(t.TempDir())
 	began := time.Unix(1_700_000_000, 0)
