@@ -32,6 +32,12 @@ var ErrInitialised = errors.New("the replica is initialised already")
 func Init(c Config, log *slog.Logger) error { return initialise(c, time.Now, log) }
 
 func initialise(c Config, clock func() time.Time, log *slog.Logger) error {
+	return begin(c, true, clock, log)
+}
+
+// begin makes a replica's directory from the genesis file. A founder that the
+// genesis configuration names cosigns its block and knows the first members.
+func begin(c Config, founder bool, clock func() time.Time, log *slog.Logger) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -63,7 +69,7 @@ func initialise(c Config, clock func() time.Time, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if config.Replica(c.NodeID) != nil {
+	if founder && config.Replica(c.NodeID) != nil {
 		signer, err := newSigner(&c, config.Origin(), clock, storage.Lock{})
 		if err != nil {
 			return err

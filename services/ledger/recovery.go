@@ -125,16 +125,25 @@ func Recover(c Config, signed *envelope.Envelope, log *slog.Logger) (Recovered, 
 	return recoverBy(c, signed, time.Now, log)
 }
 
-func recoverBy(c Config, signed *envelope.Envelope, clock func() time.Time, log *slog.Logger) (r Recovered, err error) {
+// recoveryOf is the configuration that a recovery is.
+func recoveryOf(signed *envelope.Envelope) (*recordv1.NetworkConfig, error) {
 	if signed.PayloadType != record.TypeNetworkConfig {
-		return r, fmt.Errorf("it is of type %q, a recovery is of %q", signed.PayloadType, record.TypeNetworkConfig)
+		return nil, fmt.Errorf("it is of type %q, a recovery is of %q", signed.PayloadType, record.TypeNetworkConfig)
 	}
 	message := new(recordv1.NetworkConfig)
 	if err := record.Decode(signed.Payload, record.MaxBytes, message); err != nil {
-		return r, err
+		return nil, err
 	}
 	if message.GetRecovery() == nil {
-		return r, errors.New("it is an ordinary configuration, which \"lacre network change submit\" hands in: its field recovery is empty")
+		return nil, errors.New("it is an ordinary configuration, which \"lacre network change submit\" hands in: its field recovery is empty")
+	}
+	return message, nil
+}
+
+func recoverBy(c Config, signed *envelope.Envelope, clock func() time.Time, log *slog.Logger) (r Recovered, err error) {
+	message, err := recoveryOf(signed)
+	if err != nil {
+		return r, err
 	}
 	leaf, err := record.FromEnvelope(signed)
 	if err != nil {
@@ -177,7 +186,7 @@ func recoveryBlock(c *Config, store *storage.Store, head state.BlockRef, leaf []
 	if held, ok, err := store.Block(recovery.GetHeight()); err != nil {
 		return nil, asReason(err)
 	} else if !ok || !bytes.Equal(held.Header[:], recovery.GetHeader()) || head.Height != recovery.GetHeight() {
-		return nil, fmt.Errorf("the recovery continues block %d, header %x; this replica's newest is block %d, header %s: it is not continued. Move %s aside, it is evidence, and let the replica join anew: \"lacre ledger join\"",
+		return nil, fmt.Errorf("the recovery continues block %d, header %x; this replica's newest is block %d, header %s: it is not continued. \"lacre recovery apply --anew\" puts what is in %s aside, it is evidence, and lets the replica join anew with its new keys",
 			recovery.GetHeight(), recovery.GetHeader(), head.Height, head.Header, c.DataDir)
 	}
 	block, err := state.BeginRecovery(store, head, state.Options{})
@@ -202,21 +211,11 @@ func recoveryBlock(c *Config, store *storage.Store, head state.BlockRef, leaf []
 	nodes := storage.Extend(tree, sealed.LeafHashes)
 	made := &storage.Block{Ref: sealed.Complete(tree.Root()), Leaves: sealed.Records, LeafHashes: sealed.LeafHashes, Nodes: nodes, Writes: sealed.Writes}
 	after := state.Config{Message: message}
-	own := after.Replica(c.NodeID)
-	if own == nil {
-		return nil, fmt.Errorf("replica %s is none of the recovery's: it does not go on", c.NodeID)
+	if err := checkNextKeys(c, &after); err != nil {
+		return nil, err
 	}
 	next := *c
 	next.CosignerKey, next.LogKey = nextKey(c.CosignerKey), nextKey(c.LogKey)
-	for path, want := range map[string][]byte{next.CosignerKey: own.GetCosignerKey(), next.LogKey: own.GetLogKey()} {
-		key, err := identity.ReadKey(path)
-		if err != nil {
-			return nil, err
-		}
-		if got := tagged(key); !bytes.Equal(got, want) {
-			return nil, fmt.Errorf("%s holds the key %x, the recovery names %x for %s", path, got, want, c.NodeID)
-		}
-	}
 	config, err := state.GetConfig(store)
 	if err != nil {
 		return nil, err
@@ -232,6 +231,25 @@ func recoveryBlock(c *Config, store *storage.Store, head state.BlockRef, leaf []
 	}
 	made.Lock, made.Cosignature = signer.Lock(), fsm.Lines(cosigned)
 	return made, nil
+}
+
+// checkNextKeys wants the new keys that lie here to be those that the recovery
+// names for this replica.
+func checkNextKeys(c *Config, after *state.Config) error {
+	own := after.Replica(c.NodeID)
+	if own == nil {
+		return fmt.Errorf("replica %s is none of the recovery's: it does not go on", c.NodeID)
+	}
+	for path, want := range map[string][]byte{nextKey(c.CosignerKey): own.GetCosignerKey(), nextKey(c.LogKey): own.GetLogKey()} {
+		key, err := identity.ReadKey(path)
+		if err != nil {
+			return err
+		}
+		if got := tagged(key); !bytes.Equal(got, want) {
+			return fmt.Errorf("%s holds the key %x, the recovery names %x for %s", path, got, want, c.NodeID)
+		}
+	}
+	return nil
 }
 
 // beginOrdering puts an engine that begins at an index in the place of the old

@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto"
 	"crypto/ed25519"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -152,4 +153,59 @@ func keyID(t *testing.T, key ed25519.PrivateKey) string {
 		t.Fatal(err)
 	}
 	return e.Signatures[0].KeyID
+}
+
+// C8: one replica is lost and one lacks blocks, so that its newest is not the one
+// that is continued. It is refused, begins anew with its new keys, keeps what it
+// held, and is of the ledger again.
+func TestC8_ASurvivorThatIsNotContinuedBeginsAnew(t *testing.T) {
+	c, m := running(t)
+	c.measure(c.leader(four...), m, 2)
+	c.same(four...)
+	leads := c.leader(four...)
+	behind := slices.Max(slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == leads }))
+	c.halt(behind)
+	rest := slices.DeleteFunc(slices.Clone(four), func(id string) bool { return id == behind })
+	c.measure(c.leader(rest...), m, 2)
+	c.same(rest...)
+	c.halt(rest...)
+	survivors := []string{rest[0], rest[1], behind} // rest[2] is lost
+	signed := c.recovery(survivors...)
+	n := c.nodes[behind]
+	if _, err := recoverBy(n.config, signed, n.clock, n.log); err == nil || !strings.Contains(err.Error(), "--anew") {
+		t.Errorf("recovered with %v, want to be told of --anew", err)
+	}
+	one := c.nodes[rest[0]]
+	if err := RecoverAnew(one.config, signed, one.log); err == nil || !strings.Contains(err.Error(), "without --anew") {
+		t.Errorf("the replica that is continued begins anew: %v", err)
+	}
+	half := *signed
+	half.Signatures = signed.Signatures[1:]
+	if err := RecoverAnew(n.config, &half, n.log); err == nil || !strings.Contains(err.Error(), "1 missing") {
+		t.Errorf("begun anew without a signature: %v", err)
+	}
+	for _, id := range survivors[:2] {
+		if _, err := recoverBy(c.nodes[id].config, signed, c.nodes[id].clock, c.nodes[id].log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time as after a crash
+		c.must(RecoverAnew(n.config, signed, n.log))
+	}
+	c.recovered(survivors...)
+	c.start(survivors...)
+	via := c.leader(survivors...)
+	c.sync(via)
+	c.measure(via, m, 2)
+	c.same(survivors...)
+	c.everyReceipt(behind, m.ID, []uint64{1, 2, 3, 4, 5, 6}, 2)
+	old := n.config
+	old.DataDir = t.TempDir()
+	c.must(os.Rename(n.config.storeDir()+asideSuffix, old.storeDir()))
+	archive, err := OpenArchive(old.DataDir)
+	c.must(err)
+	if report, err := archive.Verify(c.context(), nil); err != nil || len(report.Problems) > 0 {
+		t.Errorf("what it held: %v, %v", report, err)
+	}
+	c.must(archive.Close())
 }

@@ -301,6 +301,7 @@ func convicting(archive *ledger.Archive, inForce *state.Config, s state.Survivor
 }
 
 func newRecoveryApply(a *app) *cobra.Command {
+	var anew bool
 	c := a.reading(&cobra.Command{
 		Use:   "apply CONFIG FILE",
 		Short: "Continue a stopped surviving replica by a signed recovery",
@@ -308,9 +309,14 @@ func newRecoveryApply(a *app) *cobra.Command {
 replica's new key, begins its ordering engine anew with the new members, and puts
 the new keys in the place of the old. What is replaced stays beside it, with the
 ending .before-recovery. Run it again after an interruption. A replica that holds
-another newest block is refused and not changed.`,
-		Example: `  lacre recovery apply institute/nodes/replica-institute/config.yaml recovery.dsse`,
-		Args:    exactly(2),
+another newest block is refused and not changed.
+
+Such a replica, which cosigned another history or lacks blocks, goes on with --anew:
+all that it holds is put aside, with that ending, and it begins as a replica that
+joins, with its new keys. Started, it fetches the ledger from the others.`,
+		Example: `  lacre recovery apply institute/nodes/replica-institute/config.yaml recovery.dsse
+  lacre recovery apply operator/nodes/replica-operator/config.yaml recovery.dsse --anew`,
+		Args: exactly(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := loadReplica(args[0])
 			if err != nil {
@@ -323,6 +329,15 @@ another newest block is refused and not changed.`,
 			e, err := envelope.Parse(bytes.TrimRight(text, "\n"))
 			if err != nil {
 				return fmt.Errorf("%s is no signed statement: %w", args[1], err)
+			}
+			if anew {
+				if err := ledger.RecoverAnew(c, e, slog.New(slog.DiscardHandler)); err != nil {
+					return fmt.Errorf("%s, by %s: %w", c.DataDir, args[1], err)
+				}
+				return a.print(struct {
+					NodeID string `json:"node_id"`
+					Anew   bool   `json:"anew"`
+				}{c.NodeID, true}, fmt.Sprintf("replica %s begins anew in %s; what it held is beside it, with the ending .before-recovery\n", c.NodeID, c.DataDir))
 			}
 			r, err := ledger.Recover(c, e, slog.New(slog.DiscardHandler))
 			if err != nil {
@@ -339,5 +354,6 @@ another newest block is refused and not changed.`,
 			}{c.NodeID, r.Height, r.Done}, fmt.Sprintf("replica %s %s: block %d is the recovery\n", c.NodeID, did, r.Height))
 		},
 	})
+	c.Flags().BoolVar(&anew, "anew", false, "the replica's newest block is not the one that is continued: put what it holds aside, and let it join")
 	return c
 }

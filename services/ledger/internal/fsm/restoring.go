@@ -12,8 +12,9 @@ import (
 	"github.com/lacre-metrology/lacre/platform/durable"
 )
 
-// restoringFile is the note's name in the data directory.
-const restoringFile = "restoring"
+// RestoringFile is where a replica notes, in its data directory, that it fetches
+// blocks.
+func RestoringFile(dir string) string { return filepath.Join(dir, "restoring") }
 
 // errRestored is the answer for an entry whose effects came with a restoration.
 var errRestored = errors.New("the entry's block was fetched from another replica")
@@ -28,7 +29,7 @@ type restoring struct {
 }
 
 func openRestoring(dir string) (restoring, error) {
-	r := restoring{path: filepath.Join(dir, restoringFile)}
+	r := restoring{path: RestoringFile(dir)}
 	b, err := os.ReadFile(r.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -77,7 +78,7 @@ func (p pointer) encode() []byte {
 // when it returns.
 func NoteRestored(dir string, head state.BlockRef, applied uint64) error {
 	p := pointer{height: head.Height, header: head.Header, applied: applied}
-	return durable.WriteFile(filepath.Join(dir, restoringFile), p.encode(), 0o600)
+	return durable.WriteFile(RestoringFile(dir), p.encode(), 0o600)
 }
 
 // Unfinished tells whether a data directory holds blocks whose entries its store
