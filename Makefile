@@ -112,7 +112,7 @@ tamper: ## flip every bit of receipts, bundles, a small ledger and its Raft log;
 
 .PHONY: robustness
 robustness: ## kill, pause and cut off separate processes for DURATION (60s) as SEED (a random one) says, and check what is left
-	CGO_ENABLED=0 go build -trimpath -tags robustness -o bin/robustness/ $(addprefix ./,$(wildcard services/*/cmd/*)) ./cli/tests/robustness
+	CGO_ENABLED=0 go build -trimpath -tags robustness -o bin/robustness/ $(addprefix ./,$(wildcard services/*/cmd/*)) ./cli/tests/robustness ./cli/cmd/lacre
 	bin/robustness/robustness -bin bin/robustness -duration $(DURATION) $(addprefix -seed ,$(SEED)) $(ROBUSTNESS)
 
 .PHONY: bench

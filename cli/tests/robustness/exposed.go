@@ -32,6 +32,16 @@ func (n *network) exposed(ctx context.Context, s *striker, r *result) error {
 	if s.liar == "" {
 		return nil
 	}
+	if lineupOf(r.Seed) == mixed || n.processes[s.liar].isLost() {
+		// Its counts died with a process, and what it said may have reached nobody.
+		// Who was misled stops when it learns of it; nobody else is named.
+		if misled := s.doomed(); misled != "" && !slices.Contains(n.good(), misled) {
+			r.Misled = misled
+		}
+		var err error
+		r.DoubleSigner, err = n.named(s.liar)
+		return err
+	}
 	equivocated, err := n.processes[s.liar].ask("count equivocate")
 	doubled, err2 := n.processes[s.liar].ask("count double-sign")
 	if err := errors.Join(err, err2); err != nil {
@@ -113,7 +123,7 @@ func (n *network) verifyEvidence(e evidence) (node string, err error) {
 		if err != nil {
 			return "", err
 		}
-		policy, err := n.trust.Policy(checkpoints[i].Size)
+		policy, err := n.trusted().Policy(checkpoints[i].Size)
 		if err != nil {
 			return "", err
 		}
@@ -130,7 +140,7 @@ func (n *network) verifyEvidence(e evidence) (node string, err error) {
 			checkpoints[0].Size, checkpoints[1].Size, checkpoints[0].Root, checkpoints[1].Root)
 	}
 	for _, id := range n.replicas() {
-		if state.CosignerName(n.trust.Origin(), id) == e.Cosigner {
+		if state.CosignerName(n.trusted().Origin(), id) == e.Cosigner {
 			return id, nil
 		}
 	}

@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "", "directory of the programs")
 	flag.StringVar(&o.dir, "dir", "", "directory of the runs; a temporary one by default")
 	flag.StringVar(&o.report, "report", "", "file to which a line of JSON is added for each seed")
-	flag.StringVar(&o.scenario, "scenario", "", "one fault at the leader instead of a schedule: stalled-disk, stalled-store, full-disk, full-log, read-only-disk")
+	flag.StringVar(&o.scenario, "scenario", "", "one fault at the leader instead of a schedule: "+scenarios)
 	flag.BoolVar(&o.plan, "plan", false, "print the schedule of the seed and do nothing")
 	flag.BoolVar(&o.verbose, "v", false, "tell each fault")
 	flag.Parse()

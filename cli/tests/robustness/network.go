@@ -10,15 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/cli/internal/devnet"
 	"github.com/lacre-metrology/lacre/core/digest"
-	"github.com/lacre-metrology/lacre/core/trust"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
-	"github.com/lacre-metrology/lacre/meter"
 	"github.com/lacre-metrology/lacre/services/ledger"
 )
 
@@ -32,8 +31,9 @@ type network struct {
 	*devnet.Network
 	bin, dir  string // of the programs; of the run
 	networkID digest.Digest
-	trust     *trust.Bundle
-	verifier  *meter.Verifier
+	belief    atomic.Pointer[belief]
+	toSpare   map[string]ledger.Peer // where each replica reaches the spare
+	changing  atomic.Bool            // configurations may follow the trust bundle in this seed
 	processes map[string]*process
 	links     []*link
 	starter   starter
@@ -45,7 +45,8 @@ type network struct {
 // found makes a network, in which a module is approved and the meters are
 // registered, and keeps it stopped as the template that each seed begins from.
 func found(ctx context.Context, bin, dir string) (_ *network, err error) {
-	n := &network{bin: bin, dir: dir, processes: make(map[string]*process)}
+	n := &network{bin: bin, dir: dir, processes: make(map[string]*process), toSpare: make(map[string]ledger.Peer)}
+	o := &operator{network: n, say: func(string, ...any) {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -57,17 +58,15 @@ func found(ctx context.Context, bin, dir string) (_ *network, err error) {
 	if n.networkID, err = digest.Parse(n.NetworkID); err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(n.TrustPath())
-	if err != nil {
+	if err := n.readTrust(); err != nil {
 		return nil, err
 	}
-	if n.trust, err = trust.Parse(text); err != nil {
+	if err := n.planSpare(ctx, o); err != nil {
 		return nil, err
 	}
-	n.verifier = meter.NewVerifier(n.trust)
 	for _, node := range n.Nodes {
 		if node.ID != leftOut {
-			n.processes[node.ID] = &process{node: node, network: n}
+			n.processes[node.ID] = &process{node: node, network: n, absent: node.ID == spare}
 		}
 	}
 	if err := n.interpose(); err != nil {
@@ -77,6 +76,9 @@ func found(ctx context.Context, bin, dir string) (_ *network, err error) {
 		return nil, err
 	}
 	if err := n.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.admit(ctx, o); err != nil {
 		return nil, err
 	}
 	if err := n.stopAll(); err != nil {
@@ -96,7 +98,13 @@ func (n *network) renew() error {
 	if err := os.RemoveAll(n.live()); err != nil {
 		return err
 	}
-	return copyTree(n.template(), n.live())
+	if err := copyTree(n.template(), n.live()); err != nil {
+		return err
+	}
+	for id, p := range n.processes {
+		p.renew(id == spare)
+	}
+	return n.readTrust()
 }
 
 // copyTree copies a directory with its holes: a log's segment is 64 MiB of which
@@ -124,7 +132,8 @@ func (n *network) interpose() error {
 				continue
 			}
 			for _, address := range []string{to.Address, to.RaftAddress} {
-				if address == "" || !strings.Contains(text, address) {
+				unknown := to.ID == spare && n.isReplica(id) // until an operator writes it down
+				if address == "" || !unknown && !strings.Contains(text, address) {
 					continue
 				}
 				l, err := newLink(id, to.ID, address)
@@ -132,6 +141,16 @@ func (n *network) interpose() error {
 					return err
 				}
 				n.links = append(n.links, l)
+				if unknown {
+					peer := n.toSpare[id]
+					peer.NodeID, peer.SPKI = spare, to.SPKI
+					if address == to.Address {
+						peer.Address = l.address()
+					} else {
+						peer.RaftAddress = l.address()
+					}
+					n.toSpare[id] = peer
+				}
 				text = strings.ReplaceAll(text, address, l.address())
 			}
 		}
@@ -144,7 +163,13 @@ func (n *network) interpose() error {
 
 func (n *network) ids() []string { return slices.Sorted(maps.Keys(n.processes)) }
 
+// replicas are those that are, or were, of the network.
 func (n *network) replicas() []string {
+	return slices.DeleteFunc(n.everyReplica(), func(id string) bool { return !n.processes[id].here() })
+}
+
+// everyReplica is all that there can be.
+func (n *network) everyReplica() []string {
 	var ids []string
 	for _, r := range n.ByRole(recordv1.Role_ROLE_REPLICA) {
 		ids = append(ids, r.ID)
@@ -153,28 +178,40 @@ func (n *network) replicas() []string {
 	return ids
 }
 
+func (n *network) isReplica(id string) bool {
+	return n.processes[id].node.Role == recordv1.Role_ROLE_REPLICA
+}
+
+// nodes are those that a schedule chooses from: the network as it was founded.
 func (n *network) nodes() nodes {
-	replicas := n.replicas()
-	others := slices.DeleteFunc(n.ids(), func(id string) bool { return slices.Contains(replicas, id) })
-	return nodes{replicas: replicas, others: others}
+	of := nodes{replicas: slices.DeleteFunc(n.everyReplica(), func(id string) bool { return id == spare })}
+	for _, id := range n.ids() {
+		if !n.isReplica(id) {
+			of.others = append(of.others, id)
+		}
+	}
+	return of
 }
 
 // startAll starts what does not run, and waits until all are ready.
 func (n *network) startAll(ctx context.Context) error {
+	var started []string
 	for _, id := range n.ids() {
-		if p := n.processes[id]; !p.running() {
-			if err := p.start(); err != nil {
-				return err
-			}
+		p := n.processes[id]
+		if p.gone() {
+			continue
 		}
+		if err := p.start(); err != nil {
+			return err
+		}
+		started = append(started, id)
 	}
-	return n.WaitReady(ctx, n.ids()...)
+	return n.WaitReady(ctx, started...)
 }
 
 // stopAll ends all processes as an operator does, the replicas last.
 func (n *network) stopAll() error {
-	of := n.nodes()
-	return errors.Join(n.stop(of.others), n.stop(of.replicas))
+	return errors.Join(n.stop(n.nodes().others), n.stop(n.replicas()))
 }
 
 func (n *network) stop(ids []string) error {

@@ -38,6 +38,10 @@ type process struct {
 	failed  int           // how often it did
 	struck  bool          // since its start it was told to kill itself at a step: a signal is no surprise, whenever it comes there
 	held    bool          // nobody is to start it again: it ended with DATA_LOSS
+	absent  bool          // it has not joined the network yet
+	lost    bool          // its machine is gone: nobody starts it again but startAgain
+	leaving bool          // it is to be removed: it may end with exit code 6, and nobody is to start it again
+	retired int           // how often it ended so
 	exits   []exit        // of which nobody knew
 }
 
@@ -71,7 +75,79 @@ func (p *process) alive() bool {
 func (p *process) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.alive() || p.held {
+	if p.held || p.absent || p.lost || p.retired > 0 {
+		return nil
+	}
+	return p.launch()
+}
+
+// startAgain starts a process that has retired, to see it end again.
+func (p *process) startAgain() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.launch()
+}
+
+// begin starts a process that was absent.
+func (p *process) begin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.absent = false
+	return p.launch()
+}
+
+// renew forgets what came of the process in the last seed.
+func (p *process) renew(absent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held, p.absent, p.lost, p.leaving, p.retired = false, absent, false, false, 0
+}
+
+// leave says that the process is to be removed from the network.
+func (p *process) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leaving = true
+}
+
+// lose says that the process will not come back before the network goes on
+// without it.
+func (p *process) lose() {
+	p.kill()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost, p.leaving = true, true
+}
+
+func (p *process) retirements() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired
+}
+
+func (p *process) isLost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// gone tells whether the process is not, or will not be, of the network.
+func (p *process) gone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held || p.absent || p.leaving
+}
+
+// here tells whether the process was ever of the network in this seed.
+func (p *process) here() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.absent
+}
+
+// launch starts the process under mu, unless it runs.
+func (p *process) launch() error {
+	if p.alive() {
 		return nil
 	}
 	path := p.network.logPath(p.node.ID)
@@ -105,6 +181,8 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 	case code == exitLoss:
 		p.held = true // never blindly: docs/operating.md
 		p.exits = append(p.exits, exit{Node: p.node.ID, Code: code, At: time.Now(), Log: tail(log, 12)})
+	case code == exitRetired && p.leaving:
+		p.retired++
 	case p.asked || p.struck && code < 0:
 	case p.frail && (code == exitFailed || code == exitHung):
 		p.failed++
@@ -117,9 +195,10 @@ func (p *process) wait(command *exec.Cmd, done chan struct{}, log string) {
 
 // The exit codes of the services (docs/operating.md) that the suite knows.
 const (
-	exitFailed = 1
-	exitHung   = 3
-	exitLoss   = 4
+	exitFailed  = 1
+	exitHung    = 3
+	exitLoss    = 4
+	exitRetired = 6
 )
 
 // ended is the exit code that a wait reports; -1 for a signal.

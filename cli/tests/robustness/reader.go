@@ -35,7 +35,7 @@ func (n *network) connect() (clients map[string]ledgerv1.LedgerServiceClient, cl
 			_ = c.Close() // everything was answered
 		}
 	}
-	for _, id := range n.replicas() {
+	for _, id := range n.everyReplica() {
 		c, err := n.dial(id)
 		if err != nil {
 			closing()
@@ -102,7 +102,7 @@ func (r *reader) verify(text []byte) (*receipt.Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.traffic.network.verifier.Receipt(text, parsed)
+	return r.traffic.network.receipt(text, parsed)
 }
 
 // receiptOf is the sample that a receipt says it is of.

@@ -17,6 +17,15 @@ func (r *result) print() {
 	if r.Liar != "" {
 		fmt.Printf("  %s lied; misled and stopped: %q; named as a double signer: %q\n", r.Liar, r.Misled, r.DoubleSigner)
 	}
+	if r.Membership != "" {
+		fmt.Printf("  membership changed: %s\n", r.Membership)
+	}
+	if r.Recovered != "" {
+		fmt.Printf("  root keys continued the ledger: %s\n", r.Recovered)
+	}
+	if len(r.Altered) > 0 {
+		fmt.Printf("  %s was altered at %q; found by %q\n", r.Damaged, r.Altered, r.FoundBy)
+	}
 	for _, v := range r.Violations {
 		fmt.Println("  !", v)
 	}

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -31,7 +35,7 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk, echo, lie} {
+	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk, echo, lie, alter, member} {
 		if !kinds[want] {
 			t.Errorf("no schedule has a %s", want)
 		}
@@ -40,6 +44,63 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 		if !seen[want] {
 			t.Errorf("no partition has the shape %s", want)
 		}
+	}
+}
+
+// A seed never has more than one replica that fails in another way than by
+// stopping: a liar, or one whose stored bytes change.
+func TestASeedHasOneByzantineReplica(t *testing.T) {
+	of := nodes{replicas: []string{"a", "b", "c", "d"}, others: []string{"gateway"}}
+	met := make(map[lineup]bool)
+	for seed := range uint64(300) {
+		of, line := of, lineupOf(seed)
+		met[line] = true
+		count := make(map[kind]int)
+		for _, f := range schedule(seed, 12*time.Second, of) {
+			count[f.Kind]++
+			if f.Kind == lie && f.Target != liar || f.Kind == alter && f.Target != damaged {
+				t.Errorf("seed %d: %s strikes more than one replica", seed, f)
+			}
+		}
+		if count[lie] > 0 && !byzantine(seed) || count[alter] > 0 && line != alterings {
+			t.Errorf("seed %d, lineup %d, has %v", seed, line, count)
+		}
+		if want := line == membership; count[member] > 1 || count[member] == 1 != want {
+			t.Errorf("seed %d, lineup %d, changes the membership %d times", seed, line, count[member])
+		}
+	}
+	if len(met) != 5 {
+		t.Errorf("300 seeds have the lineups %v, want all five", met)
+	}
+}
+
+// A bit is flipped in what was written of a file, and is found to stand.
+func TestAFlippedBitLiesInWhatWasWritten(t *testing.T) {
+	dir := t.TempDir()
+	content := append(bytes.Repeat([]byte{7}, 100), make([]byte, 3<<20)...) // as the log reserves it
+	for kind, place := range places {
+		path := filepath.Join(dir, strings.ReplaceAll(place, "*", "1"))
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for seed := range uint64(50) {
+			a, err := flip(dir, kind, rand.New(rand.NewPCG(seed, 3)))
+			if err != nil || a.offset >= 100 || !a.stands() {
+				t.Fatalf("%s, seed %d: flipped %v: %v", kind, seed, a, err)
+			}
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if a.stands() {
+				t.Errorf("%s: a byte that was written anew stands", kind)
+			}
+		}
+	}
+	if _, err := flip(t.TempDir(), "log", rand.New(rand.NewPCG(1, 3))); err == nil {
+		t.Error("a bit of nothing was flipped")
 	}
 }
 

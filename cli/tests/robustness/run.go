@@ -26,6 +26,11 @@ type result struct {
 	Liar          string   `json:"liar,omitempty"`           // the Byzantine replica
 	Misled        string   `json:"misled,omitempty"`         // the replica that it gave other entries, which stopped with DATA_LOSS
 	DoubleSigner  string   `json:"double_signer,omitempty"`  // whom honest replicas named, with evidence that verifies
+	Damaged       string   `json:"damaged,omitempty"`        // the replica whose stored bytes were altered
+	Altered       []string `json:"altered,omitempty"`        // where
+	FoundBy       string   `json:"found_by,omitempty"`       // what named the damage
+	Membership    string   `json:"membership,omitempty"`     // the change that was made
+	Recovered     string   `json:"recovered,omitempty"`      // how root keys continued the ledger, if they had to
 	Violations    []string `json:"violations,omitempty"`
 }
 
@@ -56,14 +61,15 @@ func (n *network) one(ctx context.Context, seed uint64, faults []fault, duration
 		return nil, err
 	}
 	t := &traffic{network: n, history: newHistory()}
-	if err := n.load(ctx, t, r, seed, faults, duration, say); err != nil {
+	s, err := n.load(ctx, t, r, seed, faults, duration, say)
+	if err != nil {
 		return nil, err
 	}
-	n.conclude(ctx, t, r)
+	n.conclude(ctx, t, s, r)
 	for _, id := range n.ids() {
 		for _, e := range n.processes[id].unexpected() {
 			r.Exits = append(r.Exits, e)
-			if id == r.Misled && e.Code == exitLoss {
+			if (id == s.doomed() || id == s.damaged) && e.Code == exitLoss {
 				continue // it found out
 			}
 			r.Violations = append(r.Violations, fmt.Sprintf("%s ended with code %d, and nobody asked it to", e.Node, e.Code))
@@ -77,7 +83,7 @@ func (n *network) one(ctx context.Context, seed uint64, faults []fault, duration
 
 // load lets meters measure and readers read while the faults happen, and then
 // until everything that was sent is answered and all replicas agree.
-func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, faults []fault, duration time.Duration, say func(string, ...any)) error {
+func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, faults []fault, duration time.Duration, say func(string, ...any)) (*striker, error) {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	loading, stop := context.WithCancel(ctx)
@@ -87,20 +93,20 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	var failures errorList
 	chains, disconnect, err := t.chains()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer disconnect()
 	ready, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for t.known.Load() == nil {
 		if err := chains[0].head(ready); err != nil && ready.Err() != nil {
-			return errors.Join(errNoHead, err)
+			return nil, errors.Join(errNoHead, err)
 		}
 		_ = wait(ready, 50*time.Millisecond) // the call above says whether ready ended
 	}
 	clients, closing, err := n.connect()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer closing()
 	working.Go(func() { chains[0].follow(life) })
@@ -117,14 +123,17 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 		rd := &reader{traffic: t, random: rand.New(rand.NewPCG(seed, 200+uint64(i))), replicas: clients, names: n.replicas(), counters: t.newest} //nolint:gosec // reproducible, not secret.
 		working.Go(func() { rd.read(life) })
 	}
-	s := &striker{network: n, replicas: clients, say: say, told: make(map[string]bool)}
+	patience, cancelPatience := context.WithTimeout(ctx, duration+settleTimeout)
+	defer cancelPatience()
+	n.changing.Store(slices.ContainsFunc(faults, func(f fault) bool { return f.Kind == member || f.Kind == conflict }))
+	s := &striker{network: n, replicas: clients, say: say, told: make(map[string]bool), patience: patience}
 	r.Faults = len(faults)
 	began := time.Now()
 	if err := s.run(ctx, faults, began); err != nil {
-		return err
+		return nil, err
 	}
 	if err := wait(ctx, time.Until(began.Add(duration))); err != nil {
-		return err
+		return nil, err
 	}
 	stop()
 	settling, cancelSettling := context.WithTimeout(ctx, settleTimeout)
@@ -132,6 +141,14 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	healed := time.Now()
 	answered := make(chan struct{})
 	go func() { loads.Wait(); close(answered) }()
+	if lineupOf(seed) == mixed {
+		if err := s.mayNeedRootKeys(settling, answered); err != nil {
+			r.Violations = append(r.Violations, "STUCK: "+err.Error())
+		}
+	}
+	if s.recovered != nil {
+		r.Recovered = s.recovered.String()
+	}
 	select {
 	case <-answered:
 	case <-settling.Done():
@@ -141,7 +158,17 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	if err := n.exposed(settling, s, r); err != nil {
 		r.Violations = append(r.Violations, err.Error())
 	}
-	if r.Blocks, err = n.agree(settling, n.good()); err != nil {
+	if err := s.member.finished(settling); err != nil {
+		r.Violations = append(r.Violations, "STUCK: the change of membership: "+err.Error())
+	}
+	if s.member != nil {
+		r.Membership = s.member.what
+	}
+	r.Damaged = s.damaged
+	for _, a := range s.altered {
+		r.Altered = append(r.Altered, a.String())
+	}
+	if r.Blocks, err = n.agree(settling, func() []string { return n.sound(n.current(), s) }); err != nil {
 		r.Violations = append(r.Violations, err.Error())
 	}
 	r.SettleSeconds = time.Since(healed).Seconds()
@@ -149,15 +176,20 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	loads.Wait()
 	working.Wait()
 	r.firstWrites(s.deaths, t)
-	return failures.err()
+	return s, failures.err()
+}
+
+// sound are those of the replicas whose stored bytes nobody altered.
+func (n *network) sound(ids []string, s *striker) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return len(s.altered) > 0 && id == s.damaged })
 }
 
 // firstWrites finds, for each death of a leader, the first sample that was signed
 // after it and acknowledged.
 func (r *result) firstWrites(deaths []death, t *traffic) {
 	for _, d := range deaths {
-		if d.perhaps {
-			continue
+		if d.perhaps || r.Liar != "" {
+			continue // beside a liar nothing is promised
 		}
 		first := time.Duration(-1)
 		for _, a := range t.acks {
@@ -174,11 +206,15 @@ func (r *result) firstWrites(deaths []death, t *traffic) {
 }
 
 // conclude stops the network and compares its disks with what was told.
-func (n *network) conclude(ctx context.Context, t *traffic, r *result) {
+func (n *network) conclude(ctx context.Context, t *traffic, s *striker, r *result) {
 	if err := n.stopAll(); err != nil {
 		r.Violations = append(r.Violations, err.Error())
 	}
-	found, problems, err := n.inspect(ctx, n.good())
+	var err error
+	if r.FoundBy, err = n.foundOut(ctx, s); err != nil {
+		r.Violations = append(r.Violations, err.Error())
+	}
+	found, problems, err := n.inspect(ctx, n.sound(n.good(), s), s.recovered != nil)
 	if err != nil {
 		problems = append(problems, err.Error())
 	} else {
@@ -186,7 +222,7 @@ func (n *network) conclude(ctx context.Context, t *traffic, r *result) {
 	}
 	r.Violations = append(r.Violations, problems...)
 	for _, a := range t.acks { // again: nothing that was given out may have changed
-		if _, err := n.verifier.Receipt(a.receipt, a.sample); err != nil {
+		if _, err := n.receipt(a.receipt, a.sample); err != nil {
 			r.Violations = append(r.Violations, fmt.Sprintf("the receipt of %s counter %d verifies no more: %v", a.meter, a.counter, err))
 		}
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -21,6 +23,9 @@ const (
 	disk      kind = "disk"      // writes fail: no space, read-only, an error of the device
 	echo      kind = "echo"      // messages of the ordering engine come again, later
 	lie       kind = "lie"       // a replica is Byzantine, always the same one of a seed
+	alter     kind = "alter"     // a bit of what a replica has stored flips, always the same replica's of a seed
+	member    kind = "member"    // the network's membership changes, as its operators change it
+	conflict  kind = "conflict"  // honest replicas lock headers that exclude each other; root keys continue the ledger
 )
 
 // shape says which replicas a partition keeps from which.
@@ -42,6 +47,7 @@ var shapes = []shape{isolated, isolated, halves, deaf, mute, through, noClients,
 const (
 	leader   = "leader"
 	liar     = "liar"     // the replica that led at the seed's first lie
+	damaged  = "damaged"  // the replica that the first alteration struck
 	follower = "follower" // one that does not lead
 )
 
@@ -57,14 +63,23 @@ type fault struct {
 	Step   string        `json:"step,omitempty"` // of point, torn, stall and disk: "before commit"
 	Errno  string        `json:"errno,omitempty"`
 	Lie    string        `json:"lie,omitempty"`
-	Choice uint64        `json:"choice"` // settles what else is to be chosen when it strikes
+	File   string        `json:"file,omitempty"`   // of alter
+	Change string        `json:"change,omitempty"` // of member
+	// Stopped says that the process is killed before an alteration.
+	Stopped bool   `json:"stopped,omitempty"`
+	Choice  uint64 `json:"choice"` // settles what else is to be chosen when it strikes
 }
 
 func (f fault) String() string {
 	s := fmt.Sprintf("%.1fs %s %s for %.1fs", f.At.Seconds(), f.Kind, f.Target, f.Length.Seconds())
 	switch {
-	case f.Lie != "":
-		s += " " + f.Lie
+	case f.Lie+f.Change != "":
+		s += " " + f.Lie + f.Change
+	case f.File != "":
+		s += " in " + f.File
+		if f.Stopped {
+			s += " while it is stopped"
+		}
 	case f.Step != "":
 		s += " " + f.Step
 		if f.Errno != "" {
@@ -89,6 +104,25 @@ type nodes struct {
 	replicas, others []string
 }
 
+// lineup says which kinds of faults a seed has.
+type lineup int
+
+const (
+	crashes    lineup = iota // processes, disks, networks and clocks fail
+	liars                    // a replica lies, and no other fails
+	mixed                    // a replica lies while others crash and are cut off: liveness may be lost, safety never
+	alterings                // stored bytes of one replica change while others crash
+	membership               // replicas come and go while others crash
+)
+
+// lineups by the seed's remainder.
+var lineups = []lineup{liars, crashes, membership, mixed, alterings, membership}
+
+func lineupOf(seed uint64) lineup { return lineups[seed%uint64(len(lineups))] }
+
+// byzantine seeds have a replica that lies.
+func byzantine(seed uint64) bool { return lineupOf(seed) == liars || lineupOf(seed) == mixed }
+
 // schedule is the faults of a seed: a pure function of its arguments. Who leads
 // when a fault strikes is not, so a run is repeated in what is done, not in what
 // comes of it.
@@ -100,19 +134,21 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 	between := func(low, high time.Duration) time.Duration {
 		return low + time.Duration(random.Int64N(int64(high-low)))
 	}
+	if lineupOf(seed) == membership {
+		f := fault{Kind: member, At: between(300*time.Millisecond, 2*time.Second).Round(time.Millisecond), Choice: random.Uint64(), Change: changes[random.IntN(len(changes))]}
+		f.Length, f.Target = duration-f.At, replicaTarget(random, n) // who leaves
+		faults = append(faults, f)
+		n.replicas = append(slices.Clone(n.replicas), spare)
+	}
 	for at := between(300*time.Millisecond, time.Second); at < duration-time.Second; at += between(200*time.Millisecond, 2500*time.Millisecond) {
 		f := fault{At: at.Round(time.Millisecond), Choice: random.Uint64()}
 		f.Length = min(between(100*time.Millisecond, 4*time.Second), duration-at).Round(time.Millisecond)
 		f.Target = target(random, n)
-		list := weights
-		if byzantine(seed) {
-			list = byzantineWeights
-		}
-		if f.Kind = weighted(random, list); f.Kind != kill && f.Kind != pause {
+		if f.Kind = weighted(random, weightsOf[lineupOf(seed)]); f.Kind != kill && f.Kind != pause {
 			f.Target = replicaTarget(random, n)
 		}
 		switch f.Kind {
-		case kill, pause:
+		case kill, pause, member:
 		case partition:
 			f.Shape = shapes[random.IntN(len(shapes))]
 			f.Reset = random.IntN(2) == 0
@@ -134,13 +170,18 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 		case disk:
 			f.Step = "before " + []string{"write", "sync", "commit", "logwrite", "logsync", "certify"}[random.IntN(6)]
 			f.Errno = []string{"ENOSPC", "EROFS", "EIO"}[random.IntN(3)]
+		case alter:
+			f.Target, f.File, f.Stopped = damaged, files[random.IntN(len(files))], random.IntN(2) == 0
 		}
 		faults = append(faults, f)
 	}
+	slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.At, b.At) })
 	return faults
 }
 
-// scenarios are schedules of one fault, for what is to be measured by itself.
+const scenarios = "stalled-disk, stalled-store, full-disk, full-log, read-only-disk, conflicting-locks"
+
+// scenario is a schedule of one fault, for what is to be measured by itself.
 func scenario(name string, duration time.Duration) ([]fault, error) {
 	f := fault{At: 2 * time.Second, Length: duration - 3*time.Second, Target: leader}
 	switch name {
@@ -154,8 +195,10 @@ func scenario(name string, duration time.Duration) ([]fault, error) {
 		f.Kind, f.Step, f.Errno = disk, "before logwrite", "ENOSPC"
 	case "read-only-disk":
 		f.Kind, f.Step, f.Errno = disk, "before term", "EROFS"
+	case "conflicting-locks":
+		f.Kind = conflict
 	default:
-		return nil, fmt.Errorf("no scenario %q: stalled-disk, stalled-store, full-disk, full-log, read-only-disk", name)
+		return nil, fmt.Errorf("no scenario %q: %s", name, scenarios)
 	}
 	return []fault{f}, nil
 }
@@ -169,14 +212,22 @@ type weight struct {
 	weight int
 }
 
-// weights of the kinds, out of a hundred.
-var weights = []weight{{kill, 20}, {point, 22}, {partition, 22}, {pause, 9}, {slow, 7}, {torn, 6}, {stall, 5}, {clock, 3}, {disk, 4}, {echo, 2}}
+// weightsOf are the weights of the kinds, out of a hundred.
+var weightsOf = map[lineup][]weight{
+	crashes: {{kill, 20}, {point, 22}, {partition, 22}, {pause, 9}, {slow, 7}, {torn, 6}, {stall, 5}, {clock, 3}, {disk, 4}, {echo, 2}},
+	// The ledger is live with F = 1 faulty replica of four, not with two.
+	liars:      {{lie, 70}, {slow, 15}, {clock, 5}, {stall, 10}},
+	mixed:      {{lie, 45}, {kill, 16}, {point, 12}, {partition, 15}, {pause, 5}, {slow, 5}, {stall, 2}},
+	alterings:  {{alter, 25}, {kill, 22}, {point, 16}, {partition, 17}, {pause, 7}, {slow, 6}, {torn, 4}, {stall, 3}},
+	membership: {{kill, 26}, {point, 20}, {partition, 24}, {pause, 12}, {slow, 8}, {stall, 5}, {torn, 5}},
+}
 
-// byzantine seeds have a replica that lies, and no replica that fails: the ledger
-// is live with F = 1 faulty replica of four, not with two.
-func byzantine(seed uint64) bool { return seed%3 == 0 }
+// changes of the membership: by a replica of an organisation that joined at the
+// founding, which joins the ledger first.
+var changes = []string{"replace", "replace", "add", "remove", "add-remove"}
 
-var byzantineWeights = []weight{{lie, 70}, {slow, 15}, {clock, 5}, {stall, 10}}
+// files of a replica that an alteration can strike.
+var files = []string{"segment", "database", "log"}
 
 // lies are those of package fault; duplicate is none, only a bad network.
 var lies = []string{"equivocate", "higher-term", "bad-cosign", "double-sign", "withhold", "old-cosigns", "duplicate"}

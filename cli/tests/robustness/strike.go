@@ -14,12 +14,17 @@ import (
 
 // striker lets the faults of a schedule happen.
 type striker struct {
-	network  *network
-	replicas map[string]ledgerv1.LedgerServiceClient
-	say      func(string, ...any)
-	deaths   []death // of leaders
-	liar     string  // the Byzantine replica; "" before the first lie
-	told     map[string]bool
+	network   *network
+	replicas  map[string]ledgerv1.LedgerServiceClient
+	say       func(string, ...any)
+	deaths    []death // of leaders
+	liar      string  // the Byzantine replica; "" before the first lie
+	told      map[string]bool
+	damaged   string // whose stored bytes are altered; "" before the first alteration
+	altered   []alteration
+	member    *memberChange   // nil before it began
+	recovered *recovery       // nil while root keys had nothing to do
+	patience  context.Context // in which a change of membership must be through
 }
 
 // death is the moment at which a leader was killed.
@@ -72,6 +77,14 @@ func (s *striker) resolve(ctx context.Context, f fault) (target string, leading 
 		}
 		s.liar = s.network.replicas()[f.Choice%uint64(len(s.network.replicas()))]
 		return s.liar, false
+	case damaged:
+		if s.damaged == "" {
+			s.damaged = leads
+			if all := s.network.replicas(); leads == "" || f.Choice%2 == 0 {
+				s.damaged = all[f.Choice/2%uint64(len(all))]
+			}
+		}
+		return s.damaged, s.damaged == leads
 	default:
 		return f.Target, f.Target == leads
 	}
@@ -127,6 +140,15 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 		s.network.delay(number, target, f.Delay)
 		return func() error { s.network.heal(number); return nil }, nil
 	}
+	switch f.Kind {
+	case alter:
+		return s.alter(f, p)
+	case member:
+		s.change(f, target)
+		return func() error { return nil }, nil
+	case conflict:
+		return func() error { return nil }, s.conflict(s.patience, target)
+	}
 	if f.Kind == clock {
 		return func() error { return p.tell("clock 0s") }, p.tell("clock " + f.Delay.String())
 	}
@@ -137,6 +159,19 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 		return func() error { return p.tell("lie " + f.Lie + " off") }, p.tell("lie " + f.Lie + " on")
 	}
 	return s.breakStep(f, p, leading)
+}
+
+// change begins a change of membership, which goes on while other faults come.
+func (s *striker) change(f fault, target string) {
+	c := &memberChange{what: f.Change + " " + target, done: make(chan struct{})}
+	s.member = c
+	o := &operator{network: s.network, say: s.say}
+	go func() {
+		defer close(c.done)
+		if err := o.change(s.patience, f.Change, target); err != nil {
+			c.err = fmt.Errorf("%s with %s leaving: %w", f.Change, target, err)
+		}
+	}()
 }
 
 // doomed is the replica to which the liar may have sent other entries than to the

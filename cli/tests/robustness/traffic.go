@@ -262,7 +262,7 @@ func (c *chain) deliver(ctx context.Context, s *shot) fate {
 // take verifies a receipt and keeps it.
 func (c *chain) take(s *shot, text []byte) fate {
 	t := c.traffic
-	r, err := t.network.verifier.Receipt(text, s.id)
+	r, err := t.network.receipt(text, s.id)
 	if err != nil {
 		t.violation("%s counter %d: a receipt that does not verify: %v", s.meter, s.counter, err)
 		return unanswered
@@ -289,7 +289,7 @@ func (c *chain) head(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	block, err := c.traffic.network.verifier.Head(response.GetProof())
+	block, err := c.traffic.network.head(response.GetProof())
 	if err != nil {
 		c.traffic.violation("the gateway's head does not verify: %v", err)
 		return err

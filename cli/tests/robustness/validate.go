@@ -17,7 +17,7 @@ import (
 
 // agree waits until all replicas that are to be good have certified the same
 // newest block, and compares what they say of it.
-func (n *network) agree(ctx context.Context, good []string) (height uint64, err error) {
+func (n *network) agree(ctx context.Context, whom func() []string) (height uint64, err error) {
 	clients, closing, err := n.connect()
 	if err != nil {
 		return 0, err
@@ -26,6 +26,7 @@ func (n *network) agree(ctx context.Context, good []string) (height uint64, err 
 	last := errors.New("no replica answered")
 	for {
 		said := make(map[string]*ledgerv1.GetStatusResponse)
+		good := whom()
 		for _, id := range good {
 			call, cancel := context.WithTimeout(ctx, readTimeout)
 			status, err := clients[id].GetStatus(call, &ledgerv1.GetStatusRequest{})
@@ -85,8 +86,10 @@ type ledgerFound struct {
 
 // inspect reads the stopped replicas' disks and compares all of them: every byte
 // re-hashed, every block the same, no counter twice, no two certificates of one
-// size with different roots.
-func (n *network) inspect(ctx context.Context, good []string) (*ledgerFound, []string, error) {
+// size with different roots. With certified, blocks above a disk's newest
+// certificate do not count: where root keys continued the ledger, a replica that
+// was lost may hold others.
+func (n *network) inspect(ctx context.Context, good []string, certified bool) (_ *ledgerFound, _ []string, err error) {
 	var problems []string
 	report := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	archives := make(map[string]*ledger.Archive)
@@ -111,8 +114,14 @@ func (n *network) inspect(ctx context.Context, good []string) (*ledgerFound, []s
 		}
 	}
 	f := &ledgerFound{measurements: make(map[slot]digest.Digest), places: make(map[slot]uint64)}
-	for _, a := range archives {
-		f.blocks = max(f.blocks, a.Blocks())
+	counts := make(map[string]uint64) // blocks of each
+	for id, a := range archives {
+		if counts[id] = a.Blocks(); certified {
+			if counts[id], err = certifiedBlocks(a); err != nil {
+				report("%s: %v", id, err)
+			}
+		}
+		f.blocks = max(f.blocks, counts[id])
 	}
 	roots := make(map[uint64]tlog.Checkpoint) // by size
 	index := uint64(0)
@@ -121,7 +130,7 @@ func (n *network) inspect(ctx context.Context, good []string) (*ledgerFound, []s
 		of := ""
 		for _, id := range good {
 			a := archives[id]
-			if a == nil || height >= a.Blocks() {
+			if a == nil || height >= counts[id] {
 				continue // behind: agree says whether that is right
 			}
 			b, err := a.Block(height)
@@ -156,6 +165,20 @@ func (n *network) inspect(ctx context.Context, good []string) (*ledgerFound, []s
 		}
 	}
 	return f, problems, nil
+}
+
+// certifiedBlocks is how many blocks a disk has up to its newest certificate.
+func certifiedBlocks(a *ledger.Archive) (uint64, error) {
+	for height := a.Blocks(); height > 0; height-- {
+		b, err := a.Block(height - 1)
+		if err != nil {
+			return 0, fmt.Errorf("block %d: %w", height-1, err)
+		}
+		if len(b.Certificate) > 0 {
+			return height, nil
+		}
+	}
+	return 0, nil
 }
 
 func equalLeaves(a, b [][]byte) bool {

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// alteration is a bit of a replica's files that was flipped.
+type alteration struct {
+	kind    string // one of files
+	path    string
+	offset  int64
+	altered byte // what the file held there afterwards
+}
+
+func (a alteration) String() string {
+	return fmt.Sprintf("%s at byte %d", filepath.Base(a.path), a.offset)
+}
+
+// stands tells whether the file still holds the altered byte: what is written
+// anew, cut off or removed is not what was stored.
+func (a alteration) stands() bool {
+	b, err := byteAt(a.path, a.offset)
+	return err == nil && b == a.altered
+}
+
+func byteAt(path string, offset int64) (byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // only read from.
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, offset)
+	return b[0], err
+}
+
+// alter flips a bit of what a replica has stored, under it or while it is stopped.
+func (s *striker) alter(f fault, p *process) (heal func() error, err error) {
+	if f.Stopped {
+		if p.running() && s.leads(context.Background()) == p.node.ID {
+			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+		}
+		p.kill()
+	}
+	random := rand.New(rand.NewPCG(f.Choice, 3)) //nolint:gosec // reproducible, not secret.
+	a, err := flip(filepath.Join(s.network.NodeDir(p.node.ID), "data"), f.File, random)
+	if err != nil {
+		return nil, err
+	}
+	s.say("altered %s of %s: %s", f.File, p.node.ID, a)
+	s.altered = append(s.altered, a)
+	return p.start, nil
+}
+
+// places are where a replica keeps what.
+var places = map[string]string{"segment": "store/segments/*.seg", "database": "store/store.db", "log": "raft/log/*.wal"}
+
+// flip flips a bit of a file of a kind, within what was written of it.
+func flip(dir, kind string, random *rand.Rand) (alteration, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, places[kind]))
+	if err != nil || len(paths) == 0 {
+		return alteration{}, errors.Join(err, fmt.Errorf("%s holds no %s", dir, kind))
+	}
+	slices.Sort(paths)
+	a := alteration{kind: kind, path: paths[random.IntN(len(paths))]}
+	used, err := written(a.path)
+	if err != nil || used == 0 {
+		return alteration{}, errors.Join(err, fmt.Errorf("%s is empty", a.path))
+	}
+	a.offset = random.Int64N(used)
+	b, err := byteAt(a.path, a.offset)
+	if err != nil {
+		return alteration{}, err
+	}
+	a.altered = b ^ 1<<random.IntN(8)
+	f, err := os.OpenFile(a.path, os.O_WRONLY, 0)
+	if err != nil {
+		return alteration{}, err
+	}
+	_, err = f.WriteAt([]byte{a.altered}, a.offset)
+	return a, errors.Join(err, f.Close())
+}
+
+// written is the length of a file without the zeros at its end, which the log
+// reserves.
+func written(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // only read from.
+	used, at, buffer := int64(0), int64(0), make([]byte, 1<<20)
+	for {
+		n, err := f.Read(buffer)
+		for i := n - 1; i >= 0; i-- {
+			if buffer[i] != 0 {
+				used = at + int64(i) + 1
+				break
+			}
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) {
+			return used, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// foundOut says how the damaged replica's alterations were found: by itself, which
+// ended with DATA_LOSS and named the place, or by whoever looks at the stopped
+// disk. A flipped bit of a segment that stands and that nobody finds is an error.
+// In the database it can lie in a free page, and in the log in what was written
+// last: then it changes no answer.
+func (n *network) foundOut(ctx context.Context, s *striker) (found string, err error) {
+	if len(s.altered) == 0 {
+		return "", nil
+	}
+	p := n.processes[s.damaged]
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held {
+		said := tail(n.logPath(s.damaged), 40)
+		for _, line := range strings.Split(said, "\n") {
+			named := slices.ContainsFunc(s.altered, func(a alteration) bool { return strings.Contains(line, filepath.Base(a.path)) })
+			if strings.Contains(line, "stored data is damaged") && named {
+				return line, nil
+			}
+		}
+		return "", fmt.Errorf("%s ended with code %d and does not say where the damage is:\n%s", s.damaged, exitLoss, said)
+	}
+	archive, err := n.archive(s.damaged)
+	if err != nil {
+		return "opening the stopped disk: " + err.Error(), nil
+	}
+	defer archive.Close() //nolint:errcheck // only read from.
+	report, err := archive.Verify(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	if len(report.Problems) > 0 {
+		return fmt.Sprintf("verifying the stopped disk: %s", report.Problems[0]), nil
+	}
+	for _, a := range s.altered {
+		if a.kind == "segment" && a.stands() {
+			return "", fmt.Errorf("UNNOTICED: %s of %s was altered, stands, and is not found", a, s.damaged)
+		}
+	}
+	return "", nil
+}
