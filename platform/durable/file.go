@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // WriteFile replaces the content of path atomically and durably: temporary file beside it, fsync, rename, fsync of the
@@ -85,4 +86,22 @@ func writeTemporary(path string, content []byte, mode fs.FileMode) (_ string, er
 		err = file.Sync()
 	}
 	return file.Name(), errors.Join(err, file.Close())
+}
+
+// Sweep removes what writes of path that a crash interrupted left beside it. The
+// caller is the only one that writes path, and writes nothing meanwhile.
+func Sweep(path string) error {
+	left, err := filepath.Glob(filepath.Join(quoteMeta(filepath.Dir(path)), quoteMeta("."+filepath.Base(path))+".*.tmp"))
+	if err != nil {
+		return fmt.Errorf("sweep beside %s: %w", path, err)
+	}
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
+
+// quoteMeta makes a name stand for itself in a pattern of package filepath.
+func quoteMeta(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }

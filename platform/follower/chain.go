@@ -84,6 +84,9 @@ func (s *Snapshot) Record(index uint64) ([]byte, error) {
 type chain struct {
 	networkID digest.Digest
 	verifier  signature.Verifier
+	// pin is a block that a state which this follower verified earlier had as its
+	// head, although that state is not used: what is followed must come by it.
+	pin *state.BlockRef
 
 	certified *Snapshot
 	tree      *tlog.Range // of the certified blocks
@@ -212,6 +215,10 @@ func (c *chain) extend(sealed *state.Sealed) error {
 	c.header, c.path = sealed.Records[last], c.aheadTree.NextPath()
 	c.aheadTree.Append(sealed.LeafHashes[last])
 	s.head = sealed.Complete(c.aheadTree.Root())
+	if c.pin != nil && s.head.Height == c.pin.Height && s.head != *c.pin {
+		return fmt.Errorf("block %d has header %s and root %s, the kept state has a certified one of header %s and root %s: there are two histories",
+			s.head.Height, s.head.Header.Short(), s.head.Root.Short(), c.pin.Header.Short(), c.pin.Root.Short())
+	}
 	s.refs = append(s.refs, s.head)
 	s.refs = s.refs[max(0, len(s.refs)-refsKept):]
 	if len(sealed.Writes) == 0 {
@@ -238,19 +245,8 @@ func (c *chain) extend(sealed *state.Sealed) error {
 // block of a configuration that is the certificate of both quorums (rule C6).
 func (c *chain) settle(text []byte) (*Snapshot, error) {
 	s := c.ahead
-	certificate, err := tlog.ParseCertificate(text)
+	quorum, certificate, err := s.certified(text, c.verifier)
 	if err != nil {
-		return nil, err
-	}
-	if got := certificate.Checkpoint; got.Size != s.head.Size || got.Root != s.head.Root {
-		return nil, fmt.Errorf("certificate is of size %d and root %s, block %d has size %d and root %s",
-			got.Size, got.Root.Short(), s.head.Height, s.head.Size, s.head.Root.Short())
-	}
-	quorum, err := state.QuorumAt(s, s.head.Height)
-	if err != nil {
-		return nil, err
-	}
-	if err := quorum.Check(c.verifier, certificate); err != nil {
 		return nil, err
 	}
 	if s.proof, err = c.prove(quorum, certificate); err != nil {
@@ -260,6 +256,26 @@ func (c *chain) settle(text []byte) (*Snapshot, error) {
 	c.certified, c.tree = s, c.aheadTree
 	c.forget()
 	return s, nil
+}
+
+// certified says whether a certificate is of the head, by the quorum of its height.
+func (s *Snapshot) certified(text []byte, verifier signature.Verifier) (*state.Quorum, *tlog.Certificate, error) {
+	certificate, err := tlog.ParseCertificate(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if got := certificate.Checkpoint; got.Size != s.head.Size || got.Root != s.head.Root {
+		return nil, nil, fmt.Errorf("certificate is of size %d and root %s, block %d has size %d and root %s",
+			got.Size, got.Root.Short(), s.head.Height, s.head.Size, s.head.Root.Short())
+	}
+	quorum, err := state.QuorumAt(s, s.head.Height)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := quorum.Check(verifier, certificate); err != nil {
+		return nil, nil, err
+	}
+	return quorum, certificate, nil
 }
 
 // prove makes the proof of the newest header under a certificate that its quorum

@@ -11,15 +11,21 @@
 //     root, by the running digest in the header, or by the missing quorum, and
 //     the next replica is asked.
 //   - The state comes from the ledger's one transition (core/state), from the
-//     genesis block on; the genesis block is pinned by the network id.
+//     genesis block on; the genesis block is pinned by the network id. What was
+//     verified once is kept in a file, and a start goes on from there (keeper):
+//     whatever follows must extend it under certificates. A file that is damaged,
+//     of another network or of another version is not used at all.
 //   - A Snapshot never changes.
 //   - No replica can hold a follower: one that fails, lies or stays quiet is left
 //     for the next one.
 //
-// Known holes: a follower begins at the genesis block at every start and holds
-// the administrative state in memory, so its start takes time in proportion to
-// the ledger (32 bytes for each measurement). All replicas together can withhold
-// the newest blocks: freshness is what the block time shows, no more.
+// Known holes: a follower holds the administrative state in memory, and its first
+// start takes time in proportion to the ledger (32 bytes for each measurement).
+// The kept file is as trustworthy as the directory where it lies, like the
+// configuration beside it, which pins the network: headers bind no digest of the
+// whole state, so only a replay from the genesis block could tell a state that
+// somebody forged there. All replicas together can withhold the newest blocks:
+// freshness is what the block time shows, no more.
 package follower
 
 import (
@@ -54,6 +60,7 @@ type Endpoint struct {
 type Config struct {
 	NetworkID string     `yaml:"network_id" doc:"digest of the genesis configuration, in hexadecimal: the root of all trust"`
 	Replicas  []Endpoint `yaml:"replicas" doc:"replicas to ask, in order of preference"`
+	State     string     `yaml:"state" doc:"file in which the verified state is kept, so that a start goes on from there; empty: every start reads the ledger from its genesis block"`
 }
 
 // Validate reports every wrong field.
@@ -101,6 +108,7 @@ type Follower struct {
 	quiet       time.Duration // quietAfter but in tests
 	snapshot    atomic.Pointer[Snapshot]
 	changed     atomic.Pointer[chan struct{}]
+	keeper      *keeper
 }
 
 // New prepares connections; node is this process's TLS identity, or nil for an
@@ -113,7 +121,7 @@ func New(c Config, node *identity.Node, log *slog.Logger) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log, quiet: quietAfter}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, keeper: newKeeper(c.State, networkID, log)}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	for _, r := range c.Replicas {
@@ -207,11 +215,26 @@ func (f *Follower) publish(s *Snapshot) {
 	close(*f.changed.Swap(&next))
 }
 
+// refusedError is what a replica served and the chain refused.
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() error { return e.error }
+
 // Run follows until ctx ends, asking another replica whenever one fails or has
 // nothing to say. It ends with an error of reason.UnsupportedVersion when the
 // certified configuration names a record version that this code does not know.
 func (f *Follower) Run(ctx context.Context) error {
 	chain := newChain(f.networkID, signature.NewCache(cacheSize))
+	f.keeper.load(ctx, chain)
+	kept := chain.certified // nothing was certified above it yet; nil when it is not used or confirmed
+	if kept != nil {
+		f.publish(kept)
+		if err := state.CheckVersion(kept); err != nil {
+			return err
+		}
+	}
+	defer func() { f.keeper.finish(ctx, chain) }()
+	contradicted := make(map[int]bool) // replicas that served what does not extend the kept state
 	for ctx.Err() == nil {
 		i := int(f.preferred.Load())
 		err := f.follow(ctx, f.clients[i], chain)
@@ -229,12 +252,36 @@ func (f *Follower) Run(ctx context.Context) error {
 			continue
 		}
 		f.log.WarnContext(ctx, "replica does not serve the ledger, trying the next", "replica", f.connections[i].Target(), "error", err)
+		if chain.certified != kept {
+			kept = nil
+		}
+		if refused := (*refusedError)(nil); kept != nil && errors.As(err, &refused) {
+			contradicted[i] = true
+			if liars := (len(f.clients) - 1) / 3; len(contradicted) > liars { // one of them is honest
+				chain, kept = f.discard(ctx, chain), nil
+			}
+		}
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
 		}
 	}
 	return ctx.Err()
+}
+
+// discard begins again at the genesis block: more replicas contradict the kept
+// state than may lie. Its head was certified when it was kept, so what is read now
+// must come by it; a ledger that does not is another history, and not followed.
+func (f *Follower) discard(ctx context.Context, c *chain) *chain {
+	head := c.certified.head
+	f.log.ErrorContext(ctx, "replicas serve a ledger that does not extend the kept state, which is not used any more; the ledger is read from its genesis block",
+		"height", head.Height, "root", head.Root.String())
+	f.snapshot.Store(nil)
+	f.keeper.started.Store(0)
+	f.keeper.height.Store(head.Height) // from there on a state replaces it
+	again := newChain(f.networkID, c.verifier)
+	again.pin = &head
+	return again
 }
 
 // follow reads one replica's stream until it ends, lies or falls quiet.
@@ -251,10 +298,11 @@ func (f *Follower) follow(ctx context.Context, client ledgerv1.LedgerServiceClie
 		}
 		var snapshot *Snapshot
 		if snapshot, err = chain.add(block); err != nil {
-			return err
+			return &refusedError{err}
 		}
 		if snapshot != nil {
 			f.publish(snapshot)
+			f.keeper.offer(ctx, chain)
 			if err := state.CheckVersion(snapshot); err != nil {
 				return err
 			}

@@ -5,13 +5,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/kept"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -181,117 +181,50 @@ const stateMagic = "lacre/audit-state/v2\n"
 // ErrState says that bytes are not what State.Bytes wrote.
 var ErrState = errors.New("not the state of an audit")
 
-// Bytes is the state in its one form, ended by a SHA-256 against accidents.
+// Bytes is the state in its one form (core/kept).
 func (s *State) Bytes() []byte {
-	b := []byte(stateMagic)
-	field := func(v []byte) { b = append(binary.AppendUvarint(b, uint64(len(v))), v...) }
-	number := func(v uint64) { b = binary.AppendUvarint(b, v) }
-	number(uint64(len(s.values)))
-	keys := make([]string, 0, len(s.values))
-	for k := range s.values { // order is restored below
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
-		field([]byte(k))
-		field(s.values[k])
-	}
-	number(uint64(len(s.blocks)))
+	w := kept.NewWriter(stateMagic)
+	w.Values(s.values)
+	w.Number(uint64(len(s.blocks)))
 	for i, r := range s.blocks {
-		for _, d := range []digest.Digest{r.Header, r.Root, r.Config, r.Admin, s.leaves[i]} {
-			b = append(b, d[:]...)
-		}
-		for _, v := range []uint64{r.Height, uint64(r.BlockTimeUnixNano), r.FirstIndex, r.Size, r.CertifiedHeight} {
-			number(v)
-		}
+		w.Block(r, s.leaves[i])
 	}
-	field(s.tree.Bytes())
+	w.Field(s.tree.Bytes())
 	if s.certified {
-		number(s.certifiedHeight + 1)
+		w.Number(s.certifiedHeight + 1)
 	} else {
-		number(0)
+		w.Number(0)
 	}
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...)
+	return w.Bytes()
 }
 
 // ParseState reads what Bytes writes (errors.Is ErrState).
 func ParseState(b []byte) (*State, error) {
-	if len(b) < len(stateMagic)+sha256.Size || string(b[:len(stateMagic)]) != stateMagic {
-		return nil, fmt.Errorf("%w: it does not begin with %q", ErrState, stateMagic)
-	}
-	body, sum := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
-	if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
-		return nil, fmt.Errorf("%w: SHA-256 is %x, it ends with %x", ErrState, got[:4], sum[:4])
-	}
-	r := stateReader{rest: body[len(stateMagic):]}
-	s := newState()
-	for range r.count(2) {
-		k := string(r.field())
-		s.values[k] = bytes.Clone(r.field())
-	}
-	for range r.count(5*digest.Size + 5) {
-		var ref state.BlockRef
-		var leaves digest.Digest
-		for _, d := range []*digest.Digest{&ref.Header, &ref.Root, &ref.Config, &ref.Admin, &leaves} {
-			copy(d[:], r.take(digest.Size))
-		}
-		ref.Height, ref.BlockTimeUnixNano = r.number(), int64(r.number())
-		ref.FirstIndex, ref.Size, ref.CertifiedHeight = r.number(), r.number(), r.number()
-		s.blocks, s.leaves = append(s.blocks, ref), append(s.leaves, leaves)
-	}
-	tree, err := tlog.ParseRange(r.field())
+	r, err := kept.Open(stateMagic, b)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
-	s.tree = tree
-	if plusOne := r.number(); plusOne > 0 {
+	s := newState()
+	s.values = r.Values()
+	for range r.Count(kept.BlockSize(1)) {
+		var leaves digest.Digest
+		s.blocks = append(s.blocks, r.Block(&leaves))
+		s.leaves = append(s.leaves, leaves)
+	}
+	if s.tree, err = tlog.ParseRange(r.Field()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if plusOne := r.Number(); plusOne > 0 {
 		s.certified, s.certifiedHeight = true, plusOne-1
 	}
-	if r.short || len(r.rest) > 0 || len(s.blocks) == 0 || s.head().Height+1 != s.Next() || s.head().Size != s.tree.Size() {
+	if err := r.End(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if len(s.blocks) == 0 || s.head().Height+1 != s.Next() || s.head().Size != s.tree.Size() {
 		return nil, fmt.Errorf("%w: its parts do not fit", ErrState)
 	}
 	if !bytes.Equal(s.Bytes(), b) { // numbers longer than need be, keys out of order or twice
 		return nil, fmt.Errorf("%w: not in its one form", ErrState)
 	}
 	return s, nil
-}
-
-// stateReader takes parts off the front; short is set once they run out.
-type stateReader struct {
-	rest  []byte
-	short bool
-}
-
-func (r *stateReader) take(n uint64) []byte {
-	if n > uint64(len(r.rest)) {
-		r.short, r.rest = true, nil
-		return nil
-	}
-	b := r.rest[:n]
-	r.rest = r.rest[n:]
-	return b
-}
-
-func (r *stateReader) number() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		r.short, r.rest = true, nil
-		return 0
-	}
-	r.rest = r.rest[n:]
-	return v
-}
-
-func (r *stateReader) field() []byte { return r.take(r.number()) }
-
-// count is a number of parts of at least size bytes each; 0 when they cannot
-// all be there.
-func (r *stateReader) count(size int) uint64 {
-	n := r.number()
-	if n > uint64(len(r.rest)/size) {
-		r.short = true
-		return 0
-	}
-	return n
 }

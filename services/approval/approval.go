@@ -77,6 +77,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	}
 	metrics := admin.NewRegistry()
 	metrics.MustRegister(admin.Certificate(node.NotAfter))
+	metrics.MustRegister(s.follower.Gauges())
 	allow := rpcserver.Allow{}
 	// Statements carry their own authority, their signatures; so anybody may hand
 	// one in. Flooding is bounded by the server's limits on streams and sizes.

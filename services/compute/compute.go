@@ -112,6 +112,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log}
 	metrics := admin.NewRegistry()
 	metrics.MustRegister(admin.Certificate(node.NotAfter))
+	metrics.MustRegister(s.follower.Gauges())
 	metrics.MustRegister(s.gauges())
 	s.endorser.Ran = observe(metrics)
 

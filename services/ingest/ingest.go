@@ -150,6 +150,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	}
 	metrics := admin.NewRegistry()
 	metrics.MustRegister(admin.Certificate(node.NotAfter))
+	metrics.MustRegister(s.follower.Gauges())
 	metrics.MustRegister(s.gauges())
 	config := c.Server
 	if config.MaxMessageBytes == 0 {

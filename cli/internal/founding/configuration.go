@@ -23,7 +23,7 @@ import (
 func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error) {
 	at := func(name string) string { return filepath.Join(NodeDir(dir, n.ID), name) }
 	server := rpcserver.Config{Listen: listenAt(n.Address)}
-	follow := follower.Config{NetworkID: f.Book.NetworkID}
+	follow := follower.Config{NetworkID: f.Book.NetworkID, State: at("ledger.state")}
 	replicas := f.Book.ByRole(recordv1.Role_ROLE_REPLICA)
 	for _, r := range replicas {
 		follow.Replicas = append(follow.Replicas, follower.Endpoint{Address: r.Address, SPKI: r.SPKI})

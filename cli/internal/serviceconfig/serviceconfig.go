@@ -113,7 +113,7 @@ func example(service string) any {
 	port := func(key string) string { return fmt.Sprintf(":%d", DefaultPort(service, key)) }
 	key := func(name string) string { return etc + service + "/" + name + ".pem" }
 	ledgerPort, raftPort := DefaultPort("ledger", "server.listen"), DefaultPort("ledger", "raft_listen")
-	follow := follower.Config{NetworkID: unknown}
+	follow := follower.Config{NetworkID: unknown, State: lib + service + "/ledger.state"}
 	for _, o := range []string{"a", "b", "c", "d"} {
 		follow.Replicas = append(follow.Replicas, follower.Endpoint{Address: fmt.Sprintf("replica-%s.example:%d", o, ledgerPort), SPKI: unknown})
 	}
