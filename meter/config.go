@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/evidence"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -63,6 +65,11 @@ type Config struct {
 	// it a heartbeat says NOT_SYNCHRONISED, and every capture must say. It must
 	// return soon; calls may be concurrent.
 	ClockSync func() recordv1.ClockSync
+
+	// Tracer, if any, is told of each sample's way from here to its answer, as a span
+	// whose trace gateways, endorsers and replicas continue. It must be safe for
+	// concurrent use.
+	Tracer trace.Tracer
 
 	// OnReceipt is called for each receipt once it is stored, OnAlarm for what an
 	// operator should know. Calls may be concurrent; they must return soon, and not

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 )
 
@@ -32,6 +34,7 @@ type item struct {
 	launched  time.Time     // while flying
 	sample    digest.Digest // while flying
 	gone      chan struct{} // closed when the sample has left the queue
+	span      trace.Span    // while flying; nil without a Tracer
 }
 
 // schedule says which sample goes next: the oldest that need not wait, while the
@@ -120,10 +123,10 @@ func (s *schedule) room(size int64) bool {
 }
 
 // launch says that the sample is about to be sent.
-func (s *schedule) launch(it *item, sample digest.Digest) {
+func (s *schedule) launch(it *item, sample digest.Digest, span trace.Span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it.sample, it.launched = sample, time.Now()
+	it.sample, it.launched, it.span = sample, time.Now(), span
 	s.flying[sample] = it
 	s.flyingBytes += it.size
 }
@@ -161,6 +164,7 @@ func (s *schedule) groundAll() {
 	defer s.mu.Unlock()
 	for _, it := range s.flying {
 		s.remove(it)
+		endSpan(it.span, "the stream ended without an answer")
 		heap.Push(&s.ready, it)
 	}
 	s.signal()

@@ -135,8 +135,9 @@ func (s *sender) send(ctx context.Context, stream ingestv1.IngestService_SubmitS
 			s.postpone(it, err)
 			continue
 		}
-		s.meter.schedule.launch(it, e.Sample.Digest)
-		request := &ingestv1.SubmitRequest{Header: e.Sample.Bytes, Signature: e.Signature, RawVector: e.RawVector}
+		span, traceparent := s.meter.trace(e.Sample)
+		s.meter.schedule.launch(it, e.Sample.Digest, span)
+		request := &ingestv1.SubmitRequest{Header: e.Sample.Bytes, Signature: e.Signature, RawVector: e.RawVector, Traceparent: traceparent}
 		if stream.Send(&ingestv1.SubmitStreamRequest{Submit: request}) != nil {
 			return
 		}
@@ -212,6 +213,9 @@ func (s *sender) answer(ctx context.Context, endpoint string, a *ingestv1.Submit
 	if it == nil {
 		return false, nil // answered already, or never sent: it says nothing about any sample of ours
 	}
+	span := it.span // before the item is in other hands
+	it.span = nil
+	defer func() { endSpan(span, outcome(a, err)) }()
 	switch answer := a.GetAnswer().(type) {
 	case *ingestv1.SubmitResponse_Receipt:
 		receipt := answer.Receipt.GetReceipt()

@@ -48,6 +48,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/registry"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 )
 
 // Endpoint is where a replica is, and its TLS key.
@@ -111,9 +112,15 @@ type Follower struct {
 	keeper      *keeper
 }
 
+// Option changes what New makes.
+type Option func(*rpcclient.Options)
+
+// WithTraces lets submissions carry the trace that they belong to.
+func WithTraces(t *tracing.Traces) Option { return func(o *rpcclient.Options) { o.Traces = t } }
+
 // New prepares connections; node is this process's TLS identity, or nil for an
 // anonymous reader.
-func New(c Config, node *identity.Node, log *slog.Logger) (*Follower, error) {
+func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*Follower, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -129,7 +136,11 @@ func New(c Config, node *identity.Node, log *slog.Logger) (*Follower, error) {
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		connection, err := rpcclient.Dial(r.Address, rpcclient.Options{Node: node, Server: identity.Pin(identity.SPKI(spki)), MaxMessageBytes: maxMessageBytes, Logger: log})
+		dial := rpcclient.Options{Node: node, Server: identity.Pin(identity.SPKI(spki)), MaxMessageBytes: maxMessageBytes, Logger: log}
+		for _, option := range options {
+			option(&dial)
+		}
+		connection, err := rpcclient.Dial(r.Address, dial)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	grpcprometheus "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 )
 
 // DefaultMaxMessageBytes is rpcserver's default, with room for nothing else: both sides must agree.
@@ -58,6 +58,7 @@ type Options struct {
 	UnaryTimeout    time.Duration                 // 0 means DefaultUnaryTimeout
 	Metrics         *grpcprometheus.ClientMetrics // nil means none; one set serves all connections of a process
 	Logger          *slog.Logger                  // nil means slog.Default()
+	Traces          *tracing.Traces               // calls carry their trace on; nil means that none does
 }
 
 // Dial prepares a connection to target ("host:port") without connecting yet: gRPC connects with the first call and
@@ -97,7 +98,7 @@ func Dial(target string, options Options) (*grpc.ClientConn, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+		options.Traces.DialOption(),
 		grpc.WithChainUnaryInterceptor(unary...),
 		grpc.WithChainStreamInterceptor(stream...),
 	)

@@ -24,7 +24,6 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -33,6 +32,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/lacre-metrology/lacre/platform/identity"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 )
 
 // Config is what an operator decides. The zero value of every field but Listen is usable.
@@ -87,6 +87,7 @@ type Options struct {
 	Allow    Allow                 // required: who may call what; health and reflection are public by themselves
 	Logger   *slog.Logger          // nil means slog.Default()
 	Metrics  prometheus.Registerer // nil means that metrics are not exported
+	Traces   *tracing.Traces       // calls join the trace that they carry; nil means that none does
 }
 
 // Server is a listening gRPC server. Register services on it, then Run it.
@@ -152,7 +153,7 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		// rpcclient pings every 20 s; anything much more frequent is a nuisance.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.StatsHandler(otelgrpc.NewServerHandler()),
+		s.options.Traces.ServerOption(),
 		grpc.ChainUnaryInterceptor(
 			s.identifyUnary,
 			s.metrics.UnaryServerInterceptor(),

@@ -25,6 +25,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/sandbox"
 	"github.com/lacre-metrology/lacre/services/compute/internal/api"
 	"github.com/lacre-metrology/lacre/services/compute/internal/endorse"
@@ -41,6 +42,7 @@ type Config struct {
 	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
 	Ledger         follower.Config  `yaml:"ledger" doc:"the ledger to follow"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
+	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
 
 // Validate reports every wrong field.
@@ -65,6 +67,7 @@ type Service struct {
 	engine   *sandbox.Engine
 	server   *rpcserver.Server
 	admin    *admin.Server
+	traces   *tracing.Traces // nil when they are off
 	events   *follower.Reporter
 	modules  *modules.Modules
 	endorser *endorse.Endorser
@@ -94,14 +97,18 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if err != nil {
 		return nil, err
 	}
-	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
-		return nil, err
-	}
+	metrics := admin.NewRegistry()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if s.traces, err = tracing.New(c.Tracing, tracing.Options{Service: "compute", NodeID: c.NodeID, Metrics: metrics, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	if s.follower, err = follower.New(c.Ledger, node, s.log, follower.WithTraces(s.traces)); err != nil {
+		return nil, err
+	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
 	if s.engine, err = sandbox.NewEngine(ctx, sandbox.Config{OnDivergence: s.diverged}); err != nil {
 		return nil, err
@@ -109,8 +116,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if s.modules, err = modules.Open(ctx, c.Modules, s.engine, s.log); err != nil {
 		return nil, err
 	}
-	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log}
-	metrics := admin.NewRegistry()
+	s.endorser = &endorse.Endorser{NetworkID: s.follower.NetworkID(), NodeID: c.NodeID, Signer: signing, Programs: s.modules, Log: s.log, Traces: s.traces}
 	metrics.MustRegister(admin.Certificate(node.NotAfter))
 	metrics.MustRegister(s.follower.Gauges())
 	metrics.MustRegister(s.gauges())
@@ -131,7 +137,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 	if config.MaxStreams == 0 {
 		config.MaxStreams = maxStreams
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics, Traces: s.traces}); err != nil {
 		return nil, err
 	}
 	computev1.RegisterComputeServiceServer(s.server, api.New(s.follower, s.events, s.endorser, s.modules, s.log))
@@ -158,7 +164,7 @@ func (s *Service) Close() error {
 	if s.server != nil {
 		failures = append(failures, s.server.Close())
 	}
-	return errors.Join(append(failures, s.close(context.Background()))...)
+	return errors.Join(append(failures, s.traces.Close(), s.close(context.Background()))...)
 }
 
 // close ends the engine and the connections to the ledger.
@@ -167,7 +173,10 @@ func (s *Service) close(ctx context.Context) error {
 	if s.engine != nil {
 		failed = s.engine.Close(context.WithoutCancel(ctx))
 	}
-	return errors.Join(failed, s.follower.Close())
+	if s.follower != nil {
+		failed = errors.Join(failed, s.follower.Close())
+	}
+	return failed
 }
 
 // Run serves until ctx ends. Batches in flight are finished first, and events
@@ -175,7 +184,8 @@ func (s *Service) close(ctx context.Context) error {
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	run := lifecycle.Runner{Logger: s.log}
-	run.Add("admin", s.admin) // the first to start is the last to stop
+	run.Add("admin", s.admin)   // the first to start is the last to stop
+	run.Add("traces", s.traces) // what stops before it is still told
 	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)

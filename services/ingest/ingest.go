@@ -28,6 +28,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/api"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/evidence"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
@@ -44,6 +45,7 @@ type Config struct {
 	Endorsers      []Endorser       `yaml:"endorsers" doc:"the contracted endorsers"`
 	Evidence       EvidenceConfig   `yaml:"evidence" doc:"where sealed evidence is kept"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
+	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
 
 // Endorser is where a contracted endorser is, and its TLS key.
@@ -98,6 +100,7 @@ type Service struct {
 	follower    *follower.Follower
 	server      *rpcserver.Server
 	admin       *admin.Server
+	traces      *tracing.Traces // nil when they are off
 	connections []*grpc.ClientConn
 	events      *follower.Reporter
 	gateway     *gateway.Gateway
@@ -132,7 +135,11 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.follower, err = follower.New(c.Ledger, node, s.log); err != nil {
+	metrics := admin.NewRegistry()
+	if s.traces, err = tracing.New(c.Tracing, tracing.Options{Service: "ingest", NodeID: c.NodeID, Metrics: metrics, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	if s.follower, err = follower.New(c.Ledger, node, s.log, follower.WithTraces(s.traces)); err != nil {
 		return nil, err
 	}
 	var endorsers []gateway.Endorser
@@ -141,14 +148,13 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		if err != nil {
 			return nil, err
 		}
-		connection, err := rpcclient.Dial(e.Address, rpcclient.Options{Node: node, Server: identity.Pin(identity.SPKI(spki)), MaxMessageBytes: maxMessageBytes, Logger: s.log})
+		connection, err := rpcclient.Dial(e.Address, rpcclient.Options{Node: node, Server: identity.Pin(identity.SPKI(spki)), MaxMessageBytes: maxMessageBytes, Logger: s.log, Traces: s.traces})
 		if err != nil {
 			return nil, err
 		}
 		s.connections = append(s.connections, connection)
 		endorsers = append(endorsers, &endorser{config: e, client: computev1.NewComputeServiceClient(connection)})
 	}
-	metrics := admin.NewRegistry()
 	metrics.MustRegister(admin.Certificate(node.NotAfter))
 	metrics.MustRegister(s.follower.Gauges())
 	metrics.MustRegister(s.gauges())
@@ -164,11 +170,12 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		allow[evidencev1.EvidenceService_Get_FullMethodName] = []identity.Role{identity.RoleAuthority}
 		allow[evidencev1.EvidenceService_Stat_FullMethodName] = []identity.Role{identity.RolePublic}
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics, Traces: s.traces}); err != nil {
 		return nil, err
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
 	s.gateway = gateway.New(s.follower.NetworkID(), c.NodeID, s.follower, s.events, endorsers, s.log)
+	s.gateway.Traces = s.traces
 	ingestv1.RegisterIngestServiceServer(s.server, api.New(s.gateway))
 	if c.Evidence.Store != "" {
 		if s.evidence, err = evidence.OpenStore(context.Background(), c.Evidence.Store); err != nil {
@@ -211,7 +218,7 @@ func (s *Service) Close() error {
 	if s.server != nil {
 		failures = append(failures, s.server.Close())
 	}
-	return errors.Join(append(failures, s.close())...)
+	return errors.Join(append(failures, s.traces.Close(), s.close())...)
 }
 
 // close ends the connections to others.
@@ -234,7 +241,8 @@ func (s *Service) close() error {
 func (s *Service) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	run := lifecycle.Runner{Logger: s.log}
-	run.Add("admin", s.admin) // the first to start is the last to stop
+	run.Add("admin", s.admin)   // the first to start is the last to stop
+	run.Add("traces", s.traces) // what stops before it is still told
 	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("follower", s.follower.Run)
 	run.AddFunc("events", s.events.Run)

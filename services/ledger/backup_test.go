@@ -76,6 +76,10 @@ func TestC7_ReplicaFromABackupKeepsQuiet(t *testing.T) {
 	}
 	copying.Wait()
 	c.same(four...)
+	c.until("it has written a certificate", func() bool { // which it does behind
+		_, ok, err := n.service.store.NewestCertificate()
+		return err == nil && ok
+	})
 	held := c.backUp(old, dir)
 	if blocks := verified(t, dir); blocks != held.Height+1 || held.NodeID != old || held.NetworkID != c.mirror.ID.String() {
 		t.Errorf("%d blocks are verified, the backup says %+v", blocks, held)

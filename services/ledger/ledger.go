@@ -35,6 +35,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/lifecycle"
 	"github.com/lacre-metrology/lacre/platform/registry"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/api"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
@@ -63,6 +64,7 @@ type Config struct {
 	Loopback       bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
 	Peers          []Peer           `yaml:"peers" doc:"where the other replicas are"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
+	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
 
 // Peer is where another replica is. Its keys are on the ledger.
@@ -119,7 +121,8 @@ type Service struct {
 	raft      net.Listener
 	admin     *admin.Server
 	metrics   *prometheus.Registry
-	opened    []func() error // what Close closes, the last first
+	traces    *tracing.Traces // nil when they are off
+	opened    []func() error  // what Close closes, the last first
 	order     lateOrder
 	idle      refresher
 	clocks    clockWatch
@@ -153,13 +156,17 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if s.node, err = identity.LoadCertified(c.TLSKey, c.TLSCertificate); err != nil {
 		return nil, err
 	}
+	if s.traces, err = tracing.New(c.Tracing, tracing.Options{Service: "ledger", NodeID: c.NodeID, Metrics: s.metrics, Logger: s.log}); err != nil {
+		return nil, err
+	}
+	s.opened = append(s.opened, s.traces.Close)
 	origin, err := s.openLedger()
 	if err != nil {
 		return nil, err
 	}
 	s.registry = registry.Of(func() (state.View, uint64) { return s.store, s.collector.Newest().Block.Size }, s.log)
 	s.book.Store(&c.Peers)
-	if s.peers, err = peers.New(s.peerList(c.Peers), s.node, maxMessageBytes, s.log); err != nil {
+	if s.peers, err = peers.New(s.peerList(c.Peers), s.node, maxMessageBytes, s.traces, s.log); err != nil {
 		return nil, err
 	}
 	s.opened = append(s.opened, s.peers.Close)
@@ -285,7 +292,7 @@ func (s *Service) openServer(origin string) error {
 	if config.MaxMessageBytes == 0 {
 		config.MaxMessageBytes = maxMessageBytes
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log, Metrics: s.metrics}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: s.node, Registry: s.registry, Allow: allow, Logger: s.log, Metrics: s.metrics, Traces: s.traces}); err != nil {
 		return err
 	}
 	var replica *api.Replica
@@ -296,6 +303,7 @@ func (s *Service) openServer(origin string) error {
 		Ordered:   func(took time.Duration) { s.measured.order.Observe(took.Seconds()) },
 		Certified: func(took time.Duration) { s.measured.certify.Observe(took.Seconds()) },
 		Fatal:     s.damaged,
+		Traces:    s.traces,
 	})
 	api.Register(s.server, s.api, replica)
 	s.server.SetServing(ledgerv1.LedgerService_ServiceDesc.ServiceName, false)
@@ -312,6 +320,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run := lifecycle.Runner{Logger: s.log}
 	// Stopped from the last to the first.
 	run.Add("admin", s.admin)
+	run.Add("traces", s.traces) // what stops before it is still told
 	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("integrity", s.integrity)
 	run.AddFunc("certificates", s.archive.Run)

@@ -15,6 +15,8 @@ import (
 	"os"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/lacre-metrology/lacre/cli/internal/devnet"
 	"github.com/lacre-metrology/lacre/core/trust"
 )
@@ -29,6 +31,7 @@ type Options struct {
 	Out      io.Writer
 	Progress func(done, total int) // called as measurements are certified; may be nil
 	Log      *slog.Logger          // of the nodes; discarded by default
+	Tracer   trace.Tracer          // of the meters; may be nil
 }
 
 // ErrFailed says that something did not hold; the output says what.

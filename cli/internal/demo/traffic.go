@@ -73,7 +73,7 @@ func (d *demo) drive(ctx context.Context) error {
 		s.meter, err = meter.Open(ctx, meter.Config{
 			NetworkID: networkID, MeterID: s.id, Channels: 2, SampleRateMillihertz: sampleRateMillihertz, Signer: s.key,
 			Endpoints: []string{gateway.Address}, TLS: s.tls.ClientTLS(identity.Pin(identity.SPKI(spki))), Trust: d.trust,
-			Dir: filepath.Join(d.network.MeterDir(s.id), "outbox"),
+			Dir: filepath.Join(d.network.MeterDir(s.id), "outbox"), Tracer: d.Tracer,
 			OnReceipt: func(r meter.Receipt) {
 				now := time.Now()
 				s.mu.Lock()

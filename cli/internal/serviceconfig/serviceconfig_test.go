@@ -121,6 +121,8 @@ func TestValidateReportsEverythingAtOnce(t *testing.T) {
 		"a certificate of nothing": {"approval", "node_id: a\ntls_key: " + at("good.pem") + "\ntls_certificate: " + at("text") + "\n", []string{
 			"0: tls_certificate: unusable certificate file"}},
 		"modules is a file": {"compute", "node_id: a\ntls_key: " + at("good.pem") + "\nsigning_key: " + at("good.pem") + "\nmodules: " + at("text") + "\n", []string{"0: modules: "}},
+		"tracing to nobody trusted": {"compute", "node_id: a\ntracing:\n  endpoint: collector\n  ca: " + at("absent") + "\n", []string{
+			"3: tracing: endpoint: address collector", "0: tracing: ca: open " + at("absent")}},
 		"an endorser twice": {"ingest", "node_id: a\nendorsers:\n  - {node_id: b}\n  - {node_id: b}\n", []string{
 			"4: endorsers[1].node_id: \"b\" is listed twice", "3: endorsers[0].spki"}},
 	} {

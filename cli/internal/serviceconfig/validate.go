@@ -99,13 +99,16 @@ func files(c any) []error {
 		certificate(c.TLSKey, c.TLSCertificate)
 		add("genesis", genesis(c.Genesis))
 		add("data_dir", initialised(c.DataDir))
+		add("tracing", c.Tracing.CheckFiles())
 	case *compute.Config:
 		keys(named{"tls_key", c.TLSKey}, named{"signing_key", c.SigningKey})
 		certificate(c.TLSKey, c.TLSCertificate)
 		add("modules", directory(c.Modules))
+		add("tracing", c.Tracing.CheckFiles())
 	case *ingest.Config:
 		keys(named{"tls_key", c.TLSKey}, named{"signing_key", c.SigningKey})
 		certificate(c.TLSKey, c.TLSCertificate)
+		add("tracing", c.Tracing.CheckFiles())
 	case *approval.Config:
 		keys(named{"tls_key", c.TLSKey})
 		certificate(c.TLSKey, c.TLSCertificate)

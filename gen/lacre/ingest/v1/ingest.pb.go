@@ -32,7 +32,9 @@ type SubmitRequest struct {
 	// signature is the meter's, 64 bytes.
 	Signature []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
 	// raw_vector is the encoded vector whose digest the header names.
-	RawVector     []byte `protobuf:"bytes,3,opt,name=raw_vector,json=rawVector,proto3" json:"raw_vector,omitempty"`
+	RawVector []byte `protobuf:"bytes,3,opt,name=raw_vector,json=rawVector,proto3" json:"raw_vector,omitempty"`
+	// traceparent is a W3C Trace Context in which the sender records this sample's way; empty for none. It is not signed and decides nothing.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,6 +88,13 @@ func (x *SubmitRequest) GetRawVector() []byte {
 		return x.RawVector
 	}
 	return nil
+}
+
+func (x *SubmitRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 // Receipt is proof that the sample is in a certified block.
@@ -629,12 +638,13 @@ var File_lacre_ingest_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_lacre_ingest_v1_ingest_proto_rawDesc = "" +
 	"\n" +
-	"\x1clacre/ingest/v1/ingest.proto\x12\x0flacre.ingest.v1\"d\n" +
+	"\x1clacre/ingest/v1/ingest.proto\x12\x0flacre.ingest.v1\"\x86\x01\n" +
 	"\rSubmitRequest\x12\x16\n" +
 	"\x06header\x18\x01 \x01(\fR\x06header\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x1d\n" +
 	"\n" +
-	"raw_vector\x18\x03 \x01(\fR\trawVector\"#\n" +
+	"raw_vector\x18\x03 \x01(\fR\trawVector\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\"#\n" +
 	"\aReceipt\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\fR\areceipt\"\x85\x01\n" +
 	"\aRefusal\x12\x16\n" +

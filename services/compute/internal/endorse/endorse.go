@@ -23,6 +23,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/lacre-metrology/lacre/core/approval"
 	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -32,6 +34,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	computev1 "github.com/lacre-metrology/lacre/gen/lacre/compute/v1"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/sandbox"
 )
 
@@ -47,7 +50,8 @@ type Endorser struct {
 	Signer    crypto.Signer // the key of the node's registration
 	Programs  Programs
 	Log       *slog.Logger
-	Ran       func(Run) // told of every result, from any goroutine; may be nil
+	Ran       func(Run)       // told of every result, from any goroutine; may be nil
+	Traces    *tracing.Traces // may be nil
 }
 
 // Run is one run of a module that gave a result within its schema.
@@ -81,8 +85,13 @@ func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm diges
 	if runs := digest.Digest(program.Module().Digest); runs != algorithm {
 		return nil, reason.New(reason.DataLoss, "the program held as %s is %s", algorithm.Short(), runs.Short())
 	}
+	count := attribute.Int("lacre.samples", len(samples))
+	_, span := e.Traces.Below(ctx, "endorse.admit", count)
 	jobs := e.admitAll(view, algorithm, samples)
+	span.End(nil)
+	_, span = e.Traces.Below(ctx, "endorse.sandbox", count)
 	each(ctx, jobs, func(j *job) { j.err = e.compute(ctx, program, terms, j) })
+	span.End(ctx.Err())
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -108,7 +117,9 @@ func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm diges
 	if err != nil {
 		return nil, err
 	}
+	_, span = e.Traces.Below(ctx, "endorse.sign", attribute.Int("lacre.claims", len(hashes)))
 	response.Signature, err = signature.Sign(e.Signer, kind, claim.EndorsementMessage(e.NetworkID, algorithm, hashes))
+	span.End(err)
 	if err != nil {
 		return nil, fmt.Errorf("sign endorsement: %w", err)
 	}

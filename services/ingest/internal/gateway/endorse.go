@@ -37,7 +37,9 @@ func (g *Gateway) endorse(ctx context.Context, snapshot *follower.Snapshot, algo
 	if err != nil {
 		return nil, batch, err
 	}
-	b := p.poll(ctx, batch, g.hesitation)
+	polling, span := g.Traces.Below(ctx, "gateway.endorse")
+	b := p.poll(polling, batch, g.hesitation)
+	span.End(nil)
 	for i, s := range batch {
 		g.reportDisagreement(b, i)
 		o, decided := b.verdict(i)

@@ -34,6 +34,7 @@ import (
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/follower"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 )
 
 // drainGrace is how long a stopping gateway waits for samples on their way.
@@ -67,6 +68,7 @@ type Sample struct {
 	Raw       []byte
 
 	size        int                  // in bytes, for the bounds
+	span        tracing.Span         // from here to its answer
 	tries       int                  // rounds that did not settle it
 	disputed    bool                 // a disagreement on it was reported
 	disposition recordv1.Disposition // as submitted last
@@ -77,6 +79,7 @@ type Sample struct {
 
 func (s *Sample) answer(a Answer) {
 	s.once.Do(func() {
+		s.span.End(a.Err)
 		s.done <- a
 		s.settle()
 	})
@@ -95,6 +98,7 @@ type Gateway struct {
 	room       room
 	limits     *limits
 	counts     counts
+	Traces     *tracing.Traces // set before Run; nil when they are off
 
 	life     context.Context // batches outlive the calls that brought them
 	end      context.CancelFunc
@@ -165,6 +169,7 @@ func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest) (digest
 	if err != nil {
 		return id, nil, err
 	}
+	g.trace(s, request.GetTraceparent())
 	b.add(s)
 	return id, s.done, nil
 }

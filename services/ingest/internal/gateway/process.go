@@ -33,7 +33,9 @@ func (g *Gateway) process(b *batcher, batch []*Sample) {
 	ctx, cancel := context.WithTimeout(g.life, roundTimeout)
 	defer cancel()
 	g.counts.batches.Add(1)
+	ctx, span := g.traceBatch(ctx, batch)
 	again, why := g.round(ctx, b.algorithm, batch)
+	span.End(why)
 	var retry []*Sample
 	for _, s := range again {
 		s.tries++
@@ -99,10 +101,14 @@ func (g *Gateway) submit(ctx context.Context, snapshot *follower.Snapshot, algor
 	if err != nil {
 		return set.samples, err
 	}
-	response, err := g.ledger.Submit(ctx, request)
+	submitting, span := g.Traces.Below(ctx, "gateway.submit")
+	response, err := g.ledger.Submit(submitting, request)
+	span.End(err)
 	if err != nil {
 		return set.samples, err
 	}
+	_, span = g.Traces.Below(ctx, "gateway.reply")
+	defer span.End(nil)
 	first := response.GetOutcomes()[0]
 	for i, s := range set.samples {
 		outcome := response.GetOutcomes()[1+i] // the set comes first

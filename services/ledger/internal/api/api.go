@@ -31,6 +31,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/peers"
@@ -64,6 +65,8 @@ type Config struct {
 	// Ordered and Certified are told how long a submission that this replica led took to be applied here, and then to be
 	// certified; they decide nothing and may be nil.
 	Ordered, Certified func(took time.Duration)
+
+	Traces *tracing.Traces // nil when they are off
 }
 
 // Server implements LedgerService.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
@@ -58,7 +60,7 @@ func checkLimits(request *ledgerv1.SubmitRequest) error {
 }
 
 // lead checks a submission, has it ordered, and answers when it is certified.
-func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (_ *ledgerv1.SubmitResponse, err error) {
 	submission := &replicav1.Submission{Records: request.GetRecords(), RawVectors: request.GetRawVectors()}
 	parsed := fsm.Parse(submission)
 	outcomes, height, hopeless := s.rehearse(parsed)
@@ -73,6 +75,8 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 	if err != nil {
 		return nil, err
 	}
+	_, span := s.Traces.Below(ctx, "ledger.reply")
+	defer func() { span.End(err) }()
 	response := &ledgerv1.SubmitResponse{CertifiedHeight: certified.Block.Height, Outcomes: make([]*ledgerv1.RecordOutcome, len(outcomes))}
 	receipts := receiptMaker{server: s}
 	var equivocal [][]byte
@@ -101,6 +105,11 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (*le
 func (s *Server) order(ctx context.Context, submission *replicav1.Submission, alone bool) (propose.Result, error) {
 	begun := time.Now()
 	result, err := s.Cutter.Submit(ctx, submission, alone)
+	if err == nil {
+		block := attribute.Int64("lacre.block", int64(result.Height))
+		s.Traces.Past(ctx, "ledger.order", begun, result.Began, block)
+		s.Traces.Past(ctx, "ledger.apply", result.Began, result.Ended, block)
+	}
 	if err == nil && s.Ordered != nil {
 		s.Ordered(time.Since(begun))
 	}
@@ -110,7 +119,9 @@ func (s *Server) order(ctx context.Context, submission *replicav1.Submission, al
 // certified waits for a block's certificate; fresh says that the block was made for this call.
 func (s *Server) certified(ctx context.Context, height uint64, fresh bool) (certify.Certified, error) {
 	begun := time.Now()
+	_, span := s.Traces.Below(ctx, "ledger.certify")
 	certified, err := s.Collector.Wait(ctx, height)
+	span.End(err)
 	if err == nil && fresh && s.Certified != nil {
 		s.Certified(time.Since(begun))
 	}

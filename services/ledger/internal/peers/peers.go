@@ -29,6 +29,7 @@ import (
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
+	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
 )
 
@@ -48,6 +49,7 @@ type Peer struct {
 type Peers struct {
 	node            *identity.Node
 	maxMessageBytes int
+	traces          *tracing.Traces
 	log             *slog.Logger
 
 	mu      sync.RWMutex
@@ -64,9 +66,10 @@ type peer struct {
 	gone        chan struct{} // closed when it is no peer any more
 }
 
-// New prepares connections; nothing is sent before Run or a call.
-func New(list []Peer, node *identity.Node, maxMessageBytes int, log *slog.Logger) (*Peers, error) {
-	p := &Peers{node: node, maxMessageBytes: maxMessageBytes, log: log, peers: map[string]*peer{}}
+// New prepares connections; nothing is sent before Run or a call. A nil traces
+// is none.
+func New(list []Peer, node *identity.Node, maxMessageBytes int, traces *tracing.Traces, log *slog.Logger) (*Peers, error) {
+	p := &Peers{node: node, maxMessageBytes: maxMessageBytes, traces: traces, log: log, peers: map[string]*peer{}}
 	if err := p.Set(list); err != nil {
 		return nil, err
 	}
@@ -86,7 +89,7 @@ func (p *Peers) Set(list []Peer) error {
 			continue
 		}
 		connection, err := rpcclient.Dial(each.Address, rpcclient.Options{
-			Node: p.node, Server: each.Check, MaxMessageBytes: p.maxMessageBytes, Logger: p.log,
+			Node: p.node, Server: each.Check, MaxMessageBytes: p.maxMessageBytes, Logger: p.log, Traces: p.traces,
 		})
 		if err != nil {
 			for _, other := range added {

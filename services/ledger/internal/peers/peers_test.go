@@ -55,7 +55,7 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := func(identity.SPKI) error { return errors.New("nobody") }
-	p, err := New([]Peer{{NodeID: "replica-01", Address: "127.0.0.1:1", Check: nobody}}, node, 1<<20, slog.New(slog.DiscardHandler))
+	p, err := New([]Peer{{NodeID: "replica-01", Address: "127.0.0.1:1", Check: nobody}}, node, 1<<20, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
