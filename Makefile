@@ -73,9 +73,11 @@ rolling: build ## upgrade from the commit PREVIOUS, restart and expire certifica
 	deploy/rolling.sh bin $$([ -x bin/previous/lacre ] && echo bin/previous)
 
 .PHONY: monitoring
-monitoring: ## promtool accepts the alert rules and their tests hold (needs promtool)
+monitoring: ## promtool accepts the alert rules, their tests hold, and it parses every query of the dashboard (needs promtool)
 	promtool check rules deploy/monitoring/alerts.yaml
 	promtool test rules deploy/monitoring/alerts_test.yaml
+	rules=$$(mktemp) && trap 'rm -f "$$rules"' EXIT && \
+	(cd cli && go test -count=1 -run TestDashboard ./internal/serviceconfig -rules "$$rules") && promtool check rules "$$rules"
 
 .PHONY: curl
 curl: build bin/buf ## call every service's read methods with buf curl and reflection alone
@@ -181,8 +183,8 @@ verify-docs: bin/docs ## links, decisions, make targets and tests named in the d
 	bin/docs
 
 .PHONY: verify-deploy
-verify-deploy: ## example configurations are what the services write and accept; alerts name metrics and runbooks
-	cd cli && go test -count=1 -run "TestDeployExamples|TestAlerts" ./internal/serviceconfig
+verify-deploy: ## example configurations are what the services write and accept; alerts and dashboard name metrics and runbooks
+	cd cli && go test -count=1 -run "TestDeployExamples|TestAlerts|TestDashboard" ./internal/serviceconfig
 
 ##@ Tools (pinned in tools/, outside the workspace)
 

@@ -175,7 +175,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
 	s.gateway = gateway.New(s.follower.NetworkID(), c.NodeID, s.follower, s.events, endorsers, s.log)
-	s.gateway.Traces = s.traces
+	s.gateway.Traces, s.gateway.Took = s.traces, observe(metrics)
 	ingestv1.RegisterIngestServiceServer(s.server, api.New(s.gateway))
 	if c.Evidence.Store != "" {
 		if s.evidence, err = evidence.OpenStore(context.Background(), c.Evidence.Store); err != nil {

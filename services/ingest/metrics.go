@@ -1,10 +1,24 @@
 package ingest
 
 import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/evidence"
 	"github.com/lacre-metrology/lacre/services/ingest/internal/gateway"
 )
+
+// observe tells how long answers take.
+func observe(registry *prometheus.Registry) func(took time.Duration) {
+	answers := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "lacre_ingest_answer_duration_seconds", Help: "Time from taking a sample until it is answered, with a receipt or an error.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2, 14),
+	})
+	registry.MustRegister(answers)
+	return func(took time.Duration) { answers.Observe(took.Seconds()) }
+}
 
 // gauges are read from the gateway.
 func (s *Service) gauges() *admin.Gauges {

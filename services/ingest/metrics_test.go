@@ -9,6 +9,7 @@ import (
 
 func TestMetricsAreDocumented(t *testing.T) {
 	registry := admin.NewRegistry()
+	observe(registry)
 	registry.MustRegister(new(Service).gauges())
 	admintest.Documented(t, registry, "lacre_ingest_", "../../docs/metrics.md")
 }

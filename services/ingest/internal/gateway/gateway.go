@@ -98,7 +98,8 @@ type Gateway struct {
 	room       room
 	limits     *limits
 	counts     counts
-	Traces     *tracing.Traces // set before Run; nil when they are off
+	Traces     *tracing.Traces          // set before Run; nil when they are off
+	Took       func(took time.Duration) // set before Run: told how long each answer took; may be nil
 
 	life     context.Context // batches outlive the calls that brought them
 	end      context.CancelFunc
@@ -184,8 +185,12 @@ func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
 	}
 	g.open.Add(1)
 	g.counts.taken.Add(1)
+	taken := time.Now()
 	s.settle = func() {
 		g.counts.answered.Add(1)
+		if g.Took != nil {
+			g.Took(time.Since(taken))
+		}
 		g.room.free(s.size)
 		g.open.Done()
 	}
