@@ -17,6 +17,7 @@ MEASURE ?= /tmp/lacre-measure
 ONLY ?=
 PREVIOUS ?= HEAD~1
 DURATION ?= 60s
+MEASUREMENTS ?= 1000000
 SEED ?=
 ROBUSTNESS ?= # more flags for the robustness suite, such as -v or -dir
 
@@ -111,6 +112,10 @@ fuzz-corpus: bin/fuzz ## put a few small inputs that campaigns found into each t
 tamper: ## flip every bit of receipts, bundles, a small ledger and its Raft log; make test flips a sample
 	LACRE_TAMPER=all go test -v -timeout 60m -run 'TestB2_(Every|NoUse)' ./core/receipt
 	LACRE_TAMPER=all go test -v -timeout 60m -run 'FlippedBit|ABitThatFlips' ./services/ledger/internal/ordering/raft ./services/ledger/internal/storage
+
+.PHONY: join
+join: ## let a replica join a ledger of MEASUREMENTS (a million), stopping it on the way; some minutes
+	cd services/ledger && LACRE_JOIN='$(MEASUREMENTS)' go test -v -count=1 -timeout 60m -run TestJoiningALargeLedger .
 
 .PHONY: robustness
 robustness: ## kill, pause and cut off separate processes for DURATION (60s) as SEED (a random one) says, and check what is left
