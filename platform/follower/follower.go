@@ -90,9 +90,6 @@ const (
 	// quietAfter is how long a replica may send no block before the next one is
 	// asked. An idle ledger is quiet too; then this costs one stream.
 	quietAfter = 10 * time.Second
-	// submitTimeout is how long one replica may take to answer a submission
-	// before another is asked. Submissions are idempotent.
-	submitTimeout = 10 * time.Second
 )
 
 // errQuiet is not the replica's fault.
@@ -107,6 +104,7 @@ type Follower struct {
 	preferred   atomic.Int64 // index of the replica that answered last
 	log         *slog.Logger
 	quiet       time.Duration // quietAfter but in tests
+	doubt       time.Duration // doubtAfter but in tests
 	snapshot    atomic.Pointer[Snapshot]
 	changed     atomic.Pointer[chan struct{}]
 	keeper      *keeper
@@ -128,7 +126,7 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, keeper: newKeeper(c.State, networkID, log)}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, keeper: newKeeper(c.State, networkID, log)}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	for _, r := range c.Replicas {
@@ -327,42 +325,4 @@ func (f *Follower) follow(ctx context.Context, client ledgerv1.LedgerServiceClie
 		return errors.New("the stream ended")
 	}
 	return err
-}
-
-// Submit hands a submission to the ledger: to the replica that answered last,
-// then to the others while one cannot tell. The answer has an outcome for each
-// record.
-func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
-	first := int(f.preferred.Load())
-	var failures []error
-	for i := range f.clients {
-		at := (first + i) % len(f.clients)
-		response, err := f.submit(ctx, at, request)
-		if err == nil {
-			return response, nil
-		}
-		switch reason.Of(err) {
-		case "", reason.NotLeader, reason.NotReady, reason.DataLoss:
-			failures = append(failures, fmt.Errorf("replica %s: %w", f.connections[at].Target(), err))
-		default:
-			return nil, err
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(failures...)
-}
-
-func (f *Follower) submit(ctx context.Context, at int, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
-	defer cancel()
-	response, err := f.clients[at].Submit(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	if have, want := len(response.GetOutcomes()), len(request.GetRecords()); have != want {
-		return nil, fmt.Errorf("%d outcomes for %d records", have, want)
-	}
-	return response, nil
 }

@@ -602,6 +602,73 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// A machine that is gone ends no connection: it owes the answer, and does not say
+// how it is. It is not waited for; the next submission goes past it.
+func TestSubmitPassesAReplicaThatIsGone(t *testing.T) {
+	l := populated(t)
+	silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	var asked atomic.Int32
+	first := l.Serve(t, "first", func(r *ledgertest.Replica) {
+		r.OnStatus = silent
+		r.OnSubmit = func(ctx context.Context, _ *ledgerv1.SubmitRequest) error { asked.Add(1); return silent(ctx) }
+	})
+	f := open(t, l, first, l.Serve(t, "second"))
+	f.doubt = time.Millisecond
+	for _, name := range []string{"one", "two"} {
+		var leaf []byte
+		l.Do(func(n *statetest.Network) {
+			leaf = n.Sign(n.MeterRegistration("meter-"+name, statetest.Key(name)), statetest.Body())
+		})
+		response, err := f.Submit(within(t), &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
+		if err != nil || !response.GetOutcomes()[0].GetAccepted() {
+			t.Fatalf("%s: %v, %v", name, response, err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the replica that is gone was asked %d times, want once", n)
+	}
+}
+
+// A replica that is slow and says that it is well gets the submission alone.
+func TestSubmitWaitsForAReplicaThatIsBusy(t *testing.T) {
+	l := populated(t)
+	pings := make(chan struct{}, 1)
+	first := l.Serve(t, "first", func(r *ledgertest.Replica) {
+		r.OnStatus = func(ctx context.Context) error {
+			select {
+			case pings <- struct{}{}:
+			case <-ctx.Done():
+			}
+			return nil
+		}
+		r.OnSubmit = func(ctx context.Context, _ *ledgerv1.SubmitRequest) error {
+			for range 5 { // it is asked again and again
+				select {
+				case <-pings:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		}
+	})
+	second := l.Serve(t, "second", func(r *ledgertest.Replica) {
+		r.OnSubmit = func(context.Context, *ledgerv1.SubmitRequest) error {
+			t.Error("a busy replica's submission is handed to another")
+			return nil
+		}
+	})
+	f := open(t, l, first, second)
+	f.doubt = time.Millisecond
+	var leaf []byte
+	l.Do(func(n *statetest.Network) {
+		leaf = n.Sign(n.MeterRegistration("meter-slow", statetest.Key("slow")), statetest.Body())
+	})
+	if response, err := f.Submit(within(t), &ledgerv1.SubmitRequest{Records: [][]byte{leaf}}); err != nil || !response.GetOutcomes()[0].GetAccepted() {
+		t.Errorf("%v, %v", response, err)
+	}
+}
+
 func report(n *statetest.Network, detail string) *recordv1.EventReport {
 	return &recordv1.EventReport{
 		NetworkId: n.ID.Bytes(), Reporter: n.Gateway.ID, Kind: recordv1.EventKind_EVENT_KIND_ENDORSERS_DISAGREE,

@@ -173,6 +173,8 @@ type Replica struct {
 	gone   <-chan struct{}
 	// OnBlock may change a block of a stream before it is sent, or refuse to go on.
 	OnBlock func(block *ledgerv1.StreamBlocksResponse) error
+	// OnStatus is asked before GetStatus is answered; its error is the answer.
+	OnStatus func(ctx context.Context) error
 	// OnSubmit is asked before a submission is decided; its error is the answer.
 	OnSubmit func(ctx context.Context, request *ledgerv1.SubmitRequest) error
 	// OnAnswer may change the answer to a submission that was decided, or lose it.
@@ -214,9 +216,14 @@ func (l *Ledger) Serve(t testing.TB, name string, configure ...func(*Replica)) *
 	return r
 }
 
-// GetStatus tells the newest height and no more.
-func (r *Replica) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledgerv1.GetStatusResponse, error) {
-	return &ledgerv1.GetStatusResponse{CertifiedHeight: r.ledger.Height() + r.Exaggerate}, nil
+// GetStatus tells the newest height and a leader, and no more.
+func (r *Replica) GetStatus(ctx context.Context, _ *ledgerv1.GetStatusRequest) (*ledgerv1.GetStatusResponse, error) {
+	if r.OnStatus != nil {
+		if err := r.OnStatus(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &ledgerv1.GetStatusResponse{CertifiedHeight: r.ledger.Height() + r.Exaggerate, Leader: "replica-00"}, nil
 }
 
 // Submit decides as a leader does: what would leave nothing makes no block.

@@ -42,6 +42,13 @@ func (o *lateOrder) Leader() (string, bool) {
 	return "", false
 }
 
+func (o *lateOrder) LeaderChanges() (<-chan struct{}, func()) {
+	if e := o.engine.Load(); e != nil {
+		return e.LeaderChanges()
+	}
+	return nil, func() {} // nobody is forwarded to before the engine runs
+}
+
 func (o *lateOrder) Propose(ctx context.Context, entry []byte) ordering.Proposal {
 	e := o.engine.Load()
 	if e == nil {

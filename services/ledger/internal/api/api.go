@@ -43,6 +43,8 @@ import (
 type Leadership interface {
 	Leader() (nodeID string, ok bool)
 	IsLeader() bool
+	// LeaderChanges gives a token whenever either may have changed; stop ends that.
+	LeaderChanges() (changes <-chan struct{}, stop func())
 }
 
 // Config is what the servers are made of.

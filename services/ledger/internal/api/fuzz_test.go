@@ -55,6 +55,8 @@ type nobody struct{}
 func (nobody) Leader() (string, bool) { return "", false }
 func (nobody) IsLeader() bool         { return false }
 
+func (nobody) LeaderChanges() (<-chan struct{}, func()) { return nil, func() {} }
+
 // serving is a server over a ledger of two meters: the counters of one are
 // ordinary, those of the other begin high. The newest block is certified.
 func serving(f *testing.F) (*Server, *statetest.Network, *statetest.Batch) {

@@ -13,7 +13,6 @@ import (
 	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
-	"github.com/lacre-metrology/lacre/platform/rpcerror"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
@@ -29,14 +28,7 @@ func (s *Server) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*
 		return nil, err
 	}
 	defer s.guard.leave()
-	if s.Order.IsLeader() {
-		return s.lead(ctx, request)
-	}
-	leader, ok := s.Order.Leader()
-	if !ok || leader == s.NodeID {
-		return nil, rpcerror.With(reason.New(reason.NotLeader, "no leader is known at the moment"), rpcerror.RetryAfter(retryDelay))
-	}
-	return s.Peers.Forward(ctx, leader, request)
+	return s.forward(ctx, request)
 }
 
 func checkLimits(request *ledgerv1.SubmitRequest) error {

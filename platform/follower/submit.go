@@ -1,0 +1,115 @@
+package follower
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lacre-metrology/lacre/core/reason"
+	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
+)
+
+const (
+	// submitTimeout is how long one replica may take to answer a submission.
+	// Submissions are idempotent.
+	submitTimeout = 10 * time.Second
+	// doubtAfter is how long a replica may owe an answer before it is asked how it
+	// is, again and again, and pingTimeout how long it may take to say. One that
+	// says nothing, or that knows no leader, is not waited for: a machine that is
+	// gone ends no connection. One that is only busy is not doubted, or else a
+	// busy ledger would get every submission twice.
+	doubtAfter  = 300 * time.Millisecond
+	pingTimeout = 700 * time.Millisecond
+)
+
+// answer is what a replica said to a submission.
+type answer struct {
+	at       int // the replica's index
+	response *ledgerv1.SubmitResponse
+	err      error
+}
+
+// Submit hands a submission to the ledger: to the replica that answered last,
+// then to the others while one cannot tell, or seems to be gone. The answer has an
+// outcome for each record.
+func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of those that still owe an answer
+	first := int(f.preferred.Load())
+	answers, doubts := make(chan answer, len(f.clients)), make(chan int, len(f.clients))
+	asked, open, passed := 0, 0, make(map[int]bool)
+	ask := func() {
+		if asked == len(f.clients) {
+			return
+		}
+		at := (first + asked) % len(f.clients)
+		asked++
+		open++
+		go f.ask(ctx, at, request, answers, doubts)
+	}
+	pass := func(at int) { // on to the next, once for each replica
+		if !passed[at] && ctx.Err() == nil {
+			passed[at] = true
+			ask()
+		}
+	}
+	var failures []error
+	for ask(); open > 0; {
+		select {
+		case at := <-doubts:
+			pass(at)
+		case a := <-answers:
+			open--
+			if a.err == nil {
+				if passed[first] {
+					f.preferred.CompareAndSwap(int64(first), int64(a.at)) // the next submission need not find that out again
+				}
+				return a.response, nil
+			}
+			switch reason.Of(a.err) {
+			case "", reason.NotLeader, reason.NotReady, reason.DataLoss:
+				failures = append(failures, fmt.Errorf("replica %s: %w", f.connections[a.at].Target(), a.err))
+				pass(a.at)
+			default:
+				return nil, a.err
+			}
+		}
+	}
+	return nil, errors.Join(failures...)
+}
+
+// ask hands a submission to one replica, and says so if it seems to be gone before
+// it answers.
+func (f *Follower) ask(ctx context.Context, at int, request *ledgerv1.SubmitRequest, answers chan<- answer, doubts chan<- int) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	go func() {
+		if f.gone(ctx, at) {
+			doubts <- at // there is room for one of each
+		}
+	}()
+	response, err := f.clients[at].Submit(ctx, request)
+	if have, want := len(response.GetOutcomes()), len(request.GetRecords()); err == nil && have != want {
+		err = fmt.Errorf("%d outcomes for %d records", have, want)
+	}
+	answers <- answer{at, response, err}
+}
+
+// gone watches a replica that owes an answer, until ctx ends: it returns true once
+// the replica does not say how it is, or knows no leader.
+func (f *Follower) gone(ctx context.Context, at int) bool {
+	for {
+		select {
+		case <-time.After(f.doubt):
+		case <-ctx.Done():
+			return false
+		}
+		ping, cancel := context.WithTimeout(ctx, pingTimeout)
+		status, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{})
+		cancel()
+		if err != nil || status.GetLeader() == "" {
+			return ctx.Err() == nil
+		}
+	}
+}
