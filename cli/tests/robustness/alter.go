@@ -58,6 +58,7 @@ func (s *striker) alter(f fault, p *process) (heal func() error, err error) {
 	}
 	s.say("altered %s of %s: %s", f.File, p.node.ID, a)
 	s.altered = append(s.altered, a)
+	p.mislead()
 	return p.start, nil
 }
 

@@ -95,11 +95,20 @@ func (n *network) admit(ctx context.Context, o *operator) error {
 }
 
 // change changes the membership: the spare joins, leaves leaves, or both.
-func (o *operator) change(ctx context.Context, what, leaves string) error {
+// With killed, the joining process dies at each of joinPoints first.
+func (o *operator) change(ctx context.Context, what, leaves string, killed bool) error {
 	n := o.network
 	joins := what != "remove"
 	if joins {
 		if err := o.join(ctx); err != nil {
+			return err
+		}
+		if killed {
+			if err := o.joinKilled(ctx); err != nil {
+				return err
+			}
+		}
+		if err := n.processes[spare].begin(); err != nil {
 			return err
 		}
 	}
@@ -130,7 +139,7 @@ func (o *operator) change(ctx context.Context, what, leaves string) error {
 	return o.retired(ctx, leaves)
 }
 
-// join has the spare known to the others, registered, and started.
+// join has the spare known to the others, registered, and its directory begun.
 func (o *operator) join(ctx context.Context) error {
 	n := o.network
 	for _, id := range n.nodes().replicas {
@@ -148,7 +157,52 @@ func (o *operator) join(ctx context.Context) error {
 		return err
 	}
 	o.say("operator: %s joins", spare)
-	return n.processes[spare].begin()
+	return nil
+}
+
+// joinPoints are steps of a replica's that joins: of the blocks that it fetches,
+// then of the entries that it gets.
+var joinPoints = []string{
+	"before write", "after write", "before sync", "after sync", "before commit", "after commit", "before certify", "after commit",
+	"after certify", "before append", "after logwrite", "before logsync", "after append", "before apply", "after apply",
+}
+
+// joinKilled lets the spare die at each of joinPoints, each time as a power cut
+// would end it. What it holds then never gets less, and is sound.
+func (o *operator) joinKilled(ctx context.Context) error {
+	p := o.network.processes[spare]
+	held := uint64(0)
+	for _, point := range joinPoints {
+		if err := p.doom("LACRE_FAULTS=" + point + " kill"); err != nil {
+			return err
+		}
+		err := o.until(ctx, spare+" has died "+point, func(context.Context) error {
+			if p.running() {
+				return errors.New("it lives")
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		archive, err := o.network.archive(spare)
+		if err != nil {
+			return fmt.Errorf("after its death %s: %w", point, err)
+		}
+		report, err := archive.Verify(ctx, nil)
+		blocks := archive.Blocks()
+		switch err := errors.Join(err, archive.Close()); {
+		case err != nil:
+			return fmt.Errorf("after its death %s: %w", point, err)
+		case len(report.Problems) > 0:
+			return fmt.Errorf("after its death %s: %s", point, report.Problems[0])
+		case blocks < held:
+			return fmt.Errorf("it held %d blocks, after its death %s %d", held, point, blocks)
+		}
+		o.say("operator: %s holds %d blocks", spare, blocks)
+		held = blocks
+	}
+	return nil
 }
 
 // peers changes the addresses in a replica's configuration and has it read them

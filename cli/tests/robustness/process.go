@@ -38,6 +38,7 @@ type process struct {
 	failed  int           // how often it did
 	struck  bool          // since its start it was told to kill itself at a step: a signal is no surprise, whenever it comes there
 	held    bool          // nobody is to start it again: it ended with DATA_LOSS
+	unsound bool          // its stored bytes were altered, or a liar gave it other entries: it is to refuse with DATA_LOSS
 	absent  bool          // it has not joined the network yet
 	lost    bool          // its machine is gone: nobody starts it again but startAgain
 	leaving bool          // it is to be removed: it may end with exit code 6, and nobody is to start it again
@@ -96,11 +97,21 @@ func (p *process) begin() error {
 	return p.launch()
 }
 
+// doom starts a process that was absent, to end at a step.
+func (p *process) doom(fault string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.env = []string{fault}
+	err := p.launch()
+	p.env, p.struck = nil, true
+	return err
+}
+
 // renew forgets what came of the process in the last seed.
 func (p *process) renew(absent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.held, p.absent, p.lost, p.leaving, p.retired = false, absent, false, false, 0
+	p.held, p.unsound, p.absent, p.lost, p.leaving, p.retired = false, false, absent, false, false, 0
 }
 
 // leave says that the process is to be removed from the network.
@@ -123,6 +134,19 @@ func (p *process) retirements() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.retired
+}
+
+// mislead says that the process is to refuse with DATA_LOSS once it notices.
+func (p *process) mislead() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unsound = true
+}
+
+func (p *process) isUnsound() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unsound
 }
 
 func (p *process) isLost() bool {

@@ -80,6 +80,8 @@ func (r *reader) one(ctx context.Context, s slot, replica string) {
 	switch {
 	case reason.Of(err) == reason.NotFound:
 		t.history.end(client, output{})
+	case reason.Of(err) == reason.DataLoss && t.network.processes[replica].isUnsound():
+		t.history.drop(client) // as it must
 	case reason.Of(err) == reason.DataLoss:
 		t.violation("%s answers a read with DATA_LOSS: %v", replica, err)
 		t.history.drop(client)

@@ -150,6 +150,7 @@ func (s *striker) conflict(ctx context.Context, leader string) error {
 			return err
 		}
 	}
+	n.processes[s.doomed()].mislead()
 	rest := slices.DeleteFunc(n.replicas(), func(id string) bool { return id == leader })
 	o := &operator{network: n, say: s.say}
 	err := o.until(ctx, "nothing is certified any more", func(ctx context.Context) error {

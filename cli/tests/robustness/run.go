@@ -69,7 +69,7 @@ func (n *network) one(ctx context.Context, seed uint64, faults []fault, duration
 	for _, id := range n.ids() {
 		for _, e := range n.processes[id].unexpected() {
 			r.Exits = append(r.Exits, e)
-			if (id == s.doomed() || id == s.damaged) && e.Code == exitLoss {
+			if n.processes[id].isUnsound() && e.Code == exitLoss {
 				continue // it found out
 			}
 			r.Violations = append(r.Violations, fmt.Sprintf("%s ended with code %d, and nobody asked it to", e.Node, e.Code))

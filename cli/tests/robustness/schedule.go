@@ -25,6 +25,7 @@ const (
 	lie       kind = "lie"       // a replica is Byzantine, always the same one of a seed
 	alter     kind = "alter"     // a bit of what a replica has stored flips, always the same replica's of a seed
 	member    kind = "member"    // the network's membership changes, as its operators change it
+	silence   kind = "silence"   // pause, of the leader, for which it is as good as dead
 	conflict  kind = "conflict"  // honest replicas lock headers that exclude each other; root keys continue the ledger
 )
 
@@ -65,7 +66,7 @@ type fault struct {
 	Lie    string        `json:"lie,omitempty"`
 	File   string        `json:"file,omitempty"`   // of alter
 	Change string        `json:"change,omitempty"` // of member
-	// Stopped says that the process is killed before an alteration.
+	// Stopped says that the process is killed before an alteration, or while it joins.
 	Stopped bool   `json:"stopped,omitempty"`
 	Choice  uint64 `json:"choice"` // settles what else is to be chosen when it strikes
 }
@@ -179,9 +180,10 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 	return faults
 }
 
-const scenarios = "stalled-disk, stalled-store, full-disk, full-log, read-only-disk, conflicting-locks"
+const scenarios = "stalled-disk, stalled-store, full-disk, full-log, read-only-disk, leader-death, leader-silence, killed-join, conflicting-locks"
 
-// scenario is a schedule of one fault, for what is to be measured by itself.
+// scenario is a schedule of one fault, once or again and again, for what is to be
+// measured by itself.
 func scenario(name string, duration time.Duration) ([]fault, error) {
 	f := fault{At: 2 * time.Second, Length: duration - 3*time.Second, Target: leader}
 	switch name {
@@ -195,12 +197,30 @@ func scenario(name string, duration time.Duration) ([]fault, error) {
 		f.Kind, f.Step, f.Errno = disk, "before logwrite", "ENOSPC"
 	case "read-only-disk":
 		f.Kind, f.Step, f.Errno = disk, "before term", "EROFS"
+	case "leader-death": // its connections end with it
+		f.Kind, f.Length = kill, 2*time.Second
+		return repeated(f, 5*time.Second, duration), nil
+	case "leader-silence": // as when a machine is gone: its connections stay, and nothing comes
+		f.Kind, f.Length = silence, 5*time.Second
+		return repeated(f, 8*time.Second, duration), nil
+	case "killed-join": // there are some hundred blocks to fetch by then
+		f.Kind, f.Change, f.Stopped, f.At = member, "add", true, duration/2
+		f.Length = duration - f.At
 	case "conflicting-locks":
 		f.Kind = conflict
 	default:
 		return nil, fmt.Errorf("no scenario %q: %s", name, scenarios)
 	}
 	return []fault{f}, nil
+}
+
+// repeated is a fault again and again.
+func repeated(f fault, every, duration time.Duration) []fault {
+	var faults []fault
+	for ; f.At+f.Length < duration; f.At += every {
+		faults = append(faults, f)
+	}
+	return faults
 }
 
 // steps are those of package fault in services/ledger/internal, which another

@@ -130,7 +130,10 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 		}
 		p.kill()
 		return p.start, nil
-	case pause:
+	case pause, silence:
+		if f.Kind == silence {
+			s.deaths = append(s.deaths, death{Leader: target, At: time.Now()})
+		}
 		p.signal(syscall.SIGSTOP)
 		return func() error { p.signal(syscall.SIGCONT); return nil }, nil
 	case partition:
@@ -156,6 +159,9 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 		if f.Kind == lie {
 			s.told[f.Lie] = true
 		}
+		if misled := s.doomed(); misled != "" {
+			s.network.processes[misled].mislead()
+		}
 		return func() error { return p.tell("lie " + f.Lie + " off") }, p.tell("lie " + f.Lie + " on")
 	}
 	return s.breakStep(f, p, leading)
@@ -163,12 +169,15 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 
 // change begins a change of membership, which goes on while other faults come.
 func (s *striker) change(f fault, target string) {
-	c := &memberChange{what: f.Change + " " + target, done: make(chan struct{})}
+	c := &memberChange{what: f.Change, done: make(chan struct{})}
+	if f.Change != "add" {
+		c.what += ", without " + target
+	}
 	s.member = c
 	o := &operator{network: s.network, say: s.say}
 	go func() {
 		defer close(c.done)
-		if err := o.change(s.patience, f.Change, target); err != nil {
+		if err := o.change(s.patience, f.Change, target, f.Stopped); err != nil {
 			c.err = fmt.Errorf("%s with %s leaving: %w", f.Change, target, err)
 		}
 	}()
