@@ -312,6 +312,36 @@ func TestAuditGoesOnAfterALostConnection(t *testing.T) {
 	}
 }
 
+// Blocks are read again without a replay, and are those that replayed, or an error.
+func TestBlocksAreReadAgain(t *testing.T) {
+	n := honest(t)
+	whole := copyOf(n)
+	replayed := run(t, whole, options(n)).State
+	var visited []*audit.Block
+	if err := replayed.Again(t.Context(), whole, func(b *audit.Block) { visited = append(visited, b) }); err != nil || !slices.Equal(visited, whole.blocks) {
+		t.Fatalf("%d of %d blocks: %v", len(visited), len(whole.blocks), err)
+	}
+	lost := errors.New("connection lost")
+	for name, c := range map[string]struct {
+		source *source
+		want   string
+	}{
+		"a block less":       {&source{blocks: whole.blocks[:len(whole.blocks)-1]}, "has it no more"},
+		"a block left out":   {&source{blocks: slices.Delete(slices.Clone(whole.blocks), 1, 2)}, "block 1 again: the source gives block 2"},
+		"a lost connection":  {&source{blocks: whole.blocks[:2], fail: lost}, "connection lost"},
+		"another leaf in it": {func() *source { s := copyOf(n); s.blocks[1].Leaves[0][9] ^= 1; return s }(), "not the one that it gave before"},
+	} {
+		if err := replayed.Again(t.Context(), c.source, func(*audit.Block) {}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := replayed.Again(ctx, whole, func(*audit.Block) { t.Error("visited") }); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
 // What the transition reads again is what replayed: whatever a source gives
 // instead, also after the state was kept, is an error and decides nothing.
 func TestASourceCannotChangeWhatItGave(t *testing.T) {

@@ -77,6 +77,40 @@ func (recordless) Record(index uint64) ([]byte, error) {
 	return nil, reason.New(reason.NotFound, "the state of an audit holds no records, record %d is asked for", index)
 }
 
+// Again reads its blocks from a source once more, in order, for whoever wants
+// more of them than the state says. Each is visited once it is known to be the
+// block that was replayed: that costs a hash for each leaf, and no signature. The
+// block's certificate is as the source gives it, and judged by nobody. The error
+// is the source's, or says that it gives other blocks than it gave before.
+func (s *State) Again(ctx context.Context, source Source, visit func(b *Block)) error {
+	height := uint64(0)
+	for b, err := range source.Blocks(ctx, 0) {
+		if err == nil {
+			err = cmp.Or(ctx.Err(), s.same(b, height))
+		}
+		if err != nil {
+			return fmt.Errorf("audit: read block %d again: %w", height, err)
+		}
+		visit(b)
+		if height++; height == s.Next() {
+			return nil
+		}
+	}
+	return fmt.Errorf("audit: read block %d again: the source has it no more", height)
+}
+
+// same says whether a block that came is the one of a height that replayed.
+func (s *State) same(b *Block, height uint64) error {
+	hashes := make([]digest.Digest, len(b.Leaves))
+	for i, leaf := range b.Leaves {
+		hashes[i] = tlog.LeafHash(leaf)
+	}
+	if b.Height != height || digestOf(hashes) != s.leaves[height] {
+		return fmt.Errorf("the source gives block %d, which is not the one that it gave before", b.Height)
+	}
+	return nil
+}
+
 // Keys are the state's keys with a prefix, ascending.
 func (s *State) Keys(prefix string) []string {
 	var keys []string
@@ -161,15 +195,11 @@ func (v *view) Record(index uint64) ([]byte, error) {
 // read reads one replayed block again.
 func (v *view) read(height uint64) (*Block, error) {
 	for b, err := range v.source.Blocks(v.ctx, height) {
+		if err == nil {
+			err = v.same(b, height)
+		}
 		if err != nil {
 			return nil, err
-		}
-		hashes := make([]digest.Digest, len(b.Leaves))
-		for i, leaf := range b.Leaves {
-			hashes[i] = tlog.LeafHash(leaf)
-		}
-		if b.Height != height || digestOf(hashes) != v.leaves[height] {
-			return nil, fmt.Errorf("the source gives block %d, which is not the one that it gave before", b.Height)
 		}
 		return b, nil
 	}

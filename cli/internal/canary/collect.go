@@ -25,6 +25,11 @@ type Options struct {
 	// block's. What came later is left out.
 	AtUnixNano int64
 	Overdue    time.Duration // how long a commitment may stay open
+	// Resume goes on after an earlier replay. The blocks before are read again and
+	// compared with what was replayed, and not replayed. It is not changed.
+	Resume *audit.State
+	// Raw is where the raw vector of a mismatch is read; nil for the source.
+	Raw audit.Source
 	// Modules finds a module by its SHA-256, and Runner runs it, where a result is
 	// not the expected one: so it shows whose it is.
 	Modules  func(module digest.Digest) ([]byte, bool)
@@ -32,13 +37,23 @@ type Options struct {
 	Progress func(audit.Progress)
 }
 
-// Of lists all canaries of a ledger: it replays all of it, which judges each
-// revealed verdict again, and compares it with its certificates. The list is nil
+// Of lists all canaries of a ledger: it replays all of it, or what came after
+// Options.Resume, which judges each revealed verdict again, and compares it with
+// its certificates. The list is nil
 // when the audit finds that something does not hold; the report then says what.
 // An error means that it could not go on.
 func Of(ctx context.Context, source audit.Source, o Options) (*List, *audit.Report, error) {
-	c := &collector{Options: o, ctx: ctx, source: source, reports: map[vectorKey][]uint64{}}
-	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Replayed: c.block, Progress: o.Progress})
+	c := &collector{Options: o, ctx: ctx, reports: map[vectorKey][]uint64{}}
+	if c.Raw == nil {
+		c.Raw = source
+	}
+	if o.Resume != nil {
+		before := o.Resume.ViewFrom(ctx, source)
+		if err := o.Resume.Again(ctx, source, func(b *audit.Block) { c.block(b, before) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Resume: o.Resume, Replayed: c.block, Progress: o.Progress})
 	if err != nil {
 		return nil, report, err
 	}
@@ -56,8 +71,7 @@ func Of(ctx context.Context, source audit.Source, o Options) (*List, *audit.Repo
 // afterwards: the view sees to it that they are the same.
 type collector struct {
 	Options
-	ctx    context.Context
-	source audit.Source
+	ctx context.Context
 
 	view        state.View
 	commitments []stated[*recordv1.CanaryCommitment]
@@ -332,7 +346,7 @@ func (c *collector) raw(index uint64) ([]byte, error) {
 			return nil, err
 		}
 	}
-	for b, err := range c.source.Blocks(c.ctx, ref.Height) {
+	for b, err := range c.Raw.Blocks(c.ctx, ref.Height) {
 		if at := index - ref.FirstIndex; err == nil && at < uint64(len(b.Raw)) {
 			return b.Raw[at], nil
 		}

@@ -229,6 +229,41 @@ func TestListSaysWhoseAMismatchIs(t *testing.T) {
 	}
 }
 
+// A list that goes on from a kept state is the list of a whole replay.
+func TestResumedListIsTheSame(t *testing.T) {
+	b := newBench(t)
+	b.commit("first", expect(1, 900, 900), expect(2, 800, 800))
+	b.send([]int{0, 1}, nil, 900)
+	b.send([]int{0, 2}, lies(80), 800)
+	b.disagree(2, "claim a of endorser-00; claim b of endorser-01")
+	b.reveal("first", isMatch, isMismatch)
+	b.commit("second", expect(3, 700, 700))
+	want := b.list(b.options()).String()
+	for cut := 1; cut <= len(b.Store.Blocks); cut++ {
+		all := copyOf(b, 1<<30)
+		before, err := audit.Run(t.Context(), &source{blocks: all.blocks[:cut]}, audit.Options{Trust: b.Trust(), LedgerOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := b.options()
+		o.Resume = before.State
+		if got := b.list(o).String(); got != want {
+			t.Errorf("resumed at %d:\n%s\nwant\n%s", cut, got, want)
+		}
+	}
+	o := b.options()
+	all, err := audit.Run(t.Context(), copyOf(b, 1<<30), audit.Options{Trust: b.Trust(), LedgerOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Resume = all.State
+	other := copyOf(b, 1<<30)
+	other.blocks[3].Leaves[0][5] ^= 1
+	if l, _, err := canary.Of(t.Context(), other, o); err == nil || l != nil {
+		t.Error("another block passed")
+	}
+}
+
 // A body that commits often and shows what it likes is seen to: what it never
 // revealed, what it committed to twice, and what it knew before.
 func TestListShowsWhatABodyWithholds(t *testing.T) {

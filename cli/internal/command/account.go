@@ -34,6 +34,7 @@ type accountRun struct {
 	by, per, owner string
 	csv            bool
 	state          string
+	stateByDefault string // with --resume
 	resume         bool
 }
 
@@ -81,8 +82,7 @@ Exit code: 0 counted, 1 the ledger does not hold, 2 nothing of it is certified.`
 	f.StringVar(&r.per, "per", "day", "length of a period: day, month or year")
 	f.StringVar(&r.owner, "owners", "", "CSV file of METER,OWNER, for --by owner")
 	f.BoolVar(&r.csv, "csv", false, "print CSV instead of text")
-	f.StringVar(&r.state, "state", "", "file in which the state is kept (default with --resume: "+defaultAccountState+")")
-	f.BoolVar(&r.resume, "resume", false, "count what came after the account whose state is kept")
+	r.stateFlags(c, defaultAccountState, "count what came after the account whose state is kept")
 	return c
 }
 
@@ -122,13 +122,26 @@ func (r *accountRun) options() (o account.Options, err error) {
 	if o.Trust, err = r.certifying(); err != nil {
 		return o, err
 	}
-	if r.resume && r.state == "" {
-		r.state = defaultAccountState
-	}
-	if r.resume {
-		o.Resume, err = readState(r.state)
-	}
+	o.Resume, err = r.resumed()
 	return o, err
+}
+
+// stateFlags are --state and --resume.
+func (r *accountRun) stateFlags(c *cobra.Command, byDefault, resume string) {
+	r.stateByDefault = byDefault
+	c.Flags().StringVar(&r.state, "state", "", "file in which the state is kept (default with --resume: "+byDefault+")")
+	c.Flags().BoolVar(&r.resume, "resume", false, resume)
+}
+
+// resumed is the state to go on from; nil for the genesis block.
+func (r *accountRun) resumed() (*audit.State, error) {
+	if !r.resume {
+		return nil, nil
+	}
+	if r.state == "" {
+		r.state = r.stateByDefault
+	}
+	return readState(r.state)
 }
 
 // certifying is the trust bundle, without which nothing is counted.
@@ -208,7 +221,7 @@ func (a *app) runAccount(ctx context.Context, r *accountRun) error {
 	defer bar.Stop()
 	var counted *account.Account
 	var report *audit.Report
-	err = r.read(ctx, func(s audit.Source, blocks uint64) (err error) {
+	err = r.read(ctx, func(s, _ audit.Source, blocks uint64) (err error) {
 		options.Progress = func(p audit.Progress) { bar.Set(int(min(p.Height+1, blocks)), int(blocks)) }
 		counted, report, err = account.Of(ctx, s, options)
 		return err
@@ -231,7 +244,8 @@ func (a *app) runAccount(ctx context.Context, r *accountRun) error {
 	return a.print(counted, counted.String())
 }
 
-// keepState keeps the state of an account, if it can be continued from.
+// keepState keeps the state of a replay, if all of it is certified: only from
+// such a one can an account go on, and one rule for all is enough.
 func (a *app) keepState(path string, s *audit.State) error {
 	switch {
 	case path == "":
@@ -244,14 +258,16 @@ func (a *app) keepState(path string, s *audit.State) error {
 	return durable.WriteFile(path, s.Bytes(), 0o600)
 }
 
-// read opens the ledger and gives it to f with the number of its blocks.
-func (r *accountRun) read(ctx context.Context, f func(s audit.Source, blocks uint64) error) (err error) {
+// read opens the ledger and gives it to f without its raw vectors and with them,
+// and the number of its blocks.
+func (r *accountRun) read(ctx context.Context, f func(s, full audit.Source, blocks uint64) error) (err error) {
 	if info, err := os.Stat(r.ledger); r.ledger != "" && err == nil && info.IsDir() {
 		archive, err := ledger.OpenArchive(r.ledger)
 		if err != nil {
 			return fmt.Errorf("%w\n       Remedy: name a replica's data directory, and stop the replica or copy the directory first", err)
 		}
-		return errors.Join(f(source.Directory(archive), archive.Blocks()), archive.Close())
+		all := source.Directory(archive)
+		return errors.Join(f(all, all, archive.Blocks()), archive.Close())
 	}
 	if r.ledger != "" {
 		r.server = r.ledger
@@ -262,6 +278,6 @@ func (r *accountRun) read(ctx context.Context, f func(s audit.Source, blocks uin
 		if err != nil {
 			return err
 		}
-		return f(source.Replica(client), status.GetCertifiedHeight()+1)
+		return f(source.Records(client), source.Replica(client), status.GetCertifiedHeight()+1)
 	})
 }

@@ -35,10 +35,15 @@ the endorsers are wrong or the expectation. A commitment that was not revealed f
 longer than --overdue is called so: a body that commits often and reveals what it
 likes shows here. Times are block times; --at lists what stood at such a time.
 
+With --state the state of the replay is kept; --resume replays only what came since.
+The blocks before are read again too, but only compared with what was replayed. Give
+it a file of its own: an account that goes on from it would not count these blocks.
+
 Exit code: 0 nothing to ask about, 1 a mismatch, a missing vector, an overdue
 commitment, or a ledger that does not hold, 2 nothing of it is certified.`,
 		Example: `  lacre canary list
   lacre canary list --overdue 168h --at 2026-07-01 --json
+  lacre canary list --resume --state canaries.state
   lacre canary list --ledger nodes/replica-authority/data --trust trust`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error { return a.runCanaryList(c.Context(), &r) },
@@ -49,6 +54,7 @@ commitment, or a ledger that does not hold, 2 nothing of it is certified.`,
 	f.StringVar(&r.ledger, "ledger", "", "a replica's data directory, or HOST:PORT of a running one")
 	f.StringVar(&r.at, "at", "", "block time of which the list is: a date, or RFC 3339 (default: the newest certified block's)")
 	f.DurationVar(&r.overdue, "overdue", 30*24*time.Hour, "how long a commitment may stay unrevealed")
+	r.stateFlags(c, "lacre-canary.state", "replay what came after the list whose state is kept")
 	f.StringArrayVar(&r.modules, "module", nil, "file of a further module that measurements name (repeat)")
 	return c
 }
@@ -63,6 +69,9 @@ func (a *app) runCanaryList(ctx context.Context, r *canaryList) error {
 		return err
 	}
 	if o.Trust, err = r.certifying(); err != nil {
+		return err
+	}
+	if o.Resume, err = r.resumed(); err != nil {
 		return err
 	}
 	known := map[digest.Digest][]byte{digest.Plain(speed.Module()): speed.Module()}
@@ -87,7 +96,8 @@ func (a *app) runCanaryList(ctx context.Context, r *canaryList) error {
 	defer bar.Stop()
 	var list *canary.List
 	var report *audit.Report
-	err = r.read(ctx, func(s audit.Source, blocks uint64) (err error) {
+	err = r.read(ctx, func(s, full audit.Source, blocks uint64) (err error) {
+		o.Raw = full
 		o.Progress = func(p audit.Progress) { bar.Set(int(min(p.Height+1, blocks)), int(blocks)) }
 		list, report, err = canary.Of(ctx, s, o)
 		return err
@@ -99,6 +109,9 @@ func (a *app) runCanaryList(ctx context.Context, r *canaryList) error {
 	case list == nil:
 		a.say("there is no list of a ledger that does not hold, or of which nothing is certified:\n%s", report)
 		return exit(exitOf(report.Verdict))
+	}
+	if err := a.keepState(r.state, report.State); err != nil {
+		return err
 	}
 	if err := a.print(list, plain(list.String())); err != nil {
 		return err

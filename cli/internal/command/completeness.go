@@ -42,6 +42,10 @@ then the sample before and the one after are in it too, so that nothing is missi
 at the ends. A file covers at most 1,024 counters; a longer span is written to
 FILE.1, FILE.2 and so on. Counters that are missing are named.
 
+With --state the state of the replay is kept; --resume replays only what came since.
+The blocks before are read again too, but only compared with what was replayed. Give
+it a file of its own: an account that goes on from it would not count these blocks.
+
 Exit code: 0 complete, 1 the ledger does not hold, 2 counters are missing or
 nothing is certified.`,
 		Example: `  lacre completeness prove my-meter --from 1 --to 500 --out my-meter.complete
@@ -55,6 +59,7 @@ nothing is certified.`,
 	f.StringVar(&r.ledger, "ledger", "", "a replica's data directory, or HOST:PORT of a running one")
 	f.StringVar(&r.from, "from", "", "first counter, or a date of capture")
 	f.StringVar(&r.to, "to", "", "last counter, or the first date of capture that no longer counts")
+	r.stateFlags(c, "lacre-completeness.state", "replay what came after the run whose state is kept")
 	f.StringVar(&r.out, "out", "", "file to write; with .1, .2 .. at its end when one does not suffice")
 	return c
 }
@@ -95,11 +100,14 @@ func (a *app) runCompleteness(ctx context.Context, r *completenessRun, meter str
 	if o.Trust, err = r.certifying(); err != nil {
 		return err
 	}
+	if o.Resume, err = r.resumed(); err != nil {
+		return err
+	}
 	bar := progress.New(a.err, "blocks")
 	defer bar.Stop()
 	var files [][]byte
 	var report *audit.Report
-	err = r.read(ctx, func(s audit.Source, blocks uint64) (err error) {
+	err = r.read(ctx, func(s, _ audit.Source, blocks uint64) (err error) {
 		o.Progress = func(p audit.Progress) { bar.Set(int(min(p.Height+1, blocks)), int(blocks)) }
 		files, report, err = collect.Of(ctx, s, o)
 		return err
@@ -111,6 +119,9 @@ func (a *app) runCompleteness(ctx context.Context, r *completenessRun, meter str
 	if len(files) == 0 {
 		a.say("there is no file of a ledger that does not hold, or of which nothing is certified:\n%s", report)
 		return exit(exitOf(report.Verdict))
+	}
+	if err := a.keepState(r.state, report.State); err != nil {
+		return err
 	}
 	results := make([]*completeness.Result, len(files))
 	for i, file := range files {

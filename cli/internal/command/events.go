@@ -30,6 +30,10 @@ endorser, endorsers disagreed, a meter signed one counter twice, the two engines
 differed, an authority was given a piece of evidence. Times are block times. The
 detail of a report is its reporter's word.
 
+With --state the state of the replay is kept; --resume replays only what came since.
+The blocks before are read again too, but only compared with what was replayed. Give
+it a file of its own: an account that goes on from it would not count these blocks.
+
 Kinds: ` + strings.Join(events.Kinds(), ", ") + `.
 
 Exit code: 0 listed, 1 the ledger does not hold, 2 nothing of it is certified.`,
@@ -48,6 +52,7 @@ Exit code: 0 listed, 1 the ledger does not hold, 2 nothing of it is certified.`,
 	f.StringVar(&r.subject, "subject", "", "what it happened to, such as meter/my-meter or algorithm/HEX, or its part before a slash")
 	f.StringVar(&r.from, "from", "", "first block time that counts: a date, or RFC 3339")
 	f.StringVar(&r.to, "to", "", "first block time that no longer counts")
+	r.stateFlags(c, "lacre-events.state", "replay what came after the list whose state is kept")
 	return c
 }
 
@@ -71,11 +76,14 @@ func (a *app) runEvents(ctx context.Context, r *eventsRun) error {
 	if o.Trust, err = r.certifying(); err != nil {
 		return err
 	}
+	if o.Resume, err = r.resumed(); err != nil {
+		return err
+	}
 	bar := progress.New(a.err, "blocks")
 	defer bar.Stop()
 	var list *events.List
 	var report *audit.Report
-	err = r.read(ctx, func(s audit.Source, blocks uint64) (err error) {
+	err = r.read(ctx, func(s, _ audit.Source, blocks uint64) (err error) {
 		o.Progress = func(p audit.Progress) { bar.Set(int(min(p.Height+1, blocks)), int(blocks)) }
 		list, report, err = events.Of(ctx, s, o)
 		return err
@@ -87,6 +95,9 @@ func (a *app) runEvents(ctx context.Context, r *eventsRun) error {
 	case list == nil:
 		a.say("there is no list of a ledger that does not hold, or of which nothing is certified:\n%s", report)
 		return exit(exitOf(report.Verdict))
+	}
+	if err := a.keepState(r.state, report.State); err != nil {
+		return err
 	}
 	return a.print(list, plain(list.String()))
 }

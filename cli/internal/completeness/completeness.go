@@ -20,6 +20,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"github.com/lacre-metrology/lacre/core/trust"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -32,7 +33,10 @@ type Options struct {
 	Meter                       string
 	First, Last                 uint64 // inclusive
 	FromUnixNano, UntilUnixNano int64  // capture times; the end is not included, 0 is open
-	Progress                    func(audit.Progress)
+	// Resume goes on after an earlier replay. The blocks before are read again and
+	// compared with what was replayed, and not replayed. It is not changed.
+	Resume   *audit.State
+	Progress func(audit.Progress)
 }
 
 // MaxFiles bounds what one span is shown by.
@@ -46,7 +50,12 @@ const MaxFiles = 4096
 // could not be read.
 func Of(ctx context.Context, source audit.Source, o Options) ([][]byte, *audit.Report, error) {
 	c := &collector{Options: o, measurements: map[uint64]item{}}
-	report, err := audit.Run(ctx, collected{source, c}, audit.Options{Trust: o.Trust, LedgerOnly: true, Progress: o.Progress})
+	if o.Resume != nil {
+		if err := o.Resume.Again(ctx, source, c.block); err != nil {
+			return nil, nil, err
+		}
+	}
+	report, err := audit.Run(ctx, collected{source, c}, audit.Options{Trust: o.Trust, LedgerOnly: true, Resume: o.Resume, Progress: o.Progress})
 	if err != nil {
 		return nil, report, err
 	}
@@ -176,6 +185,19 @@ func (c *collector) statement(e *recordv1.Envelope, at item) {
 	}
 }
 
+// check judges the certificate of a block that was read again, which no audit did.
+func (c *collector) check(tree certified) error {
+	certificate, err := tlog.ParseCertificate(tree.text)
+	if err != nil {
+		return err
+	}
+	if root := tlog.RootOf(c.hashes[:tree.size]); certificate.Checkpoint.Size != tree.size || certificate.Checkpoint.Root != root {
+		return fmt.Errorf("it is of size %d and root %s, the block ends at %d with root %s",
+			certificate.Checkpoint.Size, certificate.Checkpoint.Root.Short(), tree.size, root.Short())
+	}
+	return c.Trust.Check(signature.Direct{}, certificate)
+}
+
 type nodes map[tlog.NodeID]digest.Digest
 
 // Node implements tlog.Nodes.
@@ -191,6 +213,9 @@ func (c *collector) files(height uint64) ([]*recordv1.Completeness, error) {
 		return nil, fmt.Errorf("completeness: the source gives no certificate up to height %d, to which the proofs could lead", height)
 	}
 	tree := c.certificates[newest]
+	if err := c.check(tree); err != nil {
+		return nil, fmt.Errorf("completeness: the certificate that the source gives of block %d: %w", tree.height, err)
+	}
 	if c.registration.leaf == nil || c.registration.index >= tree.size {
 		return nil, reason.New(reason.UnknownMeter, "no registration of meter %s is certified", c.Meter)
 	}

@@ -96,6 +96,39 @@ func TestS6_CollectedFileVerifies(t *testing.T) {
 	}
 }
 
+// What goes on from a kept state gives the very file that a whole replay gives,
+// and no file when the source gives other blocks, or another certificate, now.
+func TestResumedGivesTheSameFile(t *testing.T) {
+	n := ledger(t)
+	o := Options{Trust: n.Trust(), Meter: "m-1", First: 1, Last: 4}
+	whole, _, err := Of(t.Context(), copyOf(n, 100), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := 1; cut <= len(n.Store.Blocks); cut++ {
+		before, err := audit.Run(t.Context(), &source{blocks: copyOf(n, 100).blocks[:cut]}, audit.Options{Trust: n.Trust(), LedgerOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Resume = before.State
+		files, report, err := Of(t.Context(), copyOf(n, 100), o)
+		if err != nil || len(files) != 1 || !bytes.Equal(files[0], whole[0]) || report.FromHeight != uint64(cut) {
+			t.Errorf("resumed at %d: %d files, %v", cut, len(files), err)
+		}
+	}
+	other := copyOf(n, 100)
+	other.blocks[2].Leaves[0][5] ^= 1
+	if files, _, err := Of(t.Context(), other, o); err == nil || files != nil {
+		t.Error("another block passed")
+	}
+	other = copyOf(n, 100)
+	last := len(other.blocks) - 1
+	other.blocks[last].Certificate = other.blocks[last-1].Certificate
+	if files, _, err := Of(t.Context(), other, o); err == nil || files != nil {
+		t.Error("another certificate passed")
+	}
+}
+
 // A longer span is several files, which join to one.
 func TestS6_ALongSpanIsSeveralFiles(t *testing.T) {
 	n := ledger(t)

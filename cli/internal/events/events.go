@@ -71,7 +71,10 @@ type Options struct {
 	Subject string
 	// FromUnixNano and UntilUnixNano bound the block times; the end is not included.
 	FromUnixNano, UntilUnixNano int64
-	Progress                    func(audit.Progress)
+	// Resume goes on after an earlier replay. The blocks before are read again and
+	// compared with what was replayed, and not replayed. It is not changed.
+	Resume   *audit.State
+	Progress func(audit.Progress)
 }
 
 // Of lists the events of a ledger: it replays all of it and compares it with its
@@ -80,7 +83,13 @@ type Options struct {
 // could not go on.
 func Of(ctx context.Context, source audit.Source, o Options) (*List, *audit.Report, error) {
 	c := &collector{Options: o}
-	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Replayed: c.block, Progress: o.Progress})
+	if o.Resume != nil {
+		before := o.Resume.ViewFrom(ctx, source)
+		if err := o.Resume.Again(ctx, source, func(b *audit.Block) { c.block(b, before) }); err != nil {
+			return nil, nil, err
+		}
+	}
+	report, err := audit.Run(ctx, source, audit.Options{Trust: o.Trust, LedgerOnly: true, Resume: o.Resume, Replayed: c.block, Progress: o.Progress})
 	if err == nil {
 		err = c.failed
 	}

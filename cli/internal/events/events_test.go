@@ -116,6 +116,21 @@ func TestEventsAreListedWithTheirReporters(t *testing.T) {
 	}
 }
 
+// A list that goes on from a kept state is the list of a whole replay.
+func TestResumedListIsTheSame(t *testing.T) {
+	n := ledger(t)
+	want, _ := of(t, n, copyOf(n, all), events.Options{})
+	for cut := 1; cut <= len(n.Store.Blocks); cut++ {
+		before, err := audit.Run(t.Context(), copyOf(n, all)[:cut], audit.Options{Trust: n.Trust(), LedgerOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := of(t, n, copyOf(n, all), events.Options{Resume: before.State}); got == nil || got.String() != want.String() {
+			t.Errorf("resumed at %d: %+v", cut, got)
+		}
+	}
+}
+
 func TestEventsAreChosen(t *testing.T) {
 	n := ledger(t)
 	day := (n.NowUnix - 3_600) * 1e9
