@@ -96,6 +96,7 @@ func (s *Service) gauges() *admin.Gauges {
 		return truth(known)
 	}))
 	g.Gauge("lacre_ledger_raft_applied_index", "Index of the newest applied entry.", nil, one(func() float64 { return float64(s.machine.AppliedIndex()) }))
+	g.Counter("lacre_ledger_bad_proposals_total", "Proposals that applied as an empty block.", nil, one(func() float64 { return float64(s.machine.BadProposals()) }))
 	g.Gauge("lacre_ledger_cosigner_height_blocks", "Newest block for which a replica's cosignature was seen here.", []string{"replica"}, s.cosigners(func(c *ledgerv1.Cosigner) float64 { return float64(c.GetHeight()) }))
 	g.Gauge("lacre_ledger_cosigner_time_seconds", "Newest time stamp of a replica's cosignatures seen here, in seconds since the epoch; 0 for none.", []string{"replica"}, s.cosigners(func(c *ledgerv1.Cosigner) float64 { return float64(c.GetTimestampUnix()) }))
 	g.Gauge("lacre_ledger_queued_submissions", "Submissions that wait for a proposal.", nil, one(func() float64 {

@@ -45,6 +45,10 @@ func (x *examination) replicas(contacts []*contact) []Replica {
 		r := at(s.GetNodeId())
 		r.Answers, r.AppliedHeight, r.CertifiedHeight, r.Version = true, s.GetAppliedHeight(), s.GetCertifiedHeight(), s.GetVersion()
 		r.Uncertified = r.AppliedHeight - min(r.AppliedHeight, r.CertifiedHeight)
+		if n := s.GetBadProposals(); n > 0 {
+			x.add(s.GetNodeId(), "proposals", Fail, "read its log and that of the replica that led then: docs/runbooks/node-health.md, \"Bad proposals\"",
+				"%d proposals applied as an empty block since it started: malformed, or with a certificate that is not of its ledger", n)
+		}
 		for _, k := range s.GetCosigners() {
 			at(k.GetNodeId())
 			heard[k.GetNodeId()] = max(heard[k.GetNodeId()], k.GetTimestampUnix())

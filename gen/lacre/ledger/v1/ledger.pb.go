@@ -336,7 +336,10 @@ type GetStatusResponse struct {
 	// version is the build that this replica runs, as it says itself.
 	Version string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
 	// cosigners are the replicas of the configuration, as this one hears them.
-	Cosigners     []*Cosigner `protobuf:"bytes,12,rep,name=cosigners,proto3" json:"cosigners,omitempty"`
+	Cosigners []*Cosigner `protobuf:"bytes,12,rep,name=cosigners,proto3" json:"cosigners,omitempty"`
+	// bad_proposals is how many proposals applied here as an empty block since the
+	// process started: malformed, or with a certificate that is not of this ledger.
+	BadProposals  uint64 `protobuf:"varint,13,opt,name=bad_proposals,json=badProposals,proto3" json:"bad_proposals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +456,13 @@ func (x *GetStatusResponse) GetCosigners() []*Cosigner {
 		return x.Cosigners
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetBadProposals() uint64 {
+	if x != nil {
+		return x.BadProposals
+	}
+	return 0
 }
 
 // Cosigner is what a replica heard of another one, or of itself.
@@ -2127,7 +2137,7 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x0eSubmitResponse\x12:\n" +
 	"\boutcomes\x18\x01 \x03(\v2\x1e.lacre.ledger.v1.RecordOutcomeR\boutcomes\x12)\n" +
 	"\x10certified_height\x18\x02 \x01(\x04R\x0fcertifiedHeight\"\x12\n" +
-	"\x10GetStatusRequest\"\x9e\x03\n" +
+	"\x10GetStatusRequest\"\xc3\x03\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\tR\x06origin\x12\x1d\n" +
@@ -2142,7 +2152,8 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x06config\x18\n" +
 	" \x01(\fR\x06config\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x127\n" +
-	"\tcosigners\x18\f \x03(\v2\x19.lacre.ledger.v1.CosignerR\tcosigners\"b\n" +
+	"\tcosigners\x18\f \x03(\v2\x19.lacre.ledger.v1.CosignerR\tcosigners\x12#\n" +
+	"\rbad_proposals\x18\r \x01(\x04R\fbadProposals\"b\n" +
 	"\bCosigner\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +
 	"\x06height\x18\x02 \x01(\x04R\x06height\x12%\n" +

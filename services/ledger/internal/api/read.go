@@ -27,7 +27,7 @@ func (s *Server) GetStatus(context.Context, *ledgerv1.GetStatusRequest) (*ledger
 		NodeId: s.NodeID, Origin: s.Origin, NetworkId: s.NetworkID.Bytes(), Leader: leader,
 		AppliedHeight: applied.Height, CertifiedHeight: certified.Height, TreeSize: certified.Size,
 		BlockTimeUnixNano: certified.BlockTimeUnixNano, Header: certified.Header.Bytes(), Config: certified.Config.Bytes(),
-		Version: version.String(), Cosigners: cosigners,
+		Version: version.String(), Cosigners: cosigners, BadProposals: s.Machine.BadProposals(),
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 )
@@ -22,6 +23,56 @@ type Alarms struct {
 	// it is this replica that has another history, and must go no further. The
 	// error is of DATA_LOSS.
 	Outvoted func(error)
+}
+
+// Refused judges a certificate that a proposal carried and that the transition
+// refused: by all alike the proposal is an empty block, which decides nothing here.
+// The height is the proposer's word; what the quorum signed is not. So where a
+// quorum of that height certified a tree that this replica does not have, its own
+// history is wrong (Outvoted), whatever was said of the height. A tree that is
+// larger than this replica's is such a one too: whoever cosigned it had applied
+// more when this entry was ordered than this replica has after it. Everything
+// else is the proposer's fault. The caller has told of all blocks up to the entry.
+func (c *Collector) Refused(height uint64, text []byte) error {
+	certificate, err := tlog.ParseCertificate(text)
+	if err != nil {
+		return nil // the proposer's fault, which the transition has told of
+	}
+	c.mu.Lock()
+	applied := c.applied
+	c.mu.Unlock()
+	quorum, _, err := c.ledger.QuorumAt(min(height, applied))
+	if err != nil {
+		return err
+	}
+	if quorum.Check(signature.Direct{}, certificate) != nil {
+		return nil // as above
+	}
+	head, _, err := c.ledger.Block(applied)
+	if err != nil {
+		return err
+	}
+	theirs, ours := certificate.Checkpoint, "no such tree"
+	if theirs.Size <= head.Size {
+		root, err := c.ledger.RootAt(theirs.Size)
+		if err != nil {
+			return err
+		}
+		if root == theirs.Root {
+			return nil // of this history, and not of the block that was named
+		}
+		ours = "root " + root.String()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.outvoted {
+		return nil
+	}
+	c.outvoted = true
+	c.alarms.Outvoted(reason.New(reason.DataLoss,
+		"a proposal carries a certificate of size %d and root %s by a quorum of block %d; this replica has %s at that size, and size %d at block %d: its history is not the network's; the certificate is %q",
+		theirs.Size, theirs.Root, height, ours, head.Size, head.Height, certificate.Text()))
+	return nil
 }
 
 // DivergenceError says that another replica signed a tree which this replica's

@@ -8,6 +8,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/tlog"
 )
 
 // A leader that gave this replica other entries than the rest cannot be seen in
@@ -52,6 +53,64 @@ func TestAReplicaThatAQuorumContradictsIsToldSo(t *testing.T) {
 				t.Errorf("told of %v, want DATA_LOSS once", g.outvoted)
 			}
 		})
+	}
+}
+
+// A certificate that a proposal carried is judged by what the quorum signed, never
+// by the height that the proposer says: else one liar could end every replica.
+func TestARefusedCertificateIsJudgedByItsTree(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	g := gather(t, n, "replica-00")
+	first := n.Apply(n.Begin())
+	g.applied(first, nil)
+	second := n.Apply(n.Begin())
+	g.applied(second, nil)
+	certificate := func(change func(*state.BlockRef), replicas ...statetest.Replica) []byte {
+		block := second
+		change(&block)
+		quorum, err := state.QuorumAt(n.Store, block.Height)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []tlog.Cosignature
+		for _, r := range replicas {
+			all = append(all, g.signed(r, block).Cosignature)
+		}
+		s := g.signed(replicas[0], block)
+		if made, err := quorum.Assemble(s.Checkpoint, s.Log, all); err == nil {
+			return made.Text()
+		}
+		made, err := tlog.NewCertificate(s.Checkpoint, s.Log, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.Text()
+	}
+	of := func(block state.BlockRef) func(*state.BlockRef) {
+		return func(b *state.BlockRef) { *b = block }
+	}
+	another := func(b *state.BlockRef) { b.Root = digest.Plain([]byte("another tree")) }
+	for _, harmless := range []struct {
+		height uint64
+		text   []byte
+	}{
+		{2, []byte("none")},
+		{2, certificate(of(first), n.Replicas[1:]...)},  // of this history, under another block's height
+		{1, certificate(of(second), n.Replicas[1:]...)}, // and the other way
+		{1 << 40, certificate(of(second), n.Replicas[1:]...)},
+		{2, certificate(another, n.Replicas[2:]...)}, // by two
+	} {
+		if err := g.collector.Refused(harmless.height, harmless.text); err != nil || len(g.outvoted) != 0 {
+			t.Fatalf("%s\n%v, told of %v", harmless.text, err, g.outvoted)
+		}
+	}
+	for range 2 {
+		if err := g.collector.Refused(1, certificate(another, n.Replicas[1:]...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(g.outvoted) != 1 || reason.Of(g.outvoted[0]) != reason.DataLoss {
+		t.Errorf("told of %v, want DATA_LOSS once", g.outvoted)
 	}
 }
 

@@ -54,6 +54,7 @@ type Machine struct {
 	cosigns  membership  // owned by the apply goroutine
 	head     atomic.Pointer[Head]
 	visible  atomic.Uint64
+	bad      atomic.Uint64 // proposals that applied as an empty block, since the start
 	goal     atomic.Uint64 // height that blocks are being fetched up to; 0 when none are
 	entries  entryIndices
 }
@@ -117,6 +118,11 @@ func (m *Machine) Head() Head { return *m.head.Load() }
 // Visible is a height at or above every block of which a read of the store that
 // returned before this call can have seen anything: rule C3 waits for it.
 func (m *Machine) Visible() uint64 { return m.visible.Load() }
+
+// BadProposals is how many proposals applied as an empty block since the start,
+// because they were malformed or their certificate is not of this ledger. Either
+// the replica that led then, or this one, is not what it should be.
+func (m *Machine) BadProposals() uint64 { return m.bad.Load() }
 
 func (m *Machine) setHead(block state.BlockRef) error {
 	config, err := state.GetConfig(m.store)
@@ -207,6 +213,7 @@ type building struct {
 	head    state.BlockRef
 
 	certificates []storage.Certificate // that came with fetched blocks, checked
+	refused      []storage.Certificate // that came in proposals, and that the transition refused
 }
 
 func (m *Machine) begin() *building {
@@ -224,7 +231,12 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	}
 	ignored := err
 	if malformed != nil || errors.Is(err, state.ErrBadProposal) {
-		b.log.Error("a malformed proposal applies as an empty block", "index", entry.Index, "error", err)
+		b.bad.Add(1)
+		b.log.Error("a malformed proposal applies as an empty block", "index", entry.Index, "error", err,
+			"certified_height", proposal.GetCertifiedHeight(), "certificate", string(proposal.GetCertificate()))
+		if note := proposal.GetCertificate(); len(note) > 0 {
+			b.refused = append(b.refused, storage.Certificate{Height: proposal.GetCertifiedHeight(), Note: note})
+		}
 		block, err = state.BeginEmpty(b.pending, b.head, options)
 		proposal = nil
 	}
@@ -320,7 +332,7 @@ func (b *building) commit(batch storage.Batch) error {
 		b.committed(batch.Blocks, time.Since(begun))
 	}
 	if len(batch.Blocks) == 0 {
-		return nil
+		return b.judge()
 	}
 	if err := b.setHead(b.head); err != nil {
 		return err
@@ -331,6 +343,17 @@ func (b *building) commit(batch storage.Batch) error {
 		}
 		if b.signed[i] != nil {
 			b.publish(*b.signed[i])
+		}
+	}
+	return b.judge()
+}
+
+// judge has refused certificates looked at beside the apply, once its blocks are
+// known: what they say decides nothing that was applied.
+func (b *building) judge() error {
+	for _, c := range b.refused {
+		if err := b.collector.Refused(c.Height, c.Note); err != nil {
+			return err
 		}
 	}
 	return nil

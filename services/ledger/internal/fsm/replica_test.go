@@ -35,7 +35,8 @@ type replica struct {
 	machine   *Machine
 	published []certify.Signed
 	fetch     Fetch
-	index     uint64 // of the last entry
+	outvoted  func(error) // nil where none may be
+	index     uint64      // of the last entry
 }
 
 // ledgerOf is a store as the collector reads it.
@@ -103,7 +104,13 @@ func (r *replica) open() {
 	r.collector = certify.NewCollector(r.signer.Name(), certify.Certified{Block: head}, ledgerOf{store}, func(certify.Certified) {}, certify.Alarms{
 		Diverged:     func(d *certify.DivergenceError) { r.t.Error(d) },
 		DoubleSigned: func(d *certify.DoubleSignError) { r.t.Error(d) },
-		Outvoted:     func(err error) { r.t.Error(err) },
+		Outvoted: func(err error) {
+			if r.outvoted == nil {
+				r.t.Error(err)
+				return
+			}
+			r.outvoted(err)
+		},
 	})
 	r.machine, err = New(Config{
 		Store: store, Cache: signature.NewCache(1024), Collector: r.collector, Signer: r.signer, Dir: r.dir,

@@ -270,6 +270,60 @@ func TestC5_OldVersionsReplay(t *testing.T) {
 	}
 }
 
+// A certificate that contradicts this replica is an empty block, as by all alike;
+// and beside that it is said, and judged: a quorum's word against this replica's
+// tree ends it, a proposer's mistake does not.
+func TestC5_ACertificateThatContradictsIsSaid(t *testing.T) {
+	for name, c := range map[string]struct {
+		certificate func(r *replica, m *statetest.Meter) (height uint64, text []byte)
+		outvoted    bool
+	}{
+		"of another block of this height": {func(r *replica, m *statetest.Meter) (uint64, []byte) {
+			other := r.n.Clone(r.t)
+			other.NowUnix += 9
+			other.Register("meter-of-the-others")
+			head := other.Store.Head()
+			r.measure(m.Capture())
+			return head.Height, other.Certificate(head.Height)
+		}, true},
+		"of a larger tree": {func(r *replica, _ *statetest.Meter) (uint64, []byte) {
+			other := r.n.Clone(r.t)
+			other.Register("meter-of-the-others")
+			head := other.Store.Head()
+			return head.Height - 1, other.Certificate(head.Height)
+		}, true},
+		"of an earlier block": {func(r *replica, m *statetest.Meter) (uint64, []byte) {
+			text := r.n.Certificate(r.n.Store.Head().Height)
+			r.measure(m.Capture())
+			return r.n.Store.Head().Height, text
+		}, false},
+		"that is none": {func(r *replica, _ *statetest.Meter) (uint64, []byte) {
+			return r.n.Store.Head().Height, []byte("certified, trust me\n")
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, m := ready(t)
+			var told []error
+			r.outvoted = func(err error) { told = append(told, err) }
+			height, text := c.certificate(r, m)
+			head := r.n.Store.Head()
+			applied := r.apply(wire.MustEncode(&replicav1.Proposal{Version: propose.Version, CertifiedHeight: height, Certificate: text}))
+			if !errors.Is(applied.Ignored, state.ErrBadProposal) || r.machine.BadProposals() != 1 {
+				t.Errorf("applied as %+v, %d bad proposals are counted", applied, r.machine.BadProposals())
+			}
+			empty, err := state.BeginEmpty(r.n.Store, head, state.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.n.Apply(empty)
+			r.same()
+			if c.outvoted != (len(told) == 1) || len(told) > 0 && reason.Of(told[0]) != reason.DataLoss {
+				t.Errorf("told of %v, want DATA_LOSS: %v", told, c.outvoted)
+			}
+		})
+	}
+}
+
 func TestC5_AheadOfItsCertificatesAppliesAsNothing(t *testing.T) {
 	r, _ := ready(t)
 	stale := func() []byte { return wire.MustEncode(&replicav1.Proposal{Version: 1}) }
