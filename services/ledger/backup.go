@@ -29,8 +29,8 @@ import (
 const (
 	backupManifest = "backup.json"
 	backupVersion  = 1
-	// BackupPath is where a replica's admin port gives its backup; have=N leaves
-	// the first N segments out.
+	// BackupPath is where a replica's admin port gives its backup; have=N&packed=P
+	// leaves out the first N segments but those after the Pth that were packed since.
 	BackupPath = "/backup"
 	// backupStall ends the connection to a reader that takes nothing for so long.
 	backupStall = time.Minute
@@ -49,11 +49,12 @@ type Backup struct {
 	LockedHeight    uint64 `json:"locked_height"`    // newest block that this replica cosigned
 	AppliedIndex    uint64 `json:"applied_index"`    // of the ordering log
 	Segments        uint32 `json:"segments"`
+	Packed          uint32 `json:"packed"`     // the first ones
 	TailBytes       int64  `json:"tail_bytes"` // of the newest segment
 }
 
 // backUp writes a backup of a store.
-func backUp(ctx context.Context, store *storage.Store, nodeID, dataDir string, have uint32, to io.Writer) error {
+func backUp(ctx context.Context, store *storage.Store, nodeID, dataDir string, have storage.Held, to io.Writer) error {
 	if unfinished, err := fsm.Unfinished(dataDir, store.AppliedIndex()); err != nil || unfinished {
 		if err == nil {
 			err = reason.New(reason.NotReady, "this replica is fetching blocks itself; make a backup of another one, or later")
@@ -100,23 +101,28 @@ func describe(store *storage.Store, nodeID string, copied storage.Copied) (*Back
 	return &Backup{
 		Version: backupVersion, NodeID: nodeID, NetworkID: config.NetworkID.String(),
 		Height: head.Height, Header: head.Header.String(), Records: copied.Size, AppliedIndex: copied.AppliedIndex,
-		Segments: copied.Segments, TailBytes: copied.TailBytes,
+		Segments: copied.Segments, Packed: copied.Packed, TailBytes: copied.TailBytes,
 	}, err
 }
 
 // serveBackup is the admin port's handler.
 func (s *Service) serveBackup(w http.ResponseWriter, r *http.Request) {
-	have := uint64(0)
-	if text := r.URL.Query().Get("have"); text != "" {
-		var err error
-		if have, err = strconv.ParseUint(text, 10, 32); err != nil {
-			http.Error(w, "have is no number of segments", http.StatusBadRequest)
+	var have storage.Held
+	for name, to := range map[string]*uint32{"have": &have.Segments, "packed": &have.Packed} {
+		text := r.URL.Query().Get(name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			http.Error(w, name+" is no number of segments", http.StatusBadRequest)
 			return
 		}
+		*to = uint32(n)
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	to := bufio.NewWriterSize(&stalling{to: w, control: http.NewResponseController(w)}, backupChunk)
-	err := backUp(r.Context(), s.store, s.config.NodeID, s.config.DataDir, uint32(have), to)
+	err := backUp(r.Context(), s.store, s.config.NodeID, s.config.DataDir, have, to)
 	if err == nil {
 		err = to.Flush()
 	}
@@ -124,7 +130,7 @@ func (s *Service) serveBackup(w http.ResponseWriter, r *http.Request) {
 		s.log.WarnContext(r.Context(), "a backup was not given whole", "error", err)
 		panic(http.ErrAbortHandler) // the reader sees that the end is missing
 	}
-	s.log.InfoContext(r.Context(), "a backup was given", "segments_left_out", have)
+	s.log.InfoContext(r.Context(), "a backup was given", "segments_left_out", have.Segments)
 }
 
 // stalling gives each write its own deadline: a backup takes as long as it takes.
@@ -140,15 +146,17 @@ func (s *stalling) Write(b []byte) (int, error) {
 	return s.to.Write(b)
 }
 
-// BackUpDirectory writes a backup of a stopped replica's data directory; see
+// BackUpDirectory writes a backup of a stopped replica's data directory, upon the
+// earlier one given as held, or nil; see
 // ReceiveBackup for the other end. The error is a *reason.Error of DATA_LOSS if
 // the directory is damaged.
-func BackUpDirectory(ctx context.Context, dir string, have uint32, to io.Writer) error {
+func BackUpDirectory(ctx context.Context, dir string, held *Backup, to io.Writer) error {
 	c := Config{DataDir: dir}
 	store, err := storage.OpenReadOnly(c.storeDir(), storage.Options{})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, asReason(err))
 	}
+	have := storage.Held{Segments: held.FullSegments(), Packed: held.PackedSegments()}
 	return errors.Join(backUp(ctx, store, "", dir, have, to), store.Close())
 }
 
@@ -172,13 +180,28 @@ func HeldBackup(dir string) (*Backup, error) {
 	return b, nil
 }
 
-// FullSegments is how many segments of a backup will never change.
-func (b *Backup) FullSegments() uint32 { return max(b.Segments, 1) - 1 }
+// FullSegments is how many segments of a backup, which may be nil, will never
+// change but by being packed.
+func (b *Backup) FullSegments() uint32 {
+	if b == nil || b.Segments == 0 {
+		return 0
+	}
+	return b.Segments - 1
+}
+
+// PackedSegments is how many of them will never change.
+func (b *Backup) PackedSegments() uint32 {
+	if b == nil {
+		return 0
+	}
+	return b.Packed
+}
 
 // ReceiveBackup writes a backup's stream into a directory that is empty, or holds
 // the earlier backup given as held. Interrupted at any point, it leaves the
-// earlier backup as good as it was: segments only grow, and store.db, which says
-// how much of them counts, takes its place at the end in one step. progress is
+// earlier backup as good as it was: segments only grow, packed ones have files of
+// their own, and store.db, which says how much of which counts, takes its place at
+// the end in one step. progress is
 // told of the bytes that came; it may be nil.
 func ReceiveBackup(dir string, held *Backup, from io.Reader, progress func(bytes int64)) (*Backup, error) {
 	c := Config{DataDir: dir}
@@ -269,6 +292,12 @@ func settle(dir, storeDir, fresh string, manifest *Backup) error {
 	if !ok || head.Height != manifest.Height || head.Header != header || store.AppliedIndex() != manifest.AppliedIndex {
 		return fmt.Errorf("the backup says that it ends with block %d, header %s, entry %d; it ends with block %d, header %s, entry %d",
 			manifest.Height, header.Short(), manifest.AppliedIndex, head.Height, head.Header.Short(), store.AppliedIndex())
+	}
+	for n := range manifest.Packed { // plain segments that an earlier backup brought
+		err := os.Remove(filepath.Join(storeDir, filepath.FromSlash(storage.PlainName(n+1))))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	certificate, _, err := store.NewestCertificate()
 	if err != nil {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -24,7 +25,7 @@ func (c *cluster) backUp(id, dir string) *Backup {
 	c.must(err)
 	url := "http://" + c.nodes[id].service.AdminAddr().String() + BackupPath
 	if held != nil {
-		url += "?have=" + string(rune('0'+held.FullSegments()))
+		url += fmt.Sprintf("?have=%d&packed=%d", held.FullSegments(), held.PackedSegments())
 	}
 	request, err := http.NewRequestWithContext(c.context(), http.MethodGet, url, nil)
 	c.must(err)
@@ -97,7 +98,7 @@ func TestC7_ReplicaFromABackupKeepsQuiet(t *testing.T) {
 
 	c.halt(old)
 	var stopped bytes.Buffer // a stopped replica's directory gives one, too
-	c.must(BackUpDirectory(c.context(), n.config.DataDir, 0, &stopped))
+	c.must(BackUpDirectory(c.context(), n.config.DataDir, nil, &stopped))
 	if b, err := ReceiveBackup(filepath.Join(t.TempDir(), "stopped"), nil, &stopped, nil); err != nil || b.Height != signed {
 		t.Errorf("the stopped replica's backup is %+v (%v), want block %d", b, err, signed)
 	}
@@ -144,7 +145,7 @@ func TestBrokenBackupIsRefused(t *testing.T) {
 	c.halt(four...)
 	take := func(id string) []byte {
 		var b bytes.Buffer
-		c.must(BackUpDirectory(t.Context(), c.nodes[id].config.DataDir, 0, &b))
+		c.must(BackUpDirectory(t.Context(), c.nodes[id].config.DataDir, nil, &b))
 		return b.Bytes()
 	}
 	whole, dir := take(four[0]), t.TempDir()
@@ -169,7 +170,7 @@ func TestBrokenBackupIsRefused(t *testing.T) {
 	c.must(err)
 	text[len(text)-9] ^= 1
 	c.must(os.WriteFile(segment, text, 0o600))
-	if err := BackUpDirectory(t.Context(), c.nodes[four[1]].config.DataDir, 0, io.Discard); err == nil || !strings.Contains(err.Error(), "DATA_LOSS") {
+	if err := BackUpDirectory(t.Context(), c.nodes[four[1]].config.DataDir, nil, io.Discard); err == nil || !strings.Contains(err.Error(), "DATA_LOSS") {
 		t.Errorf("a damaged directory is backed up: %v", err)
 	}
 }

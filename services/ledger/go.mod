@@ -3,6 +3,7 @@ module github.com/lacre-metrology/lacre/services/ledger
 go 1.26.0
 
 require (
+	github.com/klauspost/compress v1.20.3
 	github.com/lacre-metrology/lacre/core v0.0.0
 	github.com/lacre-metrology/lacre/gen v0.0.0
 	github.com/lacre-metrology/lacre/platform v0.0.0

@@ -8,6 +8,7 @@ type ArchiveInfo struct {
 	Records      uint64      `json:"records"`
 	Measurements uint64      `json:"measurements"` // that have a raw vector here
 	RecordBytes  int64       `json:"record_bytes"`
+	Packed       PackedInfo  `json:"packed"` // the part of records and raw vectors in full segments
 	RawBytes     int64       `json:"raw_vector_bytes"`
 	IndexBytes   int64       `json:"index_bytes"` // of the file: state, tree, certificates, free pages
 	FreeBytes    int64       `json:"index_free_bytes"`
@@ -17,6 +18,17 @@ type ArchiveInfo struct {
 	// nor does the ordering log, whose size is bounded.
 	BytesPerMeasurement int64 `json:"bytes_per_measurement_besides_raw_vector"`
 	RawPerMeasurement   int64 `json:"raw_vector_bytes_per_measurement"`
+}
+
+// PackedInfo is what the packed segments hold.
+type PackedInfo struct {
+	Segments     uint32 `json:"segments"`
+	Measurements uint64 `json:"measurements"`
+	RecordBytes  int64  `json:"record_bytes"`
+	RawBytes     int64  `json:"raw_vector_bytes"`
+	// BytesPerMeasurement is what BytesPerMeasurement of all will come to: the
+	// packed records of a measurement, and its share of the index.
+	BytesPerMeasurement int64 `json:"bytes_per_measurement_besides_raw_vector"`
 }
 
 // TableInfo is one table of the index.
@@ -38,8 +50,14 @@ func (a *Archive) Info(ctx context.Context) (*ArchiveInfo, error) {
 	for _, t := range u.Tables {
 		i.Tables = append(i.Tables, TableInfo{Name: t.Name, Keys: t.Keys, UsedBytes: t.Used, PagesBytes: t.Allots})
 	}
+	p := &u.Packed
+	i.Packed = PackedInfo{Segments: p.Segments, Measurements: p.RawVectors, RecordBytes: p.RecordBytes, RawBytes: p.RawBytes}
 	if n := int64(u.RawVectors); n > 0 {
-		i.BytesPerMeasurement, i.RawPerMeasurement = (u.SegmentBytes-u.RawBytes+u.DBBytes-u.FreeBytes)/n, u.RawBytes/n
+		index := u.DBBytes - u.FreeBytes
+		i.BytesPerMeasurement, i.RawPerMeasurement = (u.SegmentBytes-u.RawBytes+index)/n, u.RawBytes/n
+		if packed := int64(p.RawVectors); packed > 0 {
+			i.Packed.BytesPerMeasurement = p.RecordBytes/packed + index/n
+		}
 	}
 	return i, nil
 }

@@ -63,6 +63,7 @@ type Config struct {
 	Tiles          Tiles            `yaml:"tiles" doc:"the certified log for everybody, over HTTP (C2SP tlog-tiles)"`
 	Loopback       bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
 	Peers          []Peer           `yaml:"peers" doc:"where the other replicas are"`
+	SegmentBytes   int64            `yaml:"segment_bytes" doc:"size at which a file of records and raw vectors is full, and is packed behind; 0: 64 MiB"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
@@ -88,6 +89,9 @@ func (c *Config) Validate() error {
 		if f.value == "" {
 			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
 		}
+	}
+	if n := c.SegmentBytes; n != 0 && (n < minSegmentBytes || n > maxSegmentBytes) {
+		failures = append(failures, fmt.Errorf("segment_bytes: is %d, want 0 or %d to %d", n, minSegmentBytes, maxSegmentBytes))
 	}
 	failures = append(failures, c.Tiles.Validate(), validatePeers(c.Peers))
 	return errors.Join(failures...)
@@ -149,7 +153,7 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if _, err := os.Stat(c.storeDir()); err != nil {
 		return nil, fmt.Errorf("the replica is not initialised, run 'lacre init' first: %w", err)
 	}
-	if s.store, err = storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID}); err != nil {
+	if s.store, err = storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID, SegmentBytes: c.SegmentBytes}); err != nil {
 		return nil, err
 	}
 	s.opened = append(s.opened, s.store.Close)
@@ -323,6 +327,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	run.Add("traces", s.traces) // what stops before it is still told
 	run.AddFunc("tls files", func(ctx context.Context) error { return s.node.Run(ctx, s.log) })
 	run.AddFunc("integrity", s.integrity)
+	run.AddFunc("packing", s.pack)
 	run.AddFunc("certificates", s.archive.Run)
 	run.AddFunc("peers", s.peers.Run)
 	run.AddFunc("grpc", s.server.Run)

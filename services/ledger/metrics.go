@@ -3,7 +3,6 @@ package ledger
 import (
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -116,11 +115,12 @@ func (s *Service) gauges() *admin.Gauges {
 	}
 	g.Gauge("lacre_ledger_disk_free_bytes", "Bytes that the data directory's file system has left.", nil, space(func(free, _ uint64) uint64 { return free }))
 	g.Gauge("lacre_ledger_disk_size_bytes", "Bytes that the data directory's file system has in all.", nil, space(func(_, total uint64) uint64 { return total }))
-	g.Gauge("lacre_ledger_disk_bytes", "Bytes of files: records and raw vectors, index and state, ordering log.", []string{"part"}, func(emit func(float64, ...string)) {
+	g.Gauge("lacre_ledger_disk_bytes", "Bytes of files: records (of segments that are not packed also raw vectors), raw vectors, index and state, ordering log.", []string{"part"}, func(emit func(float64, ...string)) {
 		for part, bytes := range s.diskBytes() {
 			emit(bytes, part)
 		}
 	})
+	g.Gauge("lacre_ledger_packed_segments", "Full segments of records and raw vectors that are packed.", nil, one(func() float64 { return float64(s.store.Packed()) }))
 	g.Gauge("lacre_ledger_disk_refuses_writes", refusesWritesHelp, nil, one(func() float64 { return 0 }))
 	return g
 }
@@ -162,10 +162,19 @@ func (s *Service) diskBytes() map[string]float64 {
 		})
 		return bytes
 	}
-	segment := func(name string) bool { return strings.HasSuffix(name, ".seg") }
+	parts := map[string]string{".seg": "records", ".rec": "records", ".raw": "raw_vectors"}
+	of := func(part string) func(name string) bool {
+		return func(name string) bool {
+			if p, ok := parts[filepath.Ext(name)]; ok {
+				return p == part
+			}
+			return part == "index"
+		}
+	}
 	return map[string]float64{
-		"records": sum(s.config.storeDir(), segment),
-		"index":   sum(s.config.storeDir(), func(name string) bool { return !segment(name) }),
-		"raft":    sum(s.config.raftDir(), func(string) bool { return true }),
+		"records":     sum(s.config.storeDir(), of("records")),
+		"raw_vectors": sum(s.config.storeDir(), of("raw_vectors")),
+		"index":       sum(s.config.storeDir(), of("index")),
+		"raft":        sum(s.config.raftDir(), func(string) bool { return true }),
 	}
 }

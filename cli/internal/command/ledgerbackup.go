@@ -61,11 +61,7 @@ func (a *app) runBackup(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	have := uint32(0)
-	if held != nil {
-		have = held.FullSegments()
-	}
-	stream, err := openBackup(ctx, from, have)
+	stream, err := openBackup(ctx, from, held)
 	if err != nil {
 		return err
 	}
@@ -105,16 +101,16 @@ func (a *app) tellBytes(copied *atomic.Int64) (stop func()) {
 }
 
 // openBackup begins a backup's stream.
-func openBackup(ctx context.Context, from string, have uint32) (io.ReadCloser, error) {
+func openBackup(ctx context.Context, from string, held *ledger.Backup) (io.ReadCloser, error) {
 	if info, err := os.Stat(from); err == nil && info.IsDir() {
 		in, out := io.Pipe()
-		go func() { out.CloseWithError(ledger.BackUpDirectory(ctx, from, have, out)) }()
+		go func() { out.CloseWithError(ledger.BackUpDirectory(ctx, from, held, out)) }()
 		return in, nil
 	}
 	if strings.ContainsRune(from, os.PathSeparator) {
 		return nil, fmt.Errorf("%s is no directory", from)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s?have=%d", from, ledger.BackupPath, have), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s?have=%d&packed=%d", from, ledger.BackupPath, held.FullSegments(), held.PackedSegments()), nil)
 	if err != nil {
 		return nil, usage("--from: %w", err)
 	}

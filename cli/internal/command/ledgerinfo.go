@@ -36,6 +36,10 @@ lacre_ledger_disk_bytes tells the files' sizes.`,
 			for _, t := range i.Tables {
 				fmt.Fprintf(&b, "  %-14s%d keys, %d bytes in pages of %d\n", t.Name, t.Keys, t.UsedBytes, t.PagesBytes)
 			}
+			if p := i.Packed; p.Segments > 0 {
+				fmt.Fprintf(&b, "packed          %d full segments with %d measurements: record bytes %d, raw vectors %d; there everything but the raw vector is %d bytes for each\n",
+					p.Segments, p.Measurements, p.RecordBytes, p.RawBytes, p.BytesPerMeasurement)
+			}
 			fmt.Fprintf(&b, "each measurement: raw vector %d bytes, everything else %d bytes\n", i.RawPerMeasurement, i.BytesPerMeasurement)
 			return a.print(i, b.String())
 		},

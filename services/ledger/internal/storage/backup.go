@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"path/filepath"
 
 	"go.etcd.io/bbolt"
 )
@@ -16,6 +18,7 @@ type Copied struct {
 	Size         uint64 // leaves
 	AppliedIndex uint64
 	Segments     uint32 // number of the newest segment
+	Packed       uint32 // segments up to this one are packed
 	TailBytes    int64  // of the newest segment
 }
 
@@ -23,28 +26,49 @@ type Copied struct {
 // its size, and what writes exactly so many bytes.
 type Give func(name string, size int64, content func(io.Writer) error) error
 
+// Held is what an earlier backup of the same store gave: its full segments, and
+// how many of them were packed.
+type Held struct {
+	Segments uint32
+	Packed   uint32 // at most Segments
+}
+
 // Backup gives the files of one committed state, while commits go on: first
-// store.db, as a read transaction sees it, then the segments above have up to
-// the committed tail. Segments up to have are full and were given before: bytes
-// below a tail never change, so a backup may be continued by another. Reading
-// long from give keeps store.db from reusing pages only while that file is given.
-func (s *Store) Backup(ctx context.Context, have uint32, give Give) (Copied, error) {
+// store.db, as a read transaction sees it, then the segments up to the committed
+// tail that an earlier backup does not hold in their present form: bytes below a
+// tail never change but by packing, so a backup may be continued by another. Reading
+// long from give keeps store.db from reusing pages only while that file is given;
+// nothing is packed until the end.
+func (s *Store) Backup(ctx context.Context, have Held, give Give) (Copied, error) {
+	s.packing.RLock()
+	defer s.packing.RUnlock()
 	t, err := s.copyDB(give)
 	if err != nil {
 		return Copied{}, err
 	}
-	if have > 0 && have >= t.end.segment {
-		return Copied{}, fmt.Errorf("backup: segments up to %d are said to be full and there, the newest here is %d: it is of another replica, or of a later state", have, t.end.segment)
+	if (have.Segments > 0 && have.Segments >= t.end.segment) || have.Packed > t.packed || have.Packed > have.Segments {
+		return Copied{}, fmt.Errorf("backup: segments up to %d are said to be full and there, up to %d packed; the newest here is %d, and %d are packed: it is of another replica, or of a later state",
+			have.Segments, have.Packed, t.end.segment, t.packed)
 	}
-	for number := have + 1; number <= t.end.segment; number++ {
+	for number := have.Packed + 1; number <= t.end.segment; number++ {
 		if err := ctx.Err(); err != nil {
 			return Copied{}, err
 		}
-		if err := s.copySegment(number, &t, give); err != nil {
+		switch {
+		case number <= t.packed:
+			for _, k := range packedKinds {
+				err = errors.Join(err, s.copyFile(packedName(number, k), None, give))
+			}
+		case number == t.end.segment:
+			err = s.copyFile(segmentName(number), t.end.offset, give)
+		case number > have.Segments:
+			err = s.copyFile(segmentName(number), None, give)
+		}
+		if err != nil {
 			return Copied{}, err
 		}
 	}
-	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, TailBytes: t.end.offset}, nil
+	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, Packed: t.packed, TailBytes: t.end.offset}, nil
 }
 
 // copyDB gives store.db and returns what the copy holds.
@@ -78,37 +102,44 @@ func (s *Store) begin() (*bbolt.Tx, error) {
 	return tx, nil
 }
 
-func (s *Store) copySegment(number uint32, t *tip, give Give) (err error) {
-	file, err := os.Open(segmentPath(s.dir, number))
+// copyFile gives a segment's file, or its first size bytes.
+func (s *Store) copyFile(name string, size int64, give Give) (err error) {
+	file, err := os.Open(filepath.Join(s.dir, filepath.FromSlash(name)))
 	if err != nil {
-		return &DataLossError{Height: None, Index: None, File: segmentName(number), Offset: None, What: "the segment cannot be opened", Cause: err}
+		return &DataLossError{Height: None, Index: None, File: name, Offset: None, What: "the segment cannot be opened", Cause: err}
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	size := t.end.offset
-	if number < t.end.segment {
+	if size == None {
 		info, err := file.Stat()
 		if err != nil {
 			return err
 		}
 		size = info.Size()
 	}
-	return give(segmentName(number), size, func(w io.Writer) error {
+	return give(name, size, func(w io.Writer) error {
 		if n, err := io.CopyN(w, file, size); err != nil {
-			return fmt.Errorf("%s: %d of %d bytes can be read: %w", segmentName(number), n, size, err)
+			return fmt.Errorf("%s: %d of %d bytes can be read: %w", name, n, size, err)
 		}
 		return nil
 	})
 }
 
 // IsBackupName tells whether Backup gives a file of that name, and if it is a
-// segment its number.
+// segment's its number.
 func IsBackupName(name string) (segment uint32, ok bool) {
 	if name == dbName {
 		return 0, true
 	}
-	_, err := fmt.Sscanf(name, segmentsDir+"/%010d.seg", &segment)
-	return segment, err == nil && name == segmentName(segment)
+	dir, file := path.Split(name)
+	if dir != segmentsDir+"/" {
+		return 0, false
+	}
+	segment, _, ok = segmentFileName(file)
+	return segment, ok
 }
+
+// PlainName is the name of a segment's file before it is packed.
+func PlainName(segment uint32) string { return segmentName(segment) }
 
 // ForgetApplied makes the store one whose ordering log is gone: nothing counts as
 // applied. Whoever calls it has noted up to which entry the blocks that are here

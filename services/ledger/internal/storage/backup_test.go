@@ -9,9 +9,9 @@ import (
 )
 
 // copyTo is a backup in a directory, file by file.
-func copyTo(t *testing.T, s *Store, dir string) Copied {
+func copyTo(t *testing.T, s *Store, dir string, have Held) Copied {
 	t.Helper()
-	copied, err := s.Backup(t.Context(), 0, func(name string, size int64, content func(io.Writer) error) error {
+	copied, err := s.Backup(t.Context(), have, func(name string, size int64, content func(io.Writer) error) error {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
@@ -44,7 +44,7 @@ func TestBackupGoesOn(t *testing.T) {
 	for round := range 4 {
 		must(t, s.Commit(m.batch(m.block(3, 300, 500))))
 		dir := t.TempDir()
-		copied := copyTo(t, s, dir)
+		copied := copyTo(t, s, dir, Held{})
 		if copied.Blocks != uint64(round+1) || copied.AppliedIndex != s.AppliedIndex() {
 			t.Errorf("copied is %+v", copied)
 		}
@@ -67,12 +67,12 @@ func TestBackupGoesOn(t *testing.T) {
 }
 
 func TestBackupNames(t *testing.T) {
-	for name, want := range map[string]uint32{"store.db": 0, "segments/0000000007.seg": 7} {
+	for name, want := range map[string]uint32{"store.db": 0, "segments/0000000007.seg": 7, "segments/0000000008.rec": 8, "segments/4294967295.raw": 4294967295} {
 		if got, ok := IsBackupName(name); !ok || got != want {
 			t.Errorf("%q: %d %v", name, got, ok)
 		}
 	}
-	for _, name := range []string{"", "LOCK", "../store.db", "segments/7.seg", "segments/0000000007.seg/x", "segments/../0000000007.seg", "segments/00000000007.seg"} {
+	for _, name := range []string{"", "LOCK", "../store.db", "segments/7.seg", "segments/0000000007.seg/x", "segments/../0000000007.seg", "segments/00000000007.seg", "segments/0000000000.rec", "segments/0000000007.zst", "segments/x/0000000007.rec", "segments/4294967296.raw"} {
 		if got, ok := IsBackupName(name); ok {
 			t.Errorf("%q is taken for segment %d", name, got)
 		}

@@ -64,7 +64,14 @@ func (s *Store) commit(b *Batch) error {
 	if err != nil {
 		return err
 	}
+	rolled := next.end.segment > s.tip.end.segment
 	s.publish(next, added)
+	if rolled {
+		select {
+		case s.full <- struct{}{}:
+		default: // it is known already
+		}
+	}
 	return nil
 }
 

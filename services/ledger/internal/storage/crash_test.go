@@ -36,12 +36,13 @@ type breakingDisk struct {
 	dead    bool
 	synced  map[string]int64 // bytes of each file that survive a power cut
 	written map[string]int64
-	unnamed map[string]bool // files whose directory entry was not synced
-	step    func()          // called before and after each write, if set
+	unnamed map[string]bool   // files whose directory entry was not synced
+	removed map[string][]byte // files whose removal was not synced: a power cut brings them back
+	step    func()            // called before and after each write, if set
 }
 
 func newBreakingDisk(at int, how breakage) *breakingDisk {
-	return &breakingDisk{at: at, how: how, synced: make(map[string]int64), written: make(map[string]int64), unnamed: make(map[string]bool)}
+	return &breakingDisk{at: at, how: how, synced: make(map[string]int64), written: make(map[string]int64), unnamed: make(map[string]bool), removed: make(map[string][]byte)}
 }
 
 // do runs a write, or breaks it; half is what a torn one does.
@@ -102,7 +103,25 @@ func (d *breakingDisk) SyncDir(dir string) error {
 				delete(d.unnamed, path)
 			}
 		}
+		for path := range d.removed {
+			if filepath.Dir(path) == dir {
+				delete(d.removed, path)
+			}
+		}
 		return nil
+	}, nil)
+}
+
+func (d *breakingDisk) Remove(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err // nothing to remove is no write
+	}
+	return d.do("remove", func() error {
+		if !d.unnamed[path] {
+			d.removed[path] = content
+		}
+		return os.Remove(path)
 	}, nil)
 }
 
@@ -117,6 +136,9 @@ func (d *breakingDisk) CommitTx(tx *bbolt.Tx) error {
 // zeros is set: file systems may extend a file before its content is written.
 func (d *breakingDisk) cutPower(t *testing.T, zeros bool) {
 	t.Helper()
+	for path, content := range d.removed {
+		must(t, os.WriteFile(path, content, 0o600))
+	}
 	for path := range d.unnamed {
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			must(t, err)
@@ -182,6 +204,15 @@ func script(t *testing.T) []func(s **Store, dir string, d disk) error {
 		*s, err = Open(dir, o)
 		return err
 	}
+	pack := func(s **Store, _ string, _ disk) error {
+		for done := true; done; {
+			var err error
+			if done, err = (*s).Pack(t.Context(), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	first := commit(m.batch(m.block(0, 0, 0)))
 	second := commit(m.batch(m.block(3, 200, 300), m.block(2, 200, 900)))
 	newest := m.block(2, 200, 30)
@@ -212,6 +243,9 @@ func script(t *testing.T) []func(s **Store, dir string, d disk) error {
 			return open(s, dir, d)
 		},
 		commit(m.batch(m.block(4, 200, 100), m.block(0, 0, 0), m.block(1, 200, 4000))),
+		pack,
+		commit(m.batch(m.block(3, 200, 500))),
+		pack,
 	}
 }
 
@@ -273,7 +307,10 @@ func TestC1_C2_R4_EachWriteBrokenTwice(t *testing.T) {
 				}
 				broken[d.what]++
 				if s != nil {
-					checkPoisoned(t, name, s)
+					// A packing that fails before its transaction leaves the store as it was.
+					if packing := failed == 9 || failed == 11; !packing || d.what == "bbolt" {
+						checkPoisoned(t, name, s)
+					}
 					must(t, s.Close())
 				}
 				cut(d)
@@ -303,7 +340,7 @@ func TestC1_C2_R4_EachWriteBrokenTwice(t *testing.T) {
 			}
 		}
 	}
-	for _, what := range []string{"create", "sync directory", "append", "sync", "truncate", "bbolt"} {
+	for _, what := range []string{"create", "sync directory", "append", "sync", "truncate", "remove", "bbolt"} {
 		if broken[what] == 0 {
 			t.Errorf("no %s was broken", what)
 		}

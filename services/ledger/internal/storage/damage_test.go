@@ -31,6 +31,27 @@ func damageable(t testing.TB) (dir, want string) {
 	return dir, want
 }
 
+// packedToo packs the first n segments of a store in a directory, whose answers
+// stay the same.
+func packedToo(t testing.TB, dir string, n int) {
+	t.Helper()
+	o := small()
+	o.SegmentBytes = 700
+	s := mustOpen(t, dir, o)
+	before := mustDump(t, s)
+	for i := range n {
+		done, err := s.Pack(context.Background(), nil)
+		must(t, err)
+		if !done {
+			t.Fatalf("%d segments were packed, want %d", i, n)
+		}
+	}
+	if mustDump(t, s) != before {
+		t.Fatal("packing changed what the store answers")
+	}
+	must(t, s.Close())
+}
+
 // inspect opens a directory, verifies it and reads everything.
 func inspect(dir string, open func(string, Options) (*Store, error)) (answers string, problems []*DataLossError, err error) {
 	s, err := open(dir, small())

@@ -17,6 +17,8 @@ type disk interface {
 	Open(path string) (segmentFile, error)
 	// SyncDir makes created entries of a directory durable.
 	SyncDir(dir string) error
+	// Remove removes a file; it may come back after a power cut.
+	Remove(path string) error
 	// CommitTx commits; it is durable when it returns.
 	CommitTx(tx *bbolt.Tx) error
 }
@@ -39,6 +41,8 @@ func (osDisk) Create(path string) (segmentFile, error) {
 func (osDisk) Open(path string) (segmentFile, error) { return openSegment(path, os.O_RDWR) }
 
 func (osDisk) SyncDir(dir string) error { return durable.SyncDir(dir) }
+
+func (osDisk) Remove(path string) error { return os.Remove(path) }
 
 func (osDisk) CommitTx(tx *bbolt.Tx) error { return tx.Commit() }
 

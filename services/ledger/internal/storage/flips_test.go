@@ -135,12 +135,53 @@ func frameAt(t *testing.T, s *Store, segment uint32, offset int64) (height, inde
 	return height, index
 }
 
+// inGroup checks that damage of a packed file names a record, and in a group one
+// of the records that the group holds.
+func inGroup(t *testing.T, sound *Store, content []byte, problem *DataLossError, offset int64) {
+	t.Helper()
+	_, suffix, _ := segmentFileName(filepath.Base(problem.File))
+	k := kindRecord
+	if suffix == packedSuffix(kindRawVector) {
+		k = kindRawVector
+	}
+	number := binary.BigEndian.Uint32(content[12:])
+	x, err := readPackedIndex(bytes.NewReader(content), number, k, int64(len(content)))
+	must(t, err)
+	for n, g := range x.groups {
+		if offset < g.at || offset >= g.at+int64(g.stored) {
+			continue
+		}
+		u, err := x.unpackGroup(n, content[g.at:][:g.stored])
+		must(t, err)
+		item, err := (&unpacked{first: g.first, content: u}).item(uint64(problem.Index))
+		must(t, err)
+		height, err := sound.HeightOf(uint64(problem.Index))
+		must(t, err)
+		if item == nil || problem.Offset != g.at || problem.Height != int64(height) {
+			t.Fatalf("byte %d, in the group at %d with the first leaf %d: %v", offset, g.at, g.first, problem)
+		}
+	}
+	if problem.Index == None {
+		t.Fatalf("byte %d: %v names no record", offset, problem)
+	}
+}
+
 // Every flipped bit of every segment is named by file, place, block and record,
 // when the store is opened or when it is verified; what is read meanwhile is
 // what was stored, or refused.
 func TestEveryFlippedBitOfASegmentIsNamedAndNotServed(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { everyFlippedBit(t, 0) })
+	t.Run("packed", func(t *testing.T) { everyFlippedBit(t, 3) })
+}
+
+func everyFlippedBit(t *testing.T, packs int) {
 	dir, _ := flippable(t)
-	files, err := filepath.Glob(filepath.Join(dir, segmentsDir, "*.seg"))
+	packedToo(t, dir, packs)
+	pattern := "*.seg"
+	if packs > 0 {
+		pattern = "*.r*"
+	}
+	files, err := filepath.Glob(filepath.Join(dir, segmentsDir, pattern))
 	must(t, err)
 	sound, err := OpenReadOnly(dir, small())
 	must(t, err)
@@ -151,9 +192,13 @@ func TestEveryFlippedBitOfASegmentIsNamedAndNotServed(t *testing.T) {
 	}
 	take := chosen(t, 80)
 	atOpening, verified := 0, 0
-	for i, path := range files {
+	for _, path := range files {
 		f := newFlipper(t, path)
 		name := segmentsDir + "/" + filepath.Base(path)
+		number, suffix, ok := segmentFileName(filepath.Base(path))
+		if !ok {
+			t.Fatalf("%s is no segment", name)
+		}
 		for bit := range 8 * len(f.content) {
 			if !take() {
 				continue
@@ -182,13 +227,18 @@ func TestEveryFlippedBitOfASegmentIsNamedAndNotServed(t *testing.T) {
 				atOpening++
 			}
 			f.undo(bit)
-			height, index := frameAt(t, sound, uint32(i+1), int64(bit/8))
+			height, index := int64(None), int64(None)
+			if suffix == segmentSuffix {
+				height, index = frameAt(t, sound, number, int64(bit/8))
+			} else if problem != nil {
+				inGroup(t, sound, f.content, problem, int64(bit/8))
+			}
 			if problem == nil || problem.File != name || problem.Offset > int64(bit/8) || height != None && (problem.Height != height || problem.Index != index) {
 				t.Fatalf("%s, bit %d of byte %d flipped, in record %d of block %d: %v, %v", name, bit%8, bit/8, index, height, problem, err)
 			}
 		}
 	}
-	if atOpening == 0 || verified == 0 {
+	if atOpening == 0 && packs == 0 || verified == 0 {
 		t.Errorf("%d named at opening, %d by verifying, want some of each", atOpening, verified)
 	}
 	t.Logf("%d flipped bits named at opening, %d by verifying", atOpening, verified)
@@ -199,6 +249,7 @@ func TestEveryFlippedBitOfASegmentIsNamedAndNotServed(t *testing.T) {
 // reads: then all answers are as before.
 func TestEveryFlippedBitOfTheDatabaseIsNamed(t *testing.T) {
 	dir, want := flippable(t)
+	packedToo(t, dir, 2)
 	path := filepath.Join(dir, dbName)
 	f := newFlipper(t, path)
 	free := freePages(t, f.content)
@@ -285,6 +336,7 @@ func pageKind(content []byte, page int) string {
 // sound (in the exhaustive form one of each byte): the table is named, and the key where the value is at fault.
 func TestFlippedBitsOfEveryKeyAndValueAreNamed(t *testing.T) {
 	dir, _ := flippable(t)
+	packedToo(t, dir, 2)
 	path := filepath.Join(dir, dbName)
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true})
 	must(t, err)

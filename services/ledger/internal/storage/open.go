@@ -89,7 +89,8 @@ func newStore(dir string, options Options) *Store {
 	if options.disk == nil {
 		options.disk = systemDisk()
 	}
-	s := &Store{dir: dir, options: options}
+	s := &Store{dir: dir, options: options, full: make(chan struct{}, 1)}
+	s.packed.dir, s.packed.of = dir, s.packedSegment
 	s.recent.Store(&recent{})
 	return s
 }

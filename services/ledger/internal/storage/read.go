@@ -138,7 +138,7 @@ func (s *Store) Record(index uint64) ([]byte, error) {
 	if err != nil || leaf != nil {
 		return leaf, err
 	}
-	r := frames{dir: s.dir}
+	r := s.frames(true)
 	defer r.close()
 	leaf, err = r.read(at.leaf, kindRecord, index)
 	return sound(leaf, height, err)
@@ -161,7 +161,7 @@ func (s *Store) RawVector(index uint64) ([]byte, error) {
 	if at.raw.length == 0 {
 		return nil, fmt.Errorf("record %d: %w", index, ErrNoRawVector)
 	}
-	r := frames{dir: s.dir}
+	r := s.frames(true)
 	defer r.close()
 	raw, err := r.read(at.raw, kindRawVector, index)
 	return sound(raw, height, err)
@@ -249,9 +249,15 @@ func (s *Store) EntryDigest(index uint64) (d digest.Digest, ok bool, err error) 
 	return d, ok, err
 }
 
+// frames reads frames of the store; shared is for single reads, which find again
+// what others unpacked.
+func (s *Store) frames(shared bool) frames {
+	return frames{dir: s.dir, packed: &s.packed, shared: shared}
+}
+
 // eachFrame calls f with the places of a block's frames, in order.
 func (s *Store) eachFrame(b *blockValue, f func(i int, p placed, r *frames) error) error {
-	r := frames{dir: s.dir}
+	r := s.frames(false) // a walk uses each group once
 	defer r.close()
 	var failed error
 	err := b.place(func(i int, p placed) bool {

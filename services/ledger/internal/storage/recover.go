@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"go.etcd.io/bbolt"
@@ -23,6 +21,9 @@ func (s *Store) recover() error {
 		return err
 	}
 	s.tail = &tail{dir: s.dir, disk: s.options.disk, limit: s.options.SegmentBytes, end: s.tip.end, written: s.tip.end.offset}
+	if err := s.upgrade(); err != nil {
+		return err
+	}
 	numbers, err := s.segments()
 	if err != nil {
 		return err
@@ -34,6 +35,9 @@ func (s *Store) recover() error {
 		if err := os.Remove(segmentPath(s.dir, n)); err != nil {
 			return fmt.Errorf("remove a segment that was never committed: %w", err)
 		}
+	}
+	if err := s.tidyPacked(); err != nil {
+		return err
 	}
 	if err := s.options.disk.SyncDir(filepath.Join(s.dir, segmentsDir)); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -52,6 +56,25 @@ func (s *Store) recover() error {
 	return file.Sync()
 }
 
+// upgrade makes a store of version 1 one of this version, before anything in it
+// is packed: a program that does not know packed segments then refuses it.
+func (s *Store) upgrade() error {
+	older := false
+	err := view(s.db, func(tx *bbolt.Tx) error {
+		older = tx.Bucket([]byte(tableSegments)) == nil
+		return nil
+	})
+	if err != nil || !older {
+		return err
+	}
+	return s.update(func(tx *bbolt.Tx) error {
+		if _, err := tx.CreateBucket([]byte(tableSegments)); err != nil {
+			return fmt.Errorf("create table %s: %w", tableSegments, err)
+		}
+		return s.tip.write(tx)
+	})
+}
+
 // load reads the tip, checks that the segments are there, re-hashes the newest
 // blocks and puts them into memory.
 func (s *Store) load() error {
@@ -63,6 +86,7 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
+	s.packed.count.Store(t.packed)
 	if err := s.checkSegments(&t); err != nil {
 		return err
 	}
@@ -94,7 +118,7 @@ func (s *Store) load() error {
 		}
 	}
 	s.recent.Store(&recent{tip: t})
-	check, err := newBlockCheck(s.dir, tree, prev)
+	check, err := newBlockCheck(s, tree, prev)
 	if err != nil {
 		return err
 	}
@@ -139,12 +163,13 @@ func (s *Store) loadUnchecked() error {
 			r.head = newest.ref
 		}
 		s.tip = t
+		s.packed.count.Store(t.packed)
 		s.recent.Store(r)
 		return nil
 	})
 }
 
-// segments lists the numbers of the segment files, in order.
+// segments lists the numbers of the plain segment files, in order.
 func (s *Store) segments() ([]uint32, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, segmentsDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,12 +180,10 @@ func (s *Store) segments() ([]uint32, error) {
 	}
 	var numbers []uint32
 	for _, e := range entries {
-		name, isSegment := strings.CutSuffix(e.Name(), ".seg")
-		n, err := strconv.ParseUint(name, 10, 32)
-		if !isSegment || err != nil {
-			continue // not ours; a note that somebody left stops no replica
+		// What is not ours is passed over: a note that somebody left stops no replica.
+		if n, suffix, ok := segmentFileName(e.Name()); ok && suffix == segmentSuffix {
+			numbers = append(numbers, n)
 		}
-		numbers = append(numbers, uint32(n))
 	}
 	return numbers, nil
 }
@@ -176,7 +199,13 @@ func (s *Store) checkSegments(t *tip) error {
 	for _, n := range numbers {
 		present[n] = true
 	}
-	for n := uint32(1); n <= t.end.segment; n++ {
+	if t.packed > 0 && t.packed >= t.end.segment {
+		return tableMeta.damage(keyTip, fmt.Sprintf("segments up to %d are packed, the newest is %d", t.packed, t.end.segment))
+	}
+	if err := s.checkPackedFiles(t); err != nil {
+		return err
+	}
+	for n := t.packed + 1; n <= t.end.segment; n++ {
 		if !present[n] {
 			return s.firstLost(t, position{segment: n}, fmt.Sprintf("the segment is missing, %d are committed", t.end.segment))
 		}
@@ -191,6 +220,39 @@ func (s *Store) checkSegments(t *tip) error {
 	if size := info.Size(); size < t.end.offset {
 		return s.firstLost(t, position{segment: t.end.segment, offset: size},
 			fmt.Sprintf("the segment ends at byte %d, bytes up to %d are committed", size, t.end.offset))
+	}
+	return nil
+}
+
+// checkPackedFiles checks that the files of packed segments are there and have
+// their length; reads and Verify look inside.
+func (s *Store) checkPackedFiles(t *tip) error {
+	for n := uint32(1); n <= t.packed; n++ {
+		committed, err := s.packedSegment(n)
+		if err != nil {
+			return err
+		}
+		for _, k := range packedKinds {
+			info, err := os.Stat(packedPath(s.dir, n, k))
+			want := committed.file(k).bytes
+			var what string
+			switch {
+			case missing(err):
+				what = fmt.Sprintf("the packed segment is missing, %d bytes are committed", want)
+			case err != nil:
+				return fmt.Errorf("open store: %w", err)
+			case info.Size() != want:
+				what = fmt.Sprintf("the packed segment has %d bytes, %d are committed", info.Size(), want)
+			default:
+				continue
+			}
+			lost := s.firstLost(t, position{segment: n}, what)
+			var named *DataLossError
+			if errors.As(lost, &named) {
+				named.File, named.Offset = packedName(n, k), None
+			}
+			return lost
+		}
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 const (
 	segmentsDir        = "segments"
 	segmentMagic       = "LACRESEG"
+	segmentSuffix      = ".seg"
 	segmentVersion     = 1
 	segmentHeaderBytes = 16
 	frameHeaderBytes   = 17
@@ -76,7 +77,7 @@ func (f frame) end() position {
 
 // segmentName is relative to the store's directory, with forward slashes.
 func segmentName(number uint32) string {
-	return path.Join(segmentsDir, fmt.Sprintf("%010d.seg", number))
+	return path.Join(segmentsDir, fmt.Sprintf("%010d%s", number, segmentSuffix))
 }
 
 func segmentPath(dir string, number uint32) string {
@@ -185,14 +186,21 @@ func (t *tail) sync() error {
 // neighbours are asked for together. It is not safe for concurrent use.
 type frames struct {
 	dir    string
-	number uint32
+	packed *packed // nil: every segment is plain
+	shared bool    // use and fill the memory that readers of packed segments share
+	number uint32  // of file
 	file   *os.File
+	packs  map[kind]*packedFile // of packed segments, the last opened of each kind
 }
 
 func (r *frames) close() {
 	if r.file != nil {
 		_ = r.file.Close() // only read from
 		r.file = nil
+	}
+	for k, f := range r.packs {
+		f.close()
+		delete(r.packs, k)
 	}
 }
 
@@ -207,7 +215,10 @@ func (r *frames) open(number uint32) error {
 	if r.file != nil && r.number == number {
 		return nil
 	}
-	r.close()
+	if r.file != nil {
+		_ = r.file.Close() // only read from
+		r.file = nil
+	}
 	lost := &DataLossError{Height: None, Index: None, File: segmentName(number), Offset: 0}
 	file, err := os.Open(segmentPath(r.dir, number))
 	if scarce(err) {
@@ -236,11 +247,17 @@ func (r *frames) open(number uint32) error {
 // whatever bytes are there, so that their digest can be shown; the error is a
 // *DataLossError without a height.
 func (r *frames) read(f frame, k kind, leaf uint64) ([]byte, error) {
+	if r.isPacked(f.at.segment) {
+		return r.readPacked(f, k, leaf)
+	}
 	lost := &DataLossError{
 		Height: None, Index: int64(leaf),
 		File: segmentName(f.at.segment), Offset: f.at.offset,
 	}
 	if err := r.open(f.at.segment); err != nil {
+		if missing(err) && r.isPacked(f.at.segment) { // it was packed meanwhile
+			return r.readPacked(f, k, leaf)
+		}
 		var segment *DataLossError
 		if errors.As(err, &segment) {
 			lost.What, lost.Cause, lost.Offset = segment.What, segment.Cause, segment.Offset
@@ -269,4 +286,37 @@ func (r *frames) read(f frame, k kind, leaf uint64) ([]byte, error) {
 		return content, nil
 	}
 	return content, lost
+}
+
+func (r *frames) isPacked(number uint32) bool {
+	return r.packed != nil && number <= r.packed.count.Load()
+}
+
+// readPacked is read of a segment that is packed.
+func (r *frames) readPacked(f frame, k kind, leaf uint64) ([]byte, error) {
+	b, err := r.readItem(f, k, leaf)
+	var lost *DataLossError
+	if errors.As(err, &lost) && lost.Index == None {
+		lost.Index = int64(leaf)
+	}
+	return b, err
+}
+
+func (r *frames) readItem(f frame, k kind, leaf uint64) ([]byte, error) {
+	file := r.packs[k]
+	if file == nil || file.index.number != f.at.segment {
+		if file != nil {
+			file.close()
+			delete(r.packs, k)
+		}
+		var err error
+		if file, err = r.packed.open(f.at.segment, k, r.shared); err != nil {
+			return nil, err
+		}
+		if r.packs == nil {
+			r.packs = make(map[kind]*packedFile, len(packedKinds))
+		}
+		r.packs[k] = file
+	}
+	return file.read(r.packed, leaf, f.length, r.shared)
 }

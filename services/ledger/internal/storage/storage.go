@@ -9,6 +9,8 @@
 //	dir/LOCK             held by the one process that may write
 //	dir/store.db         bbolt: everything but the bytes of leaves and raw vectors
 //	dir/segments/*.seg   frames of bytes, append only (segment.go)
+//	dir/segments/*.rec   records of a full segment, in compressed groups (packedfile.go)
+//	dir/segments/*.raw   its raw vectors
 //
 // Invariants:
 //   - Bytes first: a block's frames are fsynced before the one bbolt
@@ -17,7 +19,9 @@
 //   - That transaction also holds the state, the lock, the cosignature, the
 //     applied index and the digests of entries: none is ever ahead of another.
 //   - Segment bytes below the committed tail never change; bytes above it
-//     belong to no block, and opening removes them.
+//     belong to no block, and opening removes them. A full segment is packed once,
+//     as a whole: its frames give way to two files with the same items, and a
+//     transaction says which form counts (pack.go).
 //   - Every value in bbolt carries a CRC-32C over table, key and value; every
 //     frame one over length, kind, leaf index and bytes. Reads check them.
 //     Accidents are found on reading; Verify finds what digests can show.
@@ -87,10 +91,14 @@ type Store struct {
 	db      *bbolt.DB
 
 	recent atomic.Pointer[recent] // replaced whole by the writer
+	packed packed
 
-	writing sync.Mutex // held by Commit, PutCertificates, RefreshCosignature, Close
-	tail    *tail      // the open segment; under writing; nil when reading only
-	tip     tip        // what the newest transaction committed; under writing
-	failed  error      // the first failed write; under writing
-	closed  bool       // under writing
+	packing sync.RWMutex // held by Pack; for reading by Backup, which wants the files to stay
+
+	full    chan struct{} // told when a segment is full; has room for one
+	writing sync.Mutex    // held by Commit, PutCertificates, RefreshCosignature, Close
+	tail    *tail         // the open segment; under writing; nil when reading only
+	tip     tip           // what the newest transaction committed; under writing
+	failed  error         // the first failed write; under writing
+	closed  bool          // under writing
 }

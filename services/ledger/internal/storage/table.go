@@ -30,16 +30,17 @@ const (
 	tableState        table = "state"        // state key -> state value
 	tableCertificates table = "certificates" // height -> exact note
 	tableEntries      table = "entries"      // applied index -> digest of the entry
+	tableSegments     table = "segments"     // number of a packed segment -> packedSegment
 )
 
-var tables = []table{tableMeta, tableBlocks, tableFirsts, tableState, tableCertificates, tableEntries}
+var tables = []table{tableMeta, tableBlocks, tableFirsts, tableState, tableCertificates, tableEntries, tableSegments}
 
 const sealBytes = 4
 
 // appendOnly tables get keys in ascending order only, so their pages are filled
 // to the brim; bbolt's default leaves half of each page for insertions.
 func (t table) appendOnly() bool {
-	return t == tableBlocks || t == tableFirsts || t == tableCertificates || t == tableEntries
+	return t == tableBlocks || t == tableFirsts || t == tableCertificates || t == tableEntries || t == tableSegments
 }
 
 func (t table) in(tx *bbolt.Tx) (*bbolt.Bucket, error) {

@@ -68,6 +68,7 @@ func (y *tally) check() {
 	if y.tip != nil {
 		counts[tableBlocks], counts[tableFirsts] = y.tip.blocks, y.tip.blocks
 		counts[tableState], counts[tableEntries] = y.tip.stateKeys, y.tip.entries
+		counts[tableSegments] = uint64(y.tip.packed)
 	}
 	if y.certificates != nil {
 		counts[tableCertificates] = y.certificates.count
@@ -97,6 +98,8 @@ func checkValue(t table, key, sealed []byte) error {
 		return nil
 	case tableFirsts:
 		want = 8
+	case tableSegments:
+		want = packedSegmentBytes
 	case tableEntries:
 		want = digest.Size
 	case tableBlocks:

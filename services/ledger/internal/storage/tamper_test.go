@@ -31,6 +31,11 @@ func mustBeFound(t *testing.T, dir string) {
 // A value that is missing from a table, or stands under another's key or in
 // another's table, is found.
 func TestMissingAndMisplacedValuesAreFound(t *testing.T) {
+	damageable := func(t *testing.T) (string, string) {
+		dir, want := damageable(t)
+		packedToo(t, dir, 3)
+		return dir, want
+	}
 	for _, table := range tables {
 		t.Run("missing from "+string(table), func(t *testing.T) {
 			dir, _ := damageable(t)

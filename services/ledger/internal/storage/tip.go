@@ -18,6 +18,7 @@ type tip struct {
 	applied     uint64   // ordering log (rule R4)
 	entries     uint64   // entry digests kept
 	stateKeys   uint64   // so that a key that a damaged page hides is missed
+	packed      uint32   // segments 1 to packed are packed
 	prunedBelow uint64   // raw vectors of lower heights may be absent; always 0: erasure is not built
 	lock        Lock     // rule C1
 	cosignature []byte   // the newest exact signature lines over lock
@@ -39,13 +40,14 @@ const (
 	// tipVersion is the version of the whole store: the form of its tables and
 	// segments, and what the state's values mean. A program that changes either
 	// raises it, so that an older one does not start on the directory.
-	tipVersion      = 1
-	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size
+	// Version 1 has no packed segments, and no field for them.
+	tipVersion      = 2
+	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size // of version 1
 	certificateTipN = 16
 )
 
 func (t *tip) encode() []byte {
-	b := room(tipFixedBytes + len(t.cosignature))
+	b := room(tipFixedBytes + 4 + len(t.cosignature))
 	b = append(b, tipVersion)
 	b = binary.BigEndian.AppendUint64(b, t.blocks)
 	b = binary.BigEndian.AppendUint64(b, t.size)
@@ -55,6 +57,7 @@ func (t *tip) encode() []byte {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	b = append(b, t.lock.Root[:]...)
+	b = binary.BigEndian.AppendUint32(b, t.packed)
 	return append(b, t.cosignature...)
 }
 
@@ -63,11 +66,11 @@ func decodeTip(b []byte) (tip, error) {
 	if len(b) > 0 && b[0] > tipVersion {
 		return t, reason.New(reason.UnsupportedVersion, "the store is of version %d; this binary knows %d", b[0], tipVersion)
 	}
-	if len(b) < tipFixedBytes {
+	if len(b) < tipFixedBytes || (b[0] == tipVersion && len(b) < tipFixedBytes+4) {
 		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), tipFixedBytes))
 	}
-	if b[0] != tipVersion {
-		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has version %d, this program reads %d", b[0], tipVersion))
+	if b[0] != tipVersion && b[0] != 1 {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has version %d, this program reads 1 to %d", b[0], tipVersion))
 	}
 	r := b[1:]
 	next := func() uint64 {
@@ -82,7 +85,12 @@ func decodeTip(b []byte) (tip, error) {
 	t.applied, t.entries, t.stateKeys, t.prunedBelow = next(), next(), next(), next()
 	t.lock.Height, t.lock.Size = next(), next()
 	copy(t.lock.Root[:], r)
-	if r = r[digest.Size:]; len(r) > 0 {
+	r = r[digest.Size:]
+	if b[0] > 1 {
+		t.packed = binary.BigEndian.Uint32(r)
+		r = r[4:]
+	}
+	if len(r) > 0 {
 		t.cosignature = clone(r)
 	}
 	if t.prunedBelow != 0 {

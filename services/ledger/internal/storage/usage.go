@@ -13,9 +13,18 @@ type Usage struct {
 	Blocks, Records, RawVectors uint64
 	RecordBytes, RawBytes       int64        // in segments
 	SegmentBytes                int64        // of all segments, up to the committed tail
+	Packed                      PackedUsage  // the part of the above that is packed
 	Tables                      []TableUsage // of store.db
 	DBBytes                     int64        // of the file
 	FreeBytes                   int64        // of its pages that hold nothing
+}
+
+// PackedUsage is what packed segments hold, and what they take on disk with their
+// heads and indexes.
+type PackedUsage struct {
+	Segments              uint32
+	RawVectors            uint64
+	RecordBytes, RawBytes int64
 }
 
 // TableUsage is one table's share of store.db.
@@ -29,7 +38,17 @@ type TableUsage struct {
 // Usage adds up where the bytes are; it reads the index, not the segments.
 func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	t := s.recent.Load().tip
-	u := &Usage{Blocks: t.blocks, Records: t.size}
+	u := &Usage{Blocks: t.blocks, Records: t.size, Packed: PackedUsage{Segments: t.packed}}
+	for n := uint32(1); n <= t.packed; n++ {
+		p, err := s.packedSegment(n)
+		if err != nil {
+			return nil, err
+		}
+		u.Packed.RecordBytes += p.records.bytes
+		u.Packed.RawBytes += p.raws.bytes
+		u.Packed.RawVectors += p.rawItems
+	}
+	u.RecordBytes, u.RawBytes, u.RawVectors = u.Packed.RecordBytes, u.Packed.RawBytes, u.Packed.RawVectors
 	for height := range t.blocks {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -39,8 +58,10 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 			return nil, err
 		}
 		err = value.place(func(_ int, p placed) bool {
-			u.RecordBytes += frameHeaderBytes + int64(p.leaf.length)
-			if p.raw.length > 0 {
+			if p.leaf.at.segment > t.packed {
+				u.RecordBytes += frameHeaderBytes + int64(p.leaf.length)
+			}
+			if p.raw.length > 0 && p.raw.at.segment > t.packed {
 				u.RawVectors++
 				u.RawBytes += frameHeaderBytes + int64(p.raw.length)
 			}
@@ -50,7 +71,7 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 			return nil, err
 		}
 	}
-	u.SegmentBytes = u.RecordBytes + u.RawBytes + int64(t.end.segment)*segmentHeaderBytes
+	u.SegmentBytes = u.RecordBytes + u.RawBytes + int64(t.end.segment-t.packed)*segmentHeaderBytes
 	info, err := os.Stat(s.db.Path())
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
@@ -59,6 +80,9 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	return u, view(s.db, func(tx *bbolt.Tx) error {
 		held := int64(0)
 		for _, t := range tables {
+			if t == tableSegments && tx.Bucket([]byte(t)) == nil {
+				continue // a store of version 1
+			}
 			b, err := t.in(tx)
 			if err != nil {
 				return err

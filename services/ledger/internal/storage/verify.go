@@ -99,12 +99,45 @@ func (v *verification) run(ctx context.Context) error {
 	if err != nil {
 		return v.found(err)
 	}
-	return v.blocks(ctx)
+	if err := v.blocks(ctx); err != nil {
+		return err
+	}
+	return v.packedFiles(ctx)
+}
+
+// packedFiles compares the files of packed segments with the digests that were
+// committed: what no block refers to would change unseen otherwise.
+func (v *verification) packedFiles(ctx context.Context) error {
+	for n := uint32(1); n <= v.tip.packed; n++ {
+		committed, err := v.store.packedSegment(n)
+		if err != nil {
+			if err := v.found(err); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, k := range packedKinds {
+			name, want := packedName(n, k), committed.file(k)
+			got, err := sumFile(ctx, packedPath(v.store.dir, n, k), newPacer(nil))
+			if ctx.Err() != nil {
+				return fmt.Errorf("verify %s: %w", name, ctx.Err())
+			}
+			named := slices.ContainsFunc(v.report.Problems, func(p *DataLossError) bool { return p.File == name })
+			switch {
+			case named || err == nil && got == want:
+			case err != nil:
+				v.report.add(lostIn(name, None, "the packed segment cannot be read", err))
+			default:
+				v.report.add(lostIn(name, None, fmt.Sprintf("%d bytes with SHA-256 %x were committed, %d with %x are there", want.bytes, want.digest, got.bytes, got.digest), nil))
+			}
+		}
+	}
+	return nil
 }
 
 // blocks re-hashes all blocks.
 func (v *verification) blocks(ctx context.Context) error {
-	check, err := newBlockCheck(v.store.dir, tlog.NewRange(), nil)
+	check, err := newBlockCheck(v.store, tlog.NewRange(), nil)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 // blockCheck re-hashes blocks in order: every byte of every frame, the tree and
 // the chain of headers. Opening runs it over the newest blocks, Verify over all.
 type blockCheck struct {
-	dir    string
-	frames frames
+	store  *Store
+	frames frames          // nothing from the memory that readers share
 	tree   *tlog.Range     // over the stored leaf hashes of the blocks so far
 	prev   *state.BlockRef // nil before the first block
 	end    position        // behind the last frame so far; segment 0 before the first
@@ -27,8 +27,8 @@ type blockCheck struct {
 
 // newBlockCheck begins behind a block, given the tree up to it; prev is nil at
 // the beginning of the ledger.
-func newBlockCheck(dir string, tree *tlog.Range, prev *blockValue) (*blockCheck, error) {
-	c := &blockCheck{dir: dir, frames: frames{dir: dir}, tree: tree}
+func newBlockCheck(s *Store, tree *tlog.Range, prev *blockValue) (*blockCheck, error) {
+	c := &blockCheck{store: s, frames: s.frames(false), tree: tree}
 	if prev == nil {
 		return c, nil
 	}
@@ -121,7 +121,13 @@ func (c *blockCheck) follows(f frame, index uint64) *DataLossError {
 		return nil
 	}
 	lost.Index, lost.File, lost.Offset = None, segmentName(before.segment), before.offset
-	info, err := os.Stat(segmentPath(c.dir, before.segment))
+	if c.frames.isPacked(before.segment) {
+		return c.packedEnds(before)
+	}
+	info, err := os.Stat(segmentPath(c.store.dir, before.segment))
+	if missing(err) && c.frames.isPacked(before.segment) { // it was packed meanwhile
+		return c.packedEnds(before)
+	}
 	if err != nil {
 		lost.What, lost.Cause = "the full segment cannot be looked at", err
 		return lost
@@ -131,6 +137,20 @@ func (c *blockCheck) follows(f frame, index uint64) *DataLossError {
 		return lost
 	}
 	return nil
+}
+
+// packedEnds checks that a segment, when it was packed, held what is committed
+// and no more.
+func (c *blockCheck) packedEnds(end position) *DataLossError {
+	p, err := c.store.packedSegment(end.segment)
+	if err != nil {
+		return asDataLoss(err)
+	}
+	if p.plain == end.offset {
+		return nil
+	}
+	return lostIn(packedName(end.segment, kindRecord), None,
+		fmt.Sprintf("the segment had %d bytes when it was packed, its frames end at byte %d", p.plain, end.offset), nil)
 }
 
 // read counts what it reads; bytes may be there although they are damaged.

@@ -1,0 +1,72 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
+)
+
+const (
+	// packShare is how many times as long packing rests as it works: it takes at
+	// most a quarter of one core, and of the disk's time.
+	packShare = 3
+	// packInterval is when to look again for what could not be packed: the disk
+	// had no room for both forms, or a backup was read.
+	packInterval = time.Minute
+
+	minSegmentBytes = 64 << 10
+	maxSegmentBytes = 1 << 30
+)
+
+// pack packs full segments as they come, behind everything else.
+func (s *Service) pack(ctx context.Context) error {
+	ticker := time.NewTicker(packInterval)
+	defer ticker.Stop()
+	for {
+		if err := s.packFull(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-s.store.Full():
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// packFull packs all that is full now. What fails without harm to the store is
+// logged, and tried again later.
+func (s *Service) packFull(ctx context.Context) error {
+	for {
+		done, err := s.store.Pack(ctx, restAfter)
+		var lost *storage.DataLossError
+		var poisoned *storage.PoisonedError
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &lost), errors.As(err, &poisoned):
+			return err
+		case err != nil:
+			s.log.WarnContext(ctx, "a full segment is not packed", "error", err, "again_in", packInterval)
+			return nil
+		case !done:
+			return nil
+		}
+		s.log.InfoContext(ctx, "a full segment is packed", "segment", s.store.Packed())
+	}
+}
+
+// restAfter is the storage.Rest of a running replica.
+func restAfter(ctx context.Context, worked time.Duration) error {
+	timer := time.NewTimer(packShare * worked)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
