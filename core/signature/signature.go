@@ -83,7 +83,8 @@ func Verify(kind Kind, key Key, message, sig []byte) bool {
 	case Ed25519:
 		return ed25519.Verify(ed25519.PublicKey(key.Raw()), message, sig)
 	case Ed25519ZIP215:
-		return voi.VerifyWithOptions(voi.PublicKey(key.Raw()), message, sig, zip215)
+		point, ok := expansions.of(key)
+		return ok && voi.VerifyExpandedWithOptions(point, message, sig, zip215)
 	case P256:
 		return verifyP256(key, message, sig)
 	}

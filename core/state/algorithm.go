@@ -213,7 +213,8 @@ func (r *reader) algorithm(module digest.Digest) (*approved, error) {
 	if known := r.approved[module]; known != nil && known.state == value {
 		return known, nil
 	}
-	terms, err := approval.ParseAccepted(value.GetApprovalPayload())
+	payload := value.GetApprovalPayload()
+	terms, err := once(r.memory, "terms/"+string(module[:]), payload, func() (*approval.Approval, error) { return approval.ParseAccepted(payload) })
 	if err != nil {
 		return nil, corrupt("approval of module %s: %w", module.Short(), err)
 	}

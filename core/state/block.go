@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -28,6 +29,8 @@ type Options struct {
 	// Verifier answers signature checks; nil computes each (rule B4 lets it
 	// cache them).
 	Verifier signature.Verifier
+	// Memory knows what was decoded for earlier blocks; nil decodes all anew.
+	Memory *Memory
 }
 
 // Outcome is what became of one record.
@@ -51,6 +54,7 @@ type Block struct {
 	config            *Config // in force; nil until the genesis configuration
 	configChanged     bool    // this block brought one: it takes no more records (rule C6)
 	recovering        bool    // this block holds a recovery and nothing else (rule C8)
+	trial             bool    // see Refused
 	administrative    bool    // a follower's replay: of measurements it sees the hashes only
 	admin             digest.Digest
 	leaves            [][]byte // the records so far; nil where only the hash is known
@@ -137,7 +141,7 @@ func newBlock(view View, opts Options) *Block {
 	if verifier == nil {
 		verifier = signature.Direct{}
 	}
-	return &Block{reader: newReader(view), verifier: verifier}
+	return &Block{reader: newReader(view, opts.Memory), verifier: verifier}
 }
 
 // checkCertificate judges the proposal's certificate and takes its time.
@@ -254,6 +258,18 @@ func (b *Block) Submit(s *Submission) ([]Outcome, error) {
 		}
 	}
 	if err != nil {
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+// Refused is Submit for those who only ask: it gives the outcomes of a
+// submission of which nothing would be accepted, and nil at the first record
+// that would. The block serves for nothing afterwards.
+func (b *Block) Refused(s *Submission) ([]Outcome, error) {
+	b.trial = true
+	outcomes, err := b.Submit(s)
+	if err != nil || slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Accepted }) {
 		return nil, err
 	}
 	return outcomes, nil

@@ -8,11 +8,21 @@ import "github.com/lacre-metrology/lacre/core/signature"
 // is not known yet or a record will be refused earlier, Submit verifies singly.
 // The view must allow for this goroutine.
 func Checks(view View, submissions ...*Submission) ([]signature.Check, error) {
-	r := newReader(view)
+	r := newReader(view, nil)
 	config, err := r.loadConfig()
 	if err != nil {
 		return nil, err
 	}
+	return checks(r, config, submissions)
+}
+
+// Checks is Checks for submissions to this block; what it reads need not be read
+// again to decide them.
+func (b *Block) Checks(submissions ...*Submission) ([]signature.Check, error) {
+	return checks(b.reader, b.config, submissions)
+}
+
+func checks(r *reader, config *Config, submissions []*Submission) ([]signature.Check, error) {
 	c := collector{reader: r, config: config}
 	for _, s := range submissions {
 		for i := range s.items {

@@ -1,6 +1,8 @@
 package state
 
 import (
+	"fmt"
+
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -21,7 +23,8 @@ type Config struct {
 	sequence  uint64
 }
 
-// loadConfig decodes the configuration in force; nil before genesis.
+// loadConfig decodes the configuration in force; nil before genesis. Nobody
+// changes what it gives.
 func (r *reader) loadConfig() (*Config, error) {
 	value, err := message[statev1.Config](r, KeyConfig)
 	if err != nil || value == nil {
@@ -31,6 +34,14 @@ func (r *reader) loadConfig() (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Each configuration names its predecessor, so its digest and place say all of it.
+	place := value.GetLast()
+	key := fmt.Sprintf("configuration/%d/%d", place.GetSequence(), place.GetIndex())
+	return once(r.memory, key, place.GetDigest(), func() (*Config, error) { return decodeConfig(value, network) })
+}
+
+func decodeConfig(value *statev1.Config, network []byte) (*Config, error) {
+	var err error
 	c := &Config{Height: value.GetHeight(), Index: value.GetLast().GetIndex(), sequence: value.GetLast().GetSequence()}
 	if c.NetworkID, err = digest.FromBytes(network); err != nil {
 		return nil, corrupt("network id: %w", err)

@@ -58,15 +58,18 @@ func reopened(s *statetest.Store) *statetest.Store {
 }
 
 // again builds the log a second time: submissions are parsed one by one and only
-// when their turn comes, signatures come from a cache that ahead filled, and
-// between blocks the process ends. crash also throws each block away once before
-// it is durable.
+// when their turn comes, signatures come from a cache that ahead filled and
+// values from a memory too small for all, and between blocks the process ends.
+// crash also throws each block away once before it is durable, which the memory
+// must survive.
 func (p *played) again(t *testing.T, ahead, crash bool) {
 	t.Helper()
 	store := reopened(p.from.Store)
+	memory := state.NewMemory(4 << 10)
 	for i, step := range p.steps {
 		options := state.Options{Verifier: p.Verifier}
 		if ahead {
+			options.Memory = memory
 			options.Verifier = signature.NewCache(64) // too few for all: some are forgotten
 		}
 		build := func() (*state.Sealed, [][]state.Outcome) {
@@ -90,9 +93,24 @@ func (p *played) again(t *testing.T, ahead, crash bool) {
 					}
 					cache.VerifyBatch(checks)
 				}
+				var refused []state.Outcome
+				first := len(outcomes) == 0
+				if first { // what is asked of a block that is not kept
+					trial, _, err := step.Begin(store, store.Head(), options)
+					if err == nil {
+						refused, err = trial.Refused(parsed)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
 				o, err := block.Submit(parsed)
 				if err != nil {
 					t.Fatal(err)
+				}
+				accepts := slices.ContainsFunc(o, func(o state.Outcome) bool { return o.Accepted })
+				if first && (accepts != (refused == nil) || !accepts && !slices.Equal(refused, o)) {
+					t.Fatalf("step %d: refused as %v, outcomes are %v", i, refused, o)
 				}
 				outcomes = append(outcomes, o)
 			}

@@ -157,21 +157,15 @@ func ParametersAt(meter *statev1.Meter, capturedAtUnixNano int64) (*claim.Parame
 	return decodeParameters(meter, VersionAt(meter.GetParameters(), capturedAtUnixNano))
 }
 
-// parametersAt is ParametersAt that decodes each version once.
+// parametersAt is ParametersAt that decodes each version once: it is known by
+// its statement's digest, and none ever changes.
 func (r *reader) parametersAt(meter *statev1.Meter, capturedAtUnixNano int64) (*claim.Parameters, error) {
 	version := VersionAt(meter.GetParameters(), capturedAtUnixNano)
-	key := meter.GetRegistration()
+	statement := meter.GetRegistration()
 	if version != nil {
-		key = version.GetStatement()
+		statement = version.GetStatement()
 	}
-	if known := r.parameters[string(key)]; known != nil {
-		return known, nil
-	}
-	p, err := decodeParameters(meter, version)
-	if err == nil {
-		r.parameters[string(key)] = p
-	}
-	return p, err
+	return once(r.memory, "parameters/"+string(statement), statement, func() (*claim.Parameters, error) { return decodeParameters(meter, version) })
 }
 
 // decodeParameters reads a version; nil is the registration's.

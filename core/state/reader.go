@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/lacre-metrology/lacre/core/claim"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/wire"
 )
@@ -13,15 +12,14 @@ import (
 // reader is a view with decoded values and, in a block, its writes so far. A
 // value that was read is kept, so each key is read and decoded once.
 type reader struct {
-	view  View
-	cells map[string]*cell
-	dirty []string // keys written, each once, in order of first writing
+	view   View
+	memory *Memory // may be nil
+	cells  map[string]*cell
+	dirty  []string // keys written, each once, in order of first writing
 	// founding: this is the genesis block.
 	founding bool
 	// approved are parsed approvals, each valid while the state value is the same.
 	approved map[digest.Digest]*approved
-	// parameters are decoded once, by their statement's digest: none ever changes.
-	parameters map[string]*claim.Parameters
 }
 
 // cell is one state value, decoded or raw; present is false for a key that has
@@ -33,8 +31,10 @@ type cell struct {
 	raw     []byte
 }
 
-func newReader(view View) *reader {
-	return &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved), parameters: make(map[string]*claim.Parameters)}
+// newReader reads a view; what it decodes it keeps for the next one in memory,
+// which may be nil.
+func newReader(view View, memory *Memory) *reader {
+	return &reader{view: view, memory: memory, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved)}
 }
 
 func (c *cell) encode() ([]byte, error) {
@@ -85,8 +85,11 @@ func message[T any, M interface {
 		}
 		c = &cell{present: value != nil}
 		if value != nil {
-			m := M(new(T))
-			if err := proto.Unmarshal(value, m); err != nil {
+			m, err := once(r.memory, key, value, func() (M, error) {
+				m := M(new(T))
+				return m, proto.Unmarshal(value, m)
+			})
+			if err != nil {
 				return nil, corrupt("%q: %w", key, err)
 			}
 			c.message = m

@@ -112,9 +112,13 @@ func (b *Block) writes() ([]Write, error) {
 	slices.SortFunc(keys, strings.Compare)
 	writes := make([]Write, len(keys))
 	for i, key := range keys {
-		value, err := b.reader.cells[key].encode()
+		c := b.reader.cells[key]
+		value, err := c.encode()
 		if err != nil {
 			return nil, err
+		}
+		if c.message != nil {
+			b.memory.keep(key, value, c.message)
 		}
 		writes[i] = Write{Key: []byte(key), Value: value}
 	}

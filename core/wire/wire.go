@@ -80,5 +80,5 @@ func Decode(b []byte, m proto.Message) error {
 // returns a *FormError otherwise.
 func Check(b []byte, d protoreflect.MessageDescriptor) error {
 	pieces := maxPieces
-	return check(b, d, 0, &pieces)
+	return check(b, shapeOf(d), 0, &pieces)
 }

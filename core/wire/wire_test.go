@@ -111,10 +111,10 @@ func TestEncodeRefusesWhatHasNoForm(t *testing.T) {
 
 func TestDepthIsBounded(t *testing.T) {
 	pieces := maxPieces
-	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth, &pieces); err != nil {
+	if err := check(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), maxDepth, &pieces); err != nil {
 		t.Errorf("depth %d: %v", maxDepth, err)
 	}
-	if err := check(nil, (&recordv1.Record{}).ProtoReflect().Descriptor(), maxDepth+1, &pieces); err == nil {
+	if err := check(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), maxDepth+1, &pieces); err == nil {
 		t.Errorf("depth %d is accepted", maxDepth+1)
 	}
 }

@@ -141,37 +141,32 @@ func (m *receiptMaker) of(index uint64) ([]byte, error) {
 	return m.server.receiptUnder(index, m.certificate)
 }
 
-// rehearse runs the transition against the newest block without keeping
-// anything. A submission of which nothing would be accepted is answered without
-// being ordered; its signatures are in the cache from now on in any case. The
+// rehearse asks the transition against the newest block and keeps nothing. A
+// submission of which nothing would be accepted is answered without being
+// ordered; of any other the signatures are in the cache from now on. The
 // height that it saw is returned: rule C3 holds for refusals too. A rehearsal
 // that fails, or during which a block came, says nothing: then the real
 // transition decides.
 func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcome, height uint64, hopeless bool) {
-	checks, err := state.Checks(s.Store, submission)
-	if err != nil {
-		return nil, 0, false
-	}
-	s.Cache.VerifyBatch(checks)
 	head := s.Machine.Head().Block
 	fresh := s.Collector.Fresh()
 	if fresh.Block.Height > head.Height {
 		return nil, 0, false
 	}
-	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache}, fresh.Block.Height, fresh.Text)
+	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache, Memory: s.Memory}, fresh.Block.Height, fresh.Text)
 	if err != nil {
 		if !errors.Is(err, state.ErrTooFarAhead) {
 			s.Log.Debug("rehearsal failed", "error", err)
 		}
 		return nil, 0, false
 	}
-	if outcomes, err = block.Submit(submission); err != nil || s.Machine.Visible() != head.Height {
+	checks, err := block.Checks(submission)
+	if err != nil {
 		return nil, 0, false
 	}
-	for _, o := range outcomes {
-		if o.Accepted {
-			return nil, 0, false
-		}
+	s.Cache.VerifyBatch(checks)
+	if outcomes, err = block.Refused(submission); err != nil || outcomes == nil || s.Machine.Visible() != head.Height {
+		return nil, 0, false
 	}
 	return outcomes, head.Height, true
 }

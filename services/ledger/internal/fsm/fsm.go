@@ -36,11 +36,16 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
+// memoryBytes bounds the state values that stay decoded between blocks: those of
+// about 30,000 meters, which decoded take some 100 MiB.
+const memoryBytes = 16 << 20
+
 // Machine is this replica's state machine. ApplyBatch and RestorePointer belong
 // to the ordering engine's goroutine; Head may be called from any.
 type Machine struct {
 	store     *storage.Store
 	cache     *signature.Cache
+	memory    *state.Memory
 	collector *certify.Collector
 	signer    *certify.Signer
 	publish   func(certify.Signed)                 // hands a durable cosignature to the peers
@@ -94,7 +99,7 @@ func New(c Config) (*Machine, error) {
 		return nil, reason.New(reason.DataLoss, "the tree has size %d and root %s, block %d says size %d and root %s",
 			tree.Size(), tree.Root().Short(), head.Height, head.Size, head.Root.Short())
 	}
-	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
+	m := &Machine{store: c.Store, cache: c.Cache, memory: state.NewMemory(memoryBytes), collector: c.Collector, signer: c.Signer,
 		publish: c.Publish, fetch: c.Fetch, committed: c.Committed, hang: c.Hang, log: c.Log, tree: tree}
 	m.visible.Store(head.Height)
 	if m.restored, err = openRestoring(c.Dir); err != nil {
@@ -111,6 +116,9 @@ func New(c Config) (*Machine, error) {
 
 // Cache is the cache of signature checks, shared with whoever checks ahead.
 func (m *Machine) Cache() *signature.Cache { return m.cache }
+
+// Memory is what is decoded of the state, shared with them too.
+func (m *Machine) Memory() *state.Memory { return m.memory }
 
 // Head is the newest applied block.
 func (m *Machine) Head() Head { return *m.head.Load() }
@@ -223,7 +231,7 @@ func (m *Machine) begin() *building {
 // apply decides one entry (rule C5).
 func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	proposal, malformed := decode(entry.Data)
-	options := state.Options{Verifier: b.cache}
+	options := state.Options{Verifier: b.cache, Memory: b.memory}
 	var block *state.Block
 	err := malformed
 	if malformed == nil {
@@ -248,7 +256,7 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	}
 	results := make([][]state.Outcome, len(proposal.GetSubmissions()))
 	submissions := parse(proposal.GetSubmissions())
-	if err := b.verify(submissions); err != nil {
+	if err := b.verify(block, submissions); err != nil {
 		return propose.Applied{}, err
 	}
 	for i, s := range submissions {
@@ -361,8 +369,8 @@ func (b *building) judge() error {
 
 // verify checks the signatures of all submissions at once and in parallel into
 // the cache, where the transition finds them (rule B4).
-func (b *building) verify(submissions []*state.Submission) error {
-	checks, err := state.Checks(b.pending, submissions...)
+func (b *building) verify(block *state.Block, submissions []*state.Submission) error {
+	checks, err := block.Checks(submissions...)
 	if err != nil {
 		return err
 	}

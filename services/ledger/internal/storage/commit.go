@@ -65,6 +65,11 @@ func (s *Store) commit(b *Batch) error {
 		return err
 	}
 	rolled := next.end.segment > s.tip.end.segment
+	for i := range b.Blocks {
+		for _, w := range b.Blocks[i].Writes {
+			s.hot.put(w.Key, w.Value)
+		}
+	}
 	s.publish(next, added)
 	if rolled {
 		select {

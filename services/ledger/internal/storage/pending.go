@@ -71,7 +71,11 @@ func (p *Pending) Get(key []byte) ([]byte, error) {
 	if value, ok := p.writes[string(key)]; ok {
 		return value, nil
 	}
-	return p.store.Get(key)
+	value, err := p.store.Get(key)
+	if err == nil && value != nil {
+		p.store.hot.put(key, value)
+	}
+	return value, err
 }
 
 // Block is View.Block.

@@ -33,8 +33,12 @@ func (s *Store) Range() (*tlog.Range, error) {
 	return tlog.RangeAt(s, s.recent.Load().tip.size)
 }
 
-// Get returns the state value under key, or nil when there is none.
+// Get returns the state value under key, or nil when there is none. The caller
+// does not change it.
 func (s *Store) Get(key []byte) ([]byte, error) {
+	if value, ok := s.hot.get(key); ok {
+		return value, nil
+	}
 	var value []byte
 	err := view(s.db, func(tx *bbolt.Tx) error {
 		b, err := tableState.get(tx, key)

@@ -92,6 +92,7 @@ type Store struct {
 
 	recent atomic.Pointer[recent] // replaced whole by the writer
 	packed packed
+	hot    hot
 
 	packing sync.RWMutex // held by Pack; for reading by Backup, which wants the files to stay
 
