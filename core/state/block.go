@@ -29,8 +29,6 @@ type Options struct {
 	// Verifier answers signature checks; nil computes each (rule B4 lets it
 	// cache them).
 	Verifier signature.Verifier
-	// Memory knows what was decoded for earlier blocks; nil decodes all anew.
-	Memory *Memory
 }
 
 // Outcome is what became of one record.
@@ -141,7 +139,7 @@ func newBlock(view View, opts Options) *Block {
 	if verifier == nil {
 		verifier = signature.Direct{}
 	}
-	return &Block{reader: newReader(view, opts.Memory), verifier: verifier}
+	return &Block{reader: newReader(view), verifier: verifier}
 }
 
 // checkCertificate judges the proposal's certificate and takes its time.

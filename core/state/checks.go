@@ -8,7 +8,7 @@ import "github.com/lacre-metrology/lacre/core/signature"
 // is not known yet or a record will be refused earlier, Submit verifies singly.
 // The view must allow for this goroutine.
 func Checks(view View, submissions ...*Submission) ([]signature.Check, error) {
-	r := newReader(view, nil)
+	r := newReader(view)
 	config, err := r.loadConfig()
 	if err != nil {
 		return nil, err

@@ -107,7 +107,7 @@ func (c *Config) ReadsEvidence(organisation string) bool {
 // GetErasedEvidence are the orders to erase a piece; nil without one. Erases says
 // whether they do.
 func GetErasedEvidence(view View, piece digest.Digest) (*statev1.ErasedEvidence, error) {
-	return newReader(view, nil).erased(piece)
+	return newReader(view).erased(piece)
 }
 
 func (r *reader) erased(piece digest.Digest) (*statev1.ErasedEvidence, error) {

@@ -57,6 +57,14 @@ func reopened(s *statetest.Store) *statetest.Store {
 	return c
 }
 
+// remembering is a store whose values stay decoded.
+type remembering struct {
+	*statetest.Store
+	memory *state.Memory
+}
+
+func (r remembering) Memory() *state.Memory { return r.memory }
+
 // again builds the log a second time: submissions are parsed one by one and only
 // when their turn comes, signatures come from a cache that ahead filled and
 // values from a memory too small for all, and between blocks the process ends.
@@ -65,15 +73,18 @@ func reopened(s *statetest.Store) *statetest.Store {
 func (p *played) again(t *testing.T, ahead, crash bool) {
 	t.Helper()
 	store := reopened(p.from.Store)
-	memory := state.NewMemory(4 << 10)
+	view := func() state.View { return store }
+	if ahead {
+		memory := state.NewMemory(4 << 10)
+		view = func() state.View { return remembering{store, memory} }
+	}
 	for i, step := range p.steps {
 		options := state.Options{Verifier: p.Verifier}
 		if ahead {
-			options.Memory = memory
 			options.Verifier = signature.NewCache(64) // too few for all: some are forgotten
 		}
 		build := func() (*state.Sealed, [][]state.Outcome) {
-			block, empty, err := step.Begin(store, store.Head(), options)
+			block, empty, err := step.Begin(view(), store.Head(), options)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +107,7 @@ func (p *played) again(t *testing.T, ahead, crash bool) {
 				var refused []state.Outcome
 				first := len(outcomes) == 0
 				if first { // what is asked of a block that is not kept
-					trial, _, err := step.Begin(store, store.Head(), options)
+					trial, _, err := step.Begin(view(), store.Head(), options)
 					if err == nil {
 						refused, err = trial.Refused(parsed)
 					}

@@ -147,5 +147,5 @@ func (b *Block) afterPulse(it *item, last *statev1.MeterPulse) error {
 
 // GetMeterPulse is a meter's newest heartbeat; nil before its first.
 func GetMeterPulse(view View, id string) (*statev1.MeterPulse, error) {
-	return message[statev1.MeterPulse](newReader(view, nil), PulseKey(id))
+	return message[statev1.MeterPulse](newReader(view), PulseKey(id))
 }

@@ -157,6 +157,11 @@ func ParametersAt(meter *statev1.Meter, capturedAtUnixNano int64) (*claim.Parame
 	return decodeParameters(meter, VersionAt(meter.GetParameters(), capturedAtUnixNano))
 }
 
+// GetParameters is ParametersAt of a meter of this view.
+func GetParameters(view View, meter *statev1.Meter, capturedAtUnixNano int64) (*claim.Parameters, error) {
+	return newReader(view).parametersAt(meter, capturedAtUnixNano)
+}
+
 // parametersAt is ParametersAt that decodes each version once: it is known by
 // its statement's digest, and none ever changes.
 func (r *reader) parametersAt(meter *statev1.Meter, capturedAtUnixNano int64) (*claim.Parameters, error) {

@@ -22,13 +22,13 @@ type Party struct {
 // of a rollover) are refused with the state's reason: the ledger alone knows
 // them. The error is a *reason.Error.
 func Parties(config *Config, e *envelope.Envelope) ([]Party, error) {
-	return parties(newReader(nothing{}, nil), config, e)
+	return parties(newReader(nothing{}), config, e)
 }
 
 // PartiesIn is Parties by a state and its configuration in force, which know also
 // the signers that stand in the state.
 func PartiesIn(view View, e *envelope.Envelope) ([]Party, error) {
-	r := newReader(view, nil)
+	r := newReader(view)
 	config, err := r.loadConfig()
 	if err != nil {
 		return nil, err

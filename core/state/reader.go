@@ -13,7 +13,7 @@ import (
 // value that was read is kept, so each key is read and decoded once.
 type reader struct {
 	view   View
-	memory *Memory // may be nil
+	memory *Memory // the view's; may be nil
 	cells  map[string]*cell
 	dirty  []string // keys written, each once, in order of first writing
 	// founding: this is the genesis block.
@@ -31,10 +31,12 @@ type cell struct {
 	raw     []byte
 }
 
-// newReader reads a view; what it decodes it keeps for the next one in memory,
-// which may be nil.
-func newReader(view View, memory *Memory) *reader {
-	return &reader{view: view, memory: memory, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved)}
+func newReader(view View) *reader {
+	r := &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved)}
+	if v, ok := view.(Remembering); ok {
+		r.memory = v.Memory()
+	}
+	return r
 }
 
 func (c *cell) encode() ([]byte, error) {

@@ -111,5 +111,5 @@ func tableOf(v *statev1.Version) (*recordv1.NationalTable, error) {
 
 // GetTable is a national table; nil, without an error, when there is none.
 func GetTable(view View, id string) (*statev1.Table, error) {
-	return message[statev1.Table](newReader(view, nil), TableKey(id))
+	return message[statev1.Table](newReader(view), TableKey(id))
 }

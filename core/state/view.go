@@ -28,6 +28,13 @@ type View interface {
 	Record(index uint64) ([]byte, error)
 }
 
+// Remembering is a View whose values stay decoded from one use to the next.
+type Remembering interface {
+	View
+	// Memory is the same for all views of a ledger.
+	Memory() *Memory
+}
+
 // Write sets one state value. A block's writes are sorted by key, each key
 // once; values are never empty and never deleted.
 type Write struct {

@@ -21,6 +21,10 @@ const (
 	refsKept = 2 * maxAhead
 )
 
+// memoryBytes bounds the values that stay decoded: those of about 30,000 meters,
+// which take some 100 MiB.
+const memoryBytes = 16 << 20
+
 // Snapshot is the administrative state at a certified block. It implements
 // state.View for what followers see: Record is not among it.
 type Snapshot struct {
@@ -28,6 +32,7 @@ type Snapshot struct {
 	certificate []byte
 	proof       *tlog.Proof       // of the newest header that a trust bundle certifies; nil before the first
 	values      map[string][]byte // never changed once published
+	memory      *state.Memory     // of values; the chain's
 	// refs are consecutive blocks, the last is head. Snapshots share the array:
 	// each sees its own length of it, and only the chain writes beyond.
 	refs   []state.BlockRef
@@ -66,6 +71,9 @@ func (s *Snapshot) Keys(prefix string, visit func(key string)) {
 // Get implements state.View.
 func (s *Snapshot) Get(key []byte) ([]byte, error) { return s.values[string(key)], nil }
 
+// Memory implements state.Remembering.
+func (s *Snapshot) Memory() *state.Memory { return s.memory }
+
 // Block implements state.View for recent blocks.
 func (s *Snapshot) Block(height uint64) (state.BlockRef, bool, error) {
 	if height > s.head.Height || s.head.Height-height >= uint64(len(s.refs)) {
@@ -87,6 +95,7 @@ type chain struct {
 	// pin is a block that a state which this follower verified earlier had as its
 	// head, although that state is not used: what is followed must come by it.
 	pin *state.BlockRef
+	memory *state.Memory
 
 	certified *Snapshot
 	tree      *tlog.Range // of the certified blocks
@@ -99,7 +108,7 @@ type chain struct {
 }
 
 func newChain(networkID digest.Digest, verifier signature.Verifier) *chain {
-	return &chain{networkID: networkID, verifier: verifier, tree: tlog.NewRange()}
+	return &chain{networkID: networkID, verifier: verifier, memory: state.NewMemory(memoryBytes), tree: tlog.NewRange()}
 }
 
 // next is the height that is wanted next.
@@ -201,7 +210,7 @@ func (c *chain) replay(leaves []state.Leaf) (*state.Sealed, error) {
 func (c *chain) extend(sealed *state.Sealed) error {
 	if c.ahead == nil {
 		c.aheadTree = c.tree.Clone()
-		c.ahead = &Snapshot{values: map[string][]byte{}}
+		c.ahead = &Snapshot{values: map[string][]byte{}, memory: c.memory}
 		if c.certified != nil {
 			// Values are copied only when something is written: most blocks hold
 			// measurements alone.
@@ -301,4 +310,4 @@ func (c *chain) prove(quorum *state.Quorum, certificate *tlog.Certificate) (*tlo
 	return tlog.NewProof(c.header, certificate.Checkpoint.Size-1, c.path, certificate)
 }
 
-var _ state.View = (*Snapshot)(nil)
+var _ state.Remembering = (*Snapshot)(nil)

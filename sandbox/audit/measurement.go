@@ -115,7 +115,7 @@ func (a *auditor) parametersOf(v state.View, m *measurement) (*claim.Parameters,
 	if err != nil {
 		return nil, err
 	}
-	parameters, err := state.ParametersAt(meter, m.Sample.CapturedAtUnixNano)
+	parameters, err := state.GetParameters(v, meter, m.Sample.CapturedAtUnixNano)
 	if err != nil {
 		return nil, err
 	}

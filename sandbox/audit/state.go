@@ -22,12 +22,17 @@ import (
 // what was added since. It is as trustworthy as the place where it is kept.
 type State struct {
 	values          map[string][]byte
+	memory          *state.Memory    // of values
 	blocks          []state.BlockRef // by height
 	leaves          []digest.Digest  // of each block's leaf hashes, by height: what is read again must be these
 	tree            *tlog.Range
 	certified       bool
 	certifiedHeight uint64
 }
+
+// memoryBytes bounds the values that stay decoded: those of about 30,000 meters,
+// which take some 100 MiB.
+const memoryBytes = 16 << 20
 
 // digestOf is the plain SHA-256 over a block's leaf hashes.
 func digestOf(leafHashes []digest.Digest) digest.Digest {
@@ -38,7 +43,9 @@ func digestOf(leafHashes []digest.Digest) digest.Digest {
 	return digest.Digest(h.Sum(nil))
 }
 
-func newState() *State { return &State{values: make(map[string][]byte), tree: tlog.NewRange()} }
+func newState() *State {
+	return &State{values: make(map[string][]byte), memory: state.NewMemory(memoryBytes), tree: tlog.NewRange()}
+}
 
 // Next is the height of the first block that it does not have.
 func (s *State) Next() uint64 { return uint64(len(s.blocks)) }
@@ -124,7 +131,7 @@ func (s *State) Keys(prefix string) []string {
 }
 
 func (s *State) clone() *State {
-	c := &State{values: make(map[string][]byte, len(s.values)), blocks: slices.Clone(s.blocks), leaves: slices.Clone(s.leaves), tree: s.tree.Clone(),
+	c := &State{values: make(map[string][]byte, len(s.values)), memory: s.memory, blocks: slices.Clone(s.blocks), leaves: slices.Clone(s.leaves), tree: s.tree.Clone(),
 		certified: s.certified, certifiedHeight: s.certifiedHeight}
 	for k, v := range s.values {
 		c.values[k] = v
@@ -147,6 +154,9 @@ func (s *State) apply(b *state.Sealed) state.BlockRef {
 func (s *State) certify(height uint64) {
 	s.certified, s.certifiedHeight = true, max(s.certifiedHeight, height)
 }
+
+// Memory is state.Remembering.
+func (s *State) Memory() *state.Memory { return s.memory }
 
 // view is the state as the transition reads it; records come from the source.
 type view struct {

@@ -303,7 +303,7 @@ func (s *Service) openServer(origin string) error {
 	s.api, replica = api.New(api.Config{
 		NodeID: s.config.NodeID, NetworkID: s.networkID, Origin: origin, Signer: signing,
 		Store: s.store, Certificates: s.archive, Collector: s.collector, Machine: s.machine,
-		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Memory: s.machine.Memory(), Log: s.log,
+		Cutter: s.cutter, Order: &s.order, Peers: s.peers, Cache: s.machine.Cache(), Log: s.log,
 		Ordered:   func(took time.Duration) { s.measured.order.Observe(took.Seconds()) },
 		Certified: func(took time.Duration) { s.measured.certify.Observe(took.Seconds()) },
 		Fatal:     s.damaged,

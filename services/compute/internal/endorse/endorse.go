@@ -184,7 +184,7 @@ func (e *Endorser) admit(view state.View, algorithm digest.Digest, s *computev1.
 	if meter == nil {
 		return reason.New(reason.UnknownMeter, "meter %q is not registered", parsed.MeterID)
 	}
-	parameters, err := state.ParametersAt(meter, parsed.CapturedAtUnixNano)
+	parameters, err := state.GetParameters(view, meter, parsed.CapturedAtUnixNano)
 	if err != nil {
 		return err
 	}

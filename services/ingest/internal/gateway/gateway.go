@@ -232,7 +232,7 @@ func (g *Gateway) admit(source Source, s *Sample) (digest.Digest, error) {
 	if got := sample.DigestRaw(s.Raw); got != h.RawDigest {
 		return digest.Zero, reason.New(reason.DigestMismatch, "raw vector has digest %s, the header names %s", got.Short(), h.RawDigest.Short())
 	}
-	parameters, err := state.ParametersAt(meter, h.CapturedAtUnixNano)
+	parameters, err := state.GetParameters(snapshot, meter, h.CapturedAtUnixNano)
 	if err != nil {
 		return digest.Zero, err
 	}

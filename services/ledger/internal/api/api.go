@@ -61,7 +61,6 @@ type Config struct {
 	Order        Leadership
 	Peers        *peers.Peers
 	Cache        *signature.Cache
-	Memory       *state.Memory
 	Fatal        func(error) // ends the node: its disk is damaged
 	Log          *slog.Logger
 

@@ -153,7 +153,7 @@ func (s *Server) rehearse(submission *state.Submission) (outcomes []state.Outcom
 	if fresh.Block.Height > head.Height {
 		return nil, 0, false
 	}
-	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache, Memory: s.Memory}, fresh.Block.Height, fresh.Text)
+	block, err := state.Begin(s.Store, head, state.Options{Verifier: s.Cache}, fresh.Block.Height, fresh.Text)
 	if err != nil {
 		if !errors.Is(err, state.ErrTooFarAhead) {
 			s.Log.Debug("rehearsal failed", "error", err)

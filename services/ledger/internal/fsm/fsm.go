@@ -36,16 +36,11 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
-// memoryBytes bounds the state values that stay decoded between blocks: those of
-// about 30,000 meters, which decoded take some 100 MiB.
-const memoryBytes = 16 << 20
-
 // Machine is this replica's state machine. ApplyBatch and RestorePointer belong
 // to the ordering engine's goroutine; Head may be called from any.
 type Machine struct {
 	store     *storage.Store
 	cache     *signature.Cache
-	memory    *state.Memory
 	collector *certify.Collector
 	signer    *certify.Signer
 	publish   func(certify.Signed)                 // hands a durable cosignature to the peers
@@ -99,7 +94,7 @@ func New(c Config) (*Machine, error) {
 		return nil, reason.New(reason.DataLoss, "the tree has size %d and root %s, block %d says size %d and root %s",
 			tree.Size(), tree.Root().Short(), head.Height, head.Size, head.Root.Short())
 	}
-	m := &Machine{store: c.Store, cache: c.Cache, memory: state.NewMemory(memoryBytes), collector: c.Collector, signer: c.Signer,
+	m := &Machine{store: c.Store, cache: c.Cache, collector: c.Collector, signer: c.Signer,
 		publish: c.Publish, fetch: c.Fetch, committed: c.Committed, hang: c.Hang, log: c.Log, tree: tree}
 	m.visible.Store(head.Height)
 	if m.restored, err = openRestoring(c.Dir); err != nil {
@@ -116,9 +111,6 @@ func New(c Config) (*Machine, error) {
 
 // Cache is the cache of signature checks, shared with whoever checks ahead.
 func (m *Machine) Cache() *signature.Cache { return m.cache }
-
-// Memory is what is decoded of the state, shared with them too.
-func (m *Machine) Memory() *state.Memory { return m.memory }
 
 // Head is the newest applied block.
 func (m *Machine) Head() Head { return *m.head.Load() }
@@ -231,7 +223,7 @@ func (m *Machine) begin() *building {
 // apply decides one entry (rule C5).
 func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	proposal, malformed := decode(entry.Data)
-	options := state.Options{Verifier: b.cache, Memory: b.memory}
+	options := state.Options{Verifier: b.cache}
 	var block *state.Block
 	err := malformed
 	if malformed == nil {

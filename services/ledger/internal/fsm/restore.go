@@ -306,7 +306,7 @@ func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
 	for _, v := range vectors {
 		byLeaf[v.Leaf] = state.DescribeRaw(v.Bytes)
 	}
-	sealed, err := state.Replay(b.pending, b.head, state.Options{Verifier: b.cache, Memory: b.memory}, fetched.GetRecords(), func(leaf int) (state.RawVector, bool) {
+	sealed, err := state.Replay(b.pending, b.head, state.Options{Verifier: b.cache}, fetched.GetRecords(), func(leaf int) (state.RawVector, bool) {
 		v, ok := byLeaf[leaf]
 		return v, ok
 	})

@@ -1,9 +1,16 @@
 package storage
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/lacre-metrology/lacre/core/state"
+)
 
 // hotBytes bounds a generation of the state values in memory.
 const hotBytes = 32 << 20
+
+// Memory is state.Remembering.
+func (s *Store) Memory() *state.Memory { return s.memory }
 
 // hot is the newest values of the state keys that blocks are built on, so that
 // a meter that measures each second is not sought in bbolt each second. Only

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/platform/durable"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -89,7 +90,7 @@ func newStore(dir string, options Options) *Store {
 	if options.disk == nil {
 		options.disk = systemDisk()
 	}
-	s := &Store{dir: dir, options: options, full: make(chan struct{}, 1)}
+	s := &Store{dir: dir, options: options, memory: state.NewMemory(memoryBytes), full: make(chan struct{}, 1)}
 	s.packed.dir, s.packed.of = dir, s.packedSegment
 	s.recent.Store(&recent{})
 	return s

@@ -6,7 +6,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/state"
 )
 
-var _ state.View = (*Pending)(nil)
+var _ state.Remembering = (*Pending)(nil)
 
 // Pending is the ledger as it will be when the blocks added so far are
 // committed on top of a store: so block k+1 of a batch is built on block k. It
@@ -77,6 +77,9 @@ func (p *Pending) Get(key []byte) ([]byte, error) {
 	}
 	return value, err
 }
+
+// Memory is state.Remembering.
+func (p *Pending) Memory() *state.Memory { return p.store.memory }
 
 // Block is View.Block.
 func (p *Pending) Block(height uint64) (state.BlockRef, bool, error) {

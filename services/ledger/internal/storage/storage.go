@@ -75,11 +75,14 @@ const (
 	entriesKept = 16384
 	// maxCosignatureBytes bounds a replica's own signature lines.
 	maxCosignatureBytes = 4096
+	// memoryBytes bounds the state values that stay decoded: those of about 30,000
+	// meters, which take some 100 MiB.
+	memoryBytes = 16 << 20
 )
 
 var (
-	_ state.View = (*Store)(nil)
-	_ tlog.Nodes = (*Store)(nil)
+	_ state.Remembering = (*Store)(nil)
+	_ tlog.Nodes        = (*Store)(nil)
 )
 
 // Store is one replica's ledger on disk. All methods are safe for concurrent
@@ -93,6 +96,7 @@ type Store struct {
 	recent atomic.Pointer[recent] // replaced whole by the writer
 	packed packed
 	hot    hot
+	memory *state.Memory // of the values of the state
 
 	packing sync.RWMutex // held by Pack; for reading by Backup, which wants the files to stay
 
