@@ -2,8 +2,10 @@ package sandbox
 
 import (
 	"context"
+	"math/rand/v2"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/algorithms/speed"
 	w "github.com/lacre-metrology/lacre/sandbox/internal/wasmtest"
 	"github.com/lacre-metrology/lacre/sandbox/profile"
 )
@@ -52,6 +54,22 @@ func BenchmarkRun(b *testing.B) {
 		}
 		b.ReportMetric(float64(p.Stats().CrossChecks)/float64(b.N), "checks/op")
 	})
+}
+
+// BenchmarkSpeed is the same for the speed module and a pulse of a vehicle.
+func BenchmarkSpeed(b *testing.B) {
+	p := load(b, newEngine(b, Config{CrossCheck: CrossCheckNever}), speed.Module())
+	inputs := speedInputs(b, rand.New(rand.NewPCG(1, 0)))
+	input := inputs[len(inputs)-2] // the last pulse, whole
+	for name, x := range executors(p) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if r, err := x.execute(input, speedFuel); err != nil || r.Outcome != Completed {
+					b.Fatal(r, err)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkCheck(b *testing.B) {

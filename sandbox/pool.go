@@ -95,7 +95,8 @@ type instance struct {
 	module    api.Module
 	measure   api.Function
 	fuel      api.MutableGlobal
-	highWater api.MutableGlobal
+	highWater api.MutableGlobal // of stores up to the input region's end
+	top       api.MutableGlobal // of stores above it
 	state     []stateGlobal
 	memory    []byte // all of it, written through; memory never grows
 	stack     [1]uint64
@@ -117,12 +118,13 @@ func (p *pool) instantiate() (*instance, error) {
 	memory, ok := module.Memory().Read(0, p.module.MemoryBytes)
 	in.fuel, _ = module.ExportedGlobal(fuel.ExportFuel).(api.MutableGlobal)
 	in.highWater, _ = module.ExportedGlobal(fuel.ExportHighWater).(api.MutableGlobal)
+	in.top, _ = module.ExportedGlobal(fuel.ExportTop).(api.MutableGlobal)
 	for _, s := range p.state {
 		global, _ := module.ExportedGlobal(s.Export).(api.MutableGlobal)
 		in.state = append(in.state, stateGlobal{global, s.Init})
 		ok = ok && global != nil
 	}
-	if !ok || in.measure == nil || in.fuel == nil || in.highWater == nil {
+	if !ok || in.measure == nil || in.fuel == nil || in.highWater == nil || in.top == nil {
 		return nil, errors.Join(fmt.Errorf("%w: module %x instantiated without its exports", ErrEngine, p.module.Digest), module.Close(context.Background()))
 	}
 	in.memory = memory
@@ -135,6 +137,7 @@ func (in *instance) call(m *profile.Module, input []byte, fuelLimit uint64) (res
 	copy(in.memory[m.InputPtr:m.InputPtr+m.InputCap], input)
 	in.fuel.Set(fuelLimit)
 	in.highWater.Set(uint64(m.InputPtr))
+	in.top.Set(uint64(m.InputPtr + m.InputCap))
 	in.stack[0] = uint64(len(input))
 	err = in.measure.CallWithStack(context.Background(), in.stack[:])
 	left := int64(in.fuel.Get())
@@ -154,13 +157,28 @@ func (in *instance) call(m *profile.Module, input []byte, fuelLimit uint64) (res
 }
 
 // restore returns the instance to its state after instantiation: memory up to
-// the highest byte that the host or the module wrote, and every mutable global
-// (the two added ones are set before each call).
+// the highest byte of the input region that the host or the module wrote, memory
+// above that region up to the highest byte that the module wrote, and every
+// mutable global (the added ones are set before each call). What lies between is
+// the unused rest of the input region, which is nearly all of it: a module that
+// keeps its variables behind it must not pay for half a megabyte each time.
 func (in *instance) restore(m *profile.Module, image []byte, inputBytes int) {
 	written := max(m.InputPtr+uint32(inputBytes), uint32(in.highWater.Get()))
-	copy(in.memory, image)
-	clear(in.memory[len(image):written])
+	in.restoreRange(image, 0, written)
+	if inputEnd := m.InputPtr + m.InputCap; uint32(in.top.Get()) > inputEnd {
+		in.restoreRange(image, max(written, inputEnd-min(inputEnd, straddle)), uint32(in.top.Get()))
+	}
 	for _, s := range in.state {
 		s.global.Set(s.init)
 	}
+}
+
+// straddle is how far below the input region's end a store may begin that ends above it.
+const straddle = 7
+
+// restoreRange gives memory in [from, to) the bytes of the image, which are zero
+// beyond its end.
+func (in *instance) restoreRange(image []byte, from, to uint32) {
+	copied := copy(in.memory[from:to], image[min(int(from), len(image)):])
+	clear(in.memory[int(from)+copied : to])
 }

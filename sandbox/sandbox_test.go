@@ -178,6 +178,30 @@ func TestRunRestoresState(t *testing.T) {
 	}
 }
 
+// TestRunRestoresAroundTheInputsEnd: a store that ends at the input region's end,
+// across it, or behind it leaves nothing, alone or after one far above.
+func TestRunRestoresAroundTheInputsEnd(t *testing.T) {
+	for shift := range int32(18) {
+		for _, far := range []int32{0, 1} {
+			at := w.InputPtr + w.InputCap - 9 + shift
+			module := w.WithMeasure([]byte{w.I64},
+				w.I32Const(at), w.Store(0x29, 0, 0), w.Set(1),
+				w.I32Const(at), w.I64Const(-1), w.Store(0x37, 0, 0),
+				w.I32Const(at+100*far), w.I64Const(-1), w.Store(0x37, 0, 0),
+				returns(0, w.Get(1))).Encode()
+			p := load(t, newEngine(t, Config{MaxInstances: 1, CrossCheck: CrossCheckNever}), module)
+			for name, x := range executors(p) {
+				for call := range 2 {
+					if got, err := x.execute([]byte{1}, plenty); err != nil || !bytes.Equal(got.Output, output(0, 0)) {
+						t.Errorf("%s call %d at %d: %v, %v, want 0", name, call, at, got, err)
+					}
+				}
+				assertPristine(t, name, x.(*pool))
+			}
+		}
+	}
+}
+
 // TestRunRestoresInput: a shorter input does not see the rest of a longer one.
 func TestRunRestoresInput(t *testing.T) {
 	module := w.WithMeasure(nil, returns(0, w.I32Const(w.InputPtr), w.Store(0x29, 0, 8))).Encode()

@@ -15,7 +15,7 @@ const speedFuel = 1 << 32
 // speedInputs are vectors that lead the speed module through its branches:
 // vehicles at several speeds and in both directions, silence, noise, saturation,
 // and inputs that are not well formed.
-func speedInputs(t *testing.T, random *rand.Rand) [][]byte {
+func speedInputs(t testing.TB, random *rand.Rand) [][]byte {
 	t.Helper()
 	inputs := [][]byte{nil, {1}, make([]byte, 32), bytes.Repeat([]byte{0xff}, 500)}
 	add := func(sample func(channel, i int) int16) {

@@ -73,9 +73,13 @@ const (
 	// call that returned, the remaining fuel; after one that trapped, negative
 	// exactly when the limit did not suffice.
 	ExportFuel = "lacre.fuel"
-	// ExportHighWater is the i32 end of the highest store above input_ptr; set
-	// it to input_ptr before a call.
+	// ExportHighWater is the i32 end of the highest store that ends above input_ptr
+	// and not above the input region's end; set it to input_ptr before a call.
 	ExportHighWater = "lacre.high_water"
+	// ExportTop is the i32 end of the highest store that ends above the input
+	// region; set it to the region's end before a call. Such a store begins at most
+	// seven bytes below that.
+	ExportTop = "lacre.top"
 	// exportGlobal precedes the index of an original mutable global.
 	exportGlobal = "lacre.global."
 )
@@ -96,10 +100,12 @@ type Instrumented struct {
 // Instrument adds fuel to a module.
 func Instrument(m *profile.Module) Instrumented {
 	globals := m.Globals()
-	added := addedGlobals{fuel: uint64(len(globals)), highWater: uint64(len(globals)) + 1}
+	first := uint64(len(globals))
+	added := addedGlobals{fuel: first, highWater: first + 1, top: first + 2, inputEnd: m.InputPtr + m.InputCap}
 	var out Instrumented
 	exports := exportEntry(nil, ExportFuel, added.fuel)
 	exports = exportEntry(exports, ExportHighWater, added.highWater)
+	exports = exportEntry(exports, ExportTop, added.top)
 	for i, g := range globals {
 		if !g.Mutable {
 			continue
@@ -116,21 +122,31 @@ func Instrument(m *profile.Module) Instrumented {
 	for _, id := range []byte{profile.SectionType, profile.SectionFunction, profile.SectionMemory} {
 		b = section(b, id, m.Section(id))
 	}
-	b = section(b, profile.SectionGlobal, extended(m.Section(profile.SectionGlobal), 2, added.entries(m)))
-	b = section(b, profile.SectionExport, extended(m.Section(profile.SectionExport), 2+len(out.State), exports))
+	b = section(b, profile.SectionGlobal, extended(m.Section(profile.SectionGlobal), addedCount, added.entries(m)))
+	b = section(b, profile.SectionExport, extended(m.Section(profile.SectionExport), addedCount+len(out.State), exports))
 	b = section(b, profile.SectionCode, code(m, added))
 	out.Binary = section(b, profile.SectionData, m.Section(profile.SectionData))
 	return out
 }
 
-// addedGlobals are the indices of the two globals that Instrument appends.
-type addedGlobals struct{ fuel, highWater uint64 }
+// addedCount is the number of globals that Instrument appends.
+const addedCount = 3
 
-// entries encodes both: (mut i64) 0 and (mut i32) input_ptr.
-func (addedGlobals) entries(m *profile.Module) []byte {
-	b := append([]byte{byte(profile.I64), 1, byte(profile.OpI64Const), 0, byte(profile.OpEnd)},
-		byte(profile.I32), 1, byte(profile.OpI32Const))
-	return append(leb.AppendSigned(b, int64(int32(m.InputPtr))), byte(profile.OpEnd))
+// addedGlobals are their indices, and where the input region ends.
+type addedGlobals struct {
+	fuel, highWater, top uint64
+	inputEnd             uint32
+}
+
+// entries encodes them: (mut i64) 0, (mut i32) input_ptr and (mut i32) the
+// region's end.
+func (a addedGlobals) entries(m *profile.Module) []byte {
+	b := []byte{byte(profile.I64), 1, byte(profile.OpI64Const), 0, byte(profile.OpEnd)}
+	for _, mark := range []uint32{m.InputPtr, a.inputEnd} {
+		b = leb.AppendSigned(append(b, byte(profile.I32), 1, byte(profile.OpI32Const)), int64(int32(mark)))
+		b = append(b, byte(profile.OpEnd))
+	}
+	return b
 }
 
 func exportEntry(b []byte, name string, global uint64) []byte {

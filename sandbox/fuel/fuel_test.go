@@ -58,7 +58,7 @@ func TestChargesOfRegions(t *testing.T) {
 // golden is the digest of the instrumented form of a module with globals, data,
 // a loop and stores. A change of it changes fuel or its bookkeeping: a new
 // profile version, unless fuel stays the same.
-const golden = "4ff588a7f5bdbc777137b7ab5d9891baa479402553b29033999a335a935b2a2d"
+const golden = "581efaf4e45c7a628e6b191af3ae4673c673ba6db37c18bbbf753bec5125754b"
 
 func sample() []byte {
 	m := w.WithMeasure([]byte{w.I64})

@@ -99,10 +99,12 @@ func (w *rewriter) charge(cost uint64) {
 	w.op(byte(profile.OpUnreachable), byte(profile.OpEnd))
 }
 
-// track raises the high-water mark to the end of the store that follows. The
-// operands are saved in temporaries and put back.
+// track raises the mark of the store that follows to its end: that of stores up
+// to the input region's end, or that of stores above it. The operands are saved
+// in temporaries and put back.
 //
-//	end = address + offset + width; if end > highWater { highWater = end }
+//	end = address + offset + width
+//	if end > highWater { if end > inputEnd { if end > top { top = end } } else { highWater = end } }
 //
 // When the 32-bit sum wraps, the store lies outside memory and traps, and the
 // mark of an instance that trapped is never read.
@@ -119,10 +121,25 @@ func (w *rewriter) track(store profile.Instruction) {
 	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
 	w.index(profile.OpLocalGet, w.address)
 	w.end(reach)
-	w.index(profile.OpGlobalSet, w.globals.highWater)
-	w.op(byte(profile.OpEnd))
+	w.constant(profile.OpI32Const, int64(int32(w.globals.inputEnd)))
+	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
+	w.index(profile.OpLocalGet, w.address)
+	w.end(reach)
+	w.index(profile.OpGlobalGet, w.globals.top)
+	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
+	w.raise(w.globals.top, reach)
+	w.op(byte(profile.OpEnd), byte(profile.OpElse))
+	w.raise(w.globals.highWater, reach)
+	w.op(byte(profile.OpEnd), byte(profile.OpEnd))
 	w.index(profile.OpLocalGet, w.address)
 	w.index(profile.OpLocalGet, value)
+}
+
+// raise sets a mark to the end of the store.
+func (w *rewriter) raise(mark, reach uint64) {
+	w.index(profile.OpLocalGet, w.address)
+	w.end(reach)
+	w.index(profile.OpGlobalSet, mark)
 }
 
 // end adds reach to the address on the operand stack.
