@@ -94,7 +94,7 @@ type chain struct {
 	verifier  signature.Verifier
 	// pin is a block that a state which this follower verified earlier had as its
 	// head, although that state is not used: what is followed must come by it.
-	pin *state.BlockRef
+	pin    *state.BlockRef
 	memory *state.Memory
 
 	certified *Snapshot

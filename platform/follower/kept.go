@@ -53,7 +53,7 @@ func decode(b []byte, networkID digest.Digest, verifier signature.Verifier) (*Sn
 	if of != networkID {
 		return nil, nil, reason.New(reason.WrongNetwork, "it is of network %s, followed is %s", of, networkID)
 	}
-	s := &Snapshot{values: r.Values()}
+	s := &Snapshot{values: r.Values(), memory: state.NewMemory(memoryBytes)}
 	for range r.Count(kept.BlockSize(0)) {
 		s.refs = append(s.refs, r.Block())
 	}

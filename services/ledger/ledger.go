@@ -223,10 +223,10 @@ func (s *Service) openLedger() (origin string, err error) {
 	}
 	s.clocks.own = s.signer.Name()
 	s.archive = certify.NewArchive(s.store)
-	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, s.archive.Keep, certify.Alarms{
+	cache := signature.NewCache(cacheEntries)
+	s.collector = certify.NewCollector(s.signer.Name(), certified, &ownLedger{store: s.store, nodeID: s.config.NodeID}, cache, s.archive.Keep, certify.Alarms{
 		Diverged: s.diverged, DoubleSigned: s.doubleSigned, Outvoted: s.damaged,
 	})
-	cache := signature.NewCache(cacheEntries)
 	s.measured = newMeters(s.metrics)
 	s.machine, err = fsm.New(fsm.Config{
 		Store: s.store, Cache: cache, Collector: s.collector, Signer: s.signer,

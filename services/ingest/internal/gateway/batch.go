@@ -46,8 +46,8 @@ func (b *batcher) add(samples ...*Sample) {
 // launch sends a batch if there is one and room for it. The caller holds mu.
 func (b *batcher) launch() {
 	// While one batch is on its way a second one waits until it is worth its
-	// cost: a quarter of the largest, or the first one's return.
-	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch/4 || b.bytes >= maxBatchBytes/4
+	// cost: half of the largest, or the first one's return.
+	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch/2 || b.bytes >= maxBatchBytes/2
 	if len(b.waiting) == 0 || b.flying == pipeline || !worthwhile {
 		return
 	}

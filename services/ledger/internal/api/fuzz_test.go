@@ -79,7 +79,7 @@ func serving(f *testing.F) (*Server, *statetest.Network, *statetest.Batch) {
 	clock := func() time.Time { return time.Unix(n.NowUnix, 0) }
 	signer := certify.NewSigner(config.Origin(), state.CosignerName(config.Origin(), self.ID), self.Cosigner, self.Log, clock, store.Lock())
 	collect := func(newest certify.Certified) *certify.Collector {
-		return certify.NewCollector(signer.Name(), newest, ledgerOf{store}, func(certify.Certified) {}, certify.Alarms{
+		return certify.NewCollector(signer.Name(), newest, ledgerOf{store}, signature.Direct{}, func(certify.Certified) {}, certify.Alarms{
 			Diverged:     func(d *certify.DivergenceError) { f.Error(d) },
 			DoubleSigned: func(d *certify.DoubleSignError) { f.Error(d) },
 			Outvoted:     func(err error) { f.Error(err) },

@@ -34,10 +34,11 @@ type Ledger interface {
 
 // Collector gathers cosignatures. It is safe for concurrent use.
 type Collector struct {
-	self   string // this replica's cosigner name
-	ledger Ledger
-	keep   func(Certified) // called once for each height that is certified, ascending; must not block
-	alarms Alarms
+	self     string // this replica's cosigner name
+	ledger   Ledger
+	keep     func(Certified) // called once for each height that is certified, ascending; must not block
+	alarms   Alarms
+	verifier signature.Verifier
 
 	mu        sync.Mutex
 	blocks    map[uint64]*pending // from the newest certified height upwards
@@ -60,10 +61,11 @@ type pending struct {
 }
 
 // NewCollector starts from the newest certificate on disk; the blocks applied
-// after it follow by Applied. self is this replica's cosigner name.
-func NewCollector(self string, newest Certified, ledger Ledger, keep func(Certified), alarms Alarms) *Collector {
+// after it follow by Applied. self is this replica's cosigner name; verifier is the
+// cache in which the next proposal's certificate finds its signatures (rule B4).
+func NewCollector(self string, newest Certified, ledger Ledger, verifier signature.Verifier, keep func(Certified), alarms Alarms) *Collector {
 	c := &Collector{
-		self: self, ledger: ledger, keep: keep, alarms: alarms,
+		self: self, ledger: ledger, verifier: verifier, keep: keep, alarms: alarms,
 		blocks:  map[uint64]*pending{newest.Block.Height: {ref: &newest.Block, voices: map[string]Signed{}}},
 		applied: newest.Block.Height, newest: newest, fresh: newest.Text,
 		announced: make(chan struct{}), seen: make(map[string]uint64), heard: make(map[string]uint64), raised: make(map[string]*DivergenceError),
@@ -150,7 +152,7 @@ func (c *Collector) Receive(s Signed) error {
 	if !ok {
 		return reason.New(reason.NotAuthorised, "cosigner %q is not a replica at height %d", s.Cosignature.Name, s.Height)
 	}
-	if err := s.Cosignature.Verify(signature.Direct{}, key, s.Checkpoint); err != nil {
+	if err := s.Cosignature.Verify(c.verifier, key, s.Checkpoint); err != nil {
 		return reason.New(reason.BadSignature, "%v", err)
 	}
 	block, here, err := c.ledger.Block(s.Height)
@@ -225,7 +227,7 @@ func (c *Collector) assemble(quorum *state.Quorum, member bool, p *pending) (*tl
 	}
 	for _, s := range p.voices {
 		for _, key := range policies[0].Logs {
-			if s.Log.Verify(signature.Direct{}, key, checkpoint) != nil {
+			if s.Log.Verify(c.verifier, key, checkpoint) != nil {
 				continue
 			}
 			certificate, err := quorum.Assemble(checkpoint, s.Log, collected)

@@ -53,7 +53,7 @@ type gathering struct {
 
 func gather(t *testing.T, n *statetest.Network, self string) *gathering {
 	g := &gathering{t: t, n: n}
-	g.collector = NewCollector(state.CosignerName(g.origin(), self), Certified{Block: n.Store.Head()}, view{n.Store, self},
+	g.collector = NewCollector(state.CosignerName(g.origin(), self), Certified{Block: n.Store.Head()}, view{n.Store, self}, signature.Direct{},
 		func(c Certified) { g.kept = append(g.kept, c) }, Alarms{
 			Diverged:     func(d *DivergenceError) { g.alarms = append(g.alarms, d) },
 			DoubleSigned: func(d *DoubleSignError) { g.doubles = append(g.doubles, d) },

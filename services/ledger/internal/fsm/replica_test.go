@@ -101,7 +101,7 @@ func (r *replica) open() {
 	r.signer = certify.NewSigner(config.Origin(), state.CosignerName(config.Origin(), self.ID), self.Cosigner, self.Log, clock, store.Lock())
 	r.signer.SignFrom(0)
 	head, _ := store.Head()
-	r.collector = certify.NewCollector(r.signer.Name(), certify.Certified{Block: head}, ledgerOf{store}, func(certify.Certified) {}, certify.Alarms{
+	r.collector = certify.NewCollector(r.signer.Name(), certify.Certified{Block: head}, ledgerOf{store}, signature.Direct{}, func(certify.Certified) {}, certify.Alarms{
 		Diverged:     func(d *certify.DivergenceError) { r.t.Error(d) },
 		DoubleSigned: func(d *certify.DoubleSignError) { r.t.Error(d) },
 		Outvoted: func(err error) {
