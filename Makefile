@@ -54,11 +54,11 @@ images: build ## build an image of each program, FROM scratch (needs a container
 
 .PHONY: test
 test: ## run all tests of all modules
-	go test $(TESTFLAGS) work
+	go test -timeout 30m $(TESTFLAGS) work
 
 .PHONY: race
 race: ## run all tests with the race detector (needs gcc)
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) work
+	CGO_ENABLED=1 go test -race -timeout 45m $(TESTFLAGS) work
 
 .PHONY: compose
 compose: images ## four organisations as nine containers: a partition, a lost replica (needs an engine and docker-compose)
