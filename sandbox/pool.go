@@ -165,8 +165,9 @@ func (in *instance) call(m *profile.Module, input []byte, fuelLimit uint64) (res
 func (in *instance) restore(m *profile.Module, image []byte, inputBytes int) {
 	written := max(m.InputPtr+uint32(inputBytes), uint32(in.highWater.Get()))
 	in.restoreRange(image, 0, written)
-	if inputEnd := m.InputPtr + m.InputCap; uint32(in.top.Get()) > inputEnd {
-		in.restoreRange(image, max(written, inputEnd-min(inputEnd, straddle)), uint32(in.top.Get()))
+	inputEnd, top := m.InputPtr+m.InputCap, uint32(in.top.Get())
+	if top > inputEnd {
+		in.restoreRange(image, max(written, inputEnd-min(inputEnd, straddle)), top)
 	}
 	for _, s := range in.state {
 		s.global.Set(s.init)

@@ -112,7 +112,7 @@ func (b *Block) writes() ([]Write, error) {
 	slices.SortFunc(keys, strings.Compare)
 	writes := make([]Write, len(keys))
 	for i, key := range keys {
-		c := b.reader.cells[key]
+		c := b.cells[key]
 		value, err := c.encode()
 		if err != nil {
 			return nil, err

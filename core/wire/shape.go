@@ -47,8 +47,10 @@ var shapes = struct {
 
 // shapeOf is the shape of a message type.
 func shapeOf(d protoreflect.MessageDescriptor) *shape {
-	if s, ok := shapes.known.Load(d); ok {
-		return s.(*shape)
+	if known, ok := shapes.known.Load(d); ok {
+		if s, ok := known.(*shape); ok {
+			return s
+		}
 	}
 	shapes.mu.Lock()
 	defer shapes.mu.Unlock()
