@@ -68,6 +68,10 @@ compose: images ## four organisations as nine containers: a partition, a lost re
 units: build ## run every systemd unit under a real systemd in namespaces of its own (needs root and systemd)
 	deploy/systemd/check.sh bin
 
+.PHONY: disk
+disk: build ## fill a replica's disk and turn its file system read-only; it says so, waits and goes on (needs root and loop devices)
+	deploy/disk.sh bin
+
 .PHONY: rolling
 rolling: build ## upgrade from the commit PREVIOUS, restart and expire certificates under load; no submission fails
 	deploy/previous.sh '$(PREVIOUS)' bin/previous

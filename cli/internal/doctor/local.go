@@ -91,7 +91,7 @@ func (x *examination) localDisk(n *node) {
 	if free < warnFreeBytes || free < total/20 {
 		level = Warn
 	}
-	x.add(n.ID, "disk", level, "give the ledger more room: a replica whose disk is full stops and cosigns nothing", "%.1f GB of %.1f GB are free at %s", float64(free)/1e9, float64(total)/1e9, n.dataDir)
+	x.add(n.ID, "disk", level, "give the ledger more room: a replica whose disk is full serves nothing and cosigns nothing", "%.1f GB of %.1f GB are free at %s", float64(free)/1e9, float64(total)/1e9, n.dataDir)
 }
 
 // localLock tells who holds the store. Nobody holds it while the replica is down.

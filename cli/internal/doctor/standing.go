@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -256,11 +257,7 @@ func (x *examination) operators(ctx context.Context) {
 			x.add(n.ID, "ready", Fail, "see the node's log", "%v", err)
 			continue
 		}
-		level := OK
-		if !ready.Ready {
-			level = Warn
-		}
-		x.add(n.ID, "ready", level, "a node is ready when it follows the certified ledger; its log says what it waits for", "ready: %v", ready.Services)
+		x.readiness(n.ID, ready.Ready, ready.Services)
 	}
 	switch {
 	case len(versions) == 1:
@@ -269,6 +266,27 @@ func (x *examination) operators(ctx context.Context) {
 		}
 	case len(versions) > 1:
 		x.add(networkNode, "versions", Warn, "finish the update: replicas of different builds must not meet a new format", "%v", versions)
+	}
+}
+
+// readiness tells what a node waits for. A replica whose disk takes no writes
+// serves nothing else than that word.
+func (x *examination) readiness(id string, ready bool, services map[string]bool) {
+	var waits []string
+	for name, serving := range services {
+		if !serving && name != "" { // "" is the process as a whole
+			waits = append(waits, name)
+		}
+	}
+	slices.Sort(waits)
+	switch {
+	case ready:
+		x.add(id, "ready", OK, "", "it serves")
+	case slices.Contains(waits, "disk"):
+		x.add(id, "ready", Fail, "make room, or mount its file system for writing; it then goes on by itself: docs/operating.md",
+			"its disk takes no writes: it serves nothing and waits")
+	default:
+		x.add(id, "ready", Warn, "a node is ready when it follows the certified ledger; its log says what it waits for", "not ready: %s", strings.Join(waits, ", "))
 	}
 }
 
