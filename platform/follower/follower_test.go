@@ -3,6 +3,7 @@ package follower
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -626,6 +627,37 @@ func TestSubmitPassesAReplicaThatIsGone(t *testing.T) {
 	}
 	if n := asked.Load(); n != 1 {
 		t.Errorf("the replica that is gone was asked %d times, want once", n)
+	}
+}
+
+// While an election is on, and the old leader's machine is gone, nobody can tell:
+// whoever submits is told so, and asks again.
+func TestSubmitEndsWhenTheRestCannotTell(t *testing.T) {
+	l := populated(t)
+	silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	gone := func(r *ledgertest.Replica) {
+		r.OnStatus = silent
+		r.OnSubmit = func(ctx context.Context, _ *ledgerv1.SubmitRequest) error { return silent(ctx) }
+	}
+	electing := func(r *ledgertest.Replica) {
+		r.OnSubmit = func(context.Context, *ledgerv1.SubmitRequest) error {
+			return reason.New(reason.NotLeader, "an election is on")
+		}
+	}
+	for name, order := range map[string][]func(*ledgertest.Replica){
+		"first": {gone, electing, electing}, "in the middle": {electing, gone, electing}, "last": {electing, electing, gone},
+	} {
+		var replicas []*ledgertest.Replica
+		for i, configure := range order {
+			replicas = append(replicas, l.Serve(t, fmt.Sprintf("%s-%d", name, i), configure))
+		}
+		f := open(t, l, replicas...)
+		f.doubt = time.Millisecond
+		ctx := within(t)
+		response, err := f.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{{1}}})
+		if err == nil || ctx.Err() != nil || rpcerror.IsPermanent(err) || !errors.Is(err, errGone) {
+			t.Errorf("gone %s: %v, %v", name, response, err)
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	pingTimeout = 700 * time.Millisecond
 )
 
+// errGone is no answer.
+var errGone = errors.New("it owes an answer, and does not say how it is or who leads")
+
 // answer is what a replica said to a submission.
 type answer struct {
 	at       int // the replica's index
@@ -48,17 +51,20 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 		open++
 		go f.ask(ctx, at, request, answers, doubts)
 	}
-	pass := func(at int) { // on to the next, once for each replica
+	var failures []error
+	pass := func(at int, why error) { // on to the next, once for each replica
+		failures = append(failures, fmt.Errorf("replica %s: %w", f.connections[at].Target(), why))
 		if !passed[at] && ctx.Err() == nil {
 			passed[at] = true
 			ask()
 		}
 	}
-	var failures []error
-	for ask(); open > 0; {
+	// When all are passed nobody can tell at the moment, and whoever asks may ask
+	// again: one that is gone is not waited for at the end either.
+	for ask(); open > 0 && len(passed) < len(f.clients); {
 		select {
 		case at := <-doubts:
-			pass(at)
+			pass(at, errGone)
 		case a := <-answers:
 			open--
 			if a.err == nil {
@@ -69,8 +75,7 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 			}
 			switch reason.Of(a.err) {
 			case "", reason.NotLeader, reason.NotReady, reason.DataLoss:
-				failures = append(failures, fmt.Errorf("replica %s: %w", f.connections[a.at].Target(), a.err))
-				pass(a.at)
+				pass(a.at, a.err)
 			default:
 				return nil, a.err
 			}
