@@ -63,7 +63,7 @@ func (s *striker) alter(f fault, p *process) (heal func() error, err error) {
 }
 
 // places are where a replica keeps what.
-var places = map[string]string{"segment": "store/segments/*.seg", "database": "store/store.db", "log": "raft/log/*.wal"}
+var places = map[string]string{"segment": "store/segments/*.*", "database": "store/store.db", "log": "raft/log/*.wal"}
 
 // flip flips a bit of a file of a kind, within what was written of it.
 func flip(dir, kind string, random *rand.Rand) (alteration, error) {

@@ -11,6 +11,10 @@ import (
 // systemDisk is the operating system's, which the robustness suite can break.
 func systemDisk() disk { return frailDisk{} }
 
+// defaultSegmentBytes is little, so that segments are full, and packed, within a
+// seed.
+const defaultSegmentBytes = 128 << 10
+
 type frailDisk struct{ osDisk }
 
 func (d frailDisk) Create(path string) (segmentFile, error) { return frail(d.osDisk.Create(path)) }

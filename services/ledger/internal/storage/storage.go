@@ -66,9 +66,8 @@ type Options struct {
 }
 
 const (
-	defaultSegmentBytes = 64 << 20
-	defaultCacheBytes   = 64 << 20
-	defaultMapBytes     = 4 << 30
+	defaultCacheBytes = 64 << 20
+	defaultMapBytes   = 4 << 30
 
 	// entriesKept is how many applied indices keep their entry's digest (rule
 	// R2): more than the entries that the ordering log itself keeps.
