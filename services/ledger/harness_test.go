@@ -46,10 +46,12 @@ type node struct {
 	config  Config
 	skew    time.Duration // of its clock
 	tune    func(*raft.Config)
-	log     *slog.Logger
-	service *Service // of the newest start
-	stop    context.CancelFunc
-	ended   chan error
+	// solitude is in the place of solitudeBound; 0 leaves it.
+	solitude time.Duration
+	log      *slog.Logger
+	service  *Service // of the newest start
+	stop     context.CancelFunc
+	ended    chan error
 }
 
 // newCluster founds a network of four replicas; waiting ones have keys and
@@ -200,6 +202,9 @@ func (c *cluster) start(ids ...string) {
 		}
 		ctx, stop := context.WithCancel(context.Background())
 		service.tune = n.tune
+		if n.solitude > 0 {
+			service.solitude = n.solitude
+		}
 		n.service, n.stop, n.ended = service, stop, make(chan error, 1)
 		go func() { n.ended <- service.Run(ctx) }()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -167,6 +168,65 @@ func TestC6_ReplicaThatWasAwayLearnsOfItsRemoval(t *testing.T) {
 	}
 	c.measure(c.leader(now...), m, 1)
 	c.same(now...)
+}
+
+// A replica is cut off from the ordering, and runs, while it is removed: nobody
+// brings it the configuration that says so any more. It asks, begins again, and
+// ends.
+func TestC6_ReplicaThatWasCutOffLearnsOfItsRemoval(t *testing.T) {
+	joining := statetest.NewReplica("replica-04", "org-03")
+	c := newCluster(t, statetest.Options{}, joining)
+	cut := four[3]
+	for id, n := range c.nodes {
+		if id == cut {
+			n.solitude = time.Millisecond
+			continue
+		}
+		for i, p := range n.config.Peers {
+			if p.NodeID == cut {
+				n.config.Peers[i].RaftAddress = "127.0.0.1:1" // nobody listens there
+			}
+		}
+	}
+	rest := four[:3]
+	c.start(append(slices.Clone(four), joining.ID)...)
+	via := c.leader(rest...)
+	c.approve(via)
+	m := c.register(via, "meter-1")
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
+	c.same(append([]string{joining.ID}, rest...)...)
+	n := c.nodes[cut]
+	select {
+	case err := <-n.ended:
+		t.Fatalf("it ends with %v while it is of the configuration", err)
+	default:
+	}
+	c.replace(c.leader(rest...), cut, joining)
+	select {
+	case err := <-n.ended:
+		if !errors.Is(err, errPassedOver) {
+			t.Errorf("it ends with %v, want %v", err, errPassedOver)
+		}
+	case <-c.context().Done():
+		t.Fatal("it goes on and does not learn that it is removed")
+	}
+	n.stop()
+	c.start(cut) // as Serve does
+	c.gone(cut)
+	c.measure(c.leader(append(slices.Clone(rest), joining.ID)...), m, 1)
+}
+
+// Once for each bound, and never while somebody leads.
+func TestSolitude(t *testing.T) {
+	s, at := newSolitude(3*time.Second), time.Unix(100, 0)
+	for i, step := range []struct{ led, want bool }{
+		{false, false}, {false, false}, {false, false}, {false, true}, {false, false}, {false, false}, {false, true},
+		{true, false}, {false, false}, {false, false}, {true, false}, {false, false}, {false, false}, {false, false}, {false, true},
+	} {
+		if got := s.long(step.led, at.Add(time.Duration(i)*time.Second)); got != step.want {
+			t.Errorf("second %d: %v", i, got)
+		}
+	}
 }
 
 // Addresses are read again while a replica runs; only with one does a registered

@@ -133,6 +133,8 @@ type Service struct {
 	book      atomic.Pointer[[]Peer] // where the peers are; SetPeers replaces it
 	fatal     chan error             // the first damage that a read found
 
+	solitude time.Duration // solitudeBound but in tests
+
 	tune func(*raft.Config) // tests make an ordering log short here; nil otherwise
 }
 
@@ -143,7 +145,7 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{config: c, clock: clock, log: log.With("node", c.NodeID), metrics: admin.NewRegistry(), fatal: make(chan error, 1)}
+	s := &Service{config: c, clock: clock, log: log.With("node", c.NodeID), metrics: admin.NewRegistry(), fatal: make(chan error, 1), solitude: solitudeBound}
 	defer func() {
 		err = dataLoss(err)
 		if err != nil {

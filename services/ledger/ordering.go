@@ -24,6 +24,61 @@ import (
 // any more. Its directory stays as it is.
 var ErrRemoved = daemon.Retired("the certified configuration does not name this replica any more")
 
+// errPassedOver ends a replica that the ordering engine goes on without and that
+// does not know why: it was cut off while it was removed. Opened again, it fetches
+// the configuration that says so, which nobody brings it any more.
+var errPassedOver = errors.New("the others go on without this replica, by a configuration that it does not have")
+
+// solitudeBound is how long a replica may know no leader before it asks the others
+// whether it is still one of theirs, each time anew.
+const solitudeBound = 5 * time.Second
+
+// solitude measures how long nobody has led.
+type solitude struct {
+	bound time.Duration
+	since time.Time // zero while somebody leads
+}
+
+func newSolitude(bound time.Duration) *solitude { return &solitude{bound: bound} }
+
+// long tells that it lasts long, once for each bound.
+func (s *solitude) long(led bool, now time.Time) bool {
+	switch {
+	case led:
+		s.since = time.Time{}
+	case s.since.IsZero():
+		s.since = now
+	case now.Sub(s.since) >= s.bound:
+		s.since = now
+		return true
+	}
+	return false
+}
+
+// passedOver tells whether more replicas than may lie say that their configuration
+// does not name this one, though the one that it has does. It is asked of those in
+// that configuration alone; what they say decides nothing but that this replica
+// looks for itself.
+func (s *Service) passedOver(ctx context.Context) bool {
+	config, err := state.GetConfig(s.store)
+	if err != nil || config.Replica(s.config.NodeID) == nil {
+		return false
+	}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	answers, _ := s.peers.Positions(asking) // who does not answer says nothing
+	for id := range answers {
+		if config.Replica(id) == nil {
+			delete(answers, id)
+		}
+	}
+	if !dismissed(answers, (len(config.Message.GetReplicas())-1)/3) {
+		return false
+	}
+	s.log.WarnContext(ctx, "the others go on without this replica; it begins again, to learn why", "configuration", config.Message.GetHeader().GetSequence())
+	return true
+}
+
 // runOrdering answers rule C7, then orders until ctx ends.
 func (s *Service) runOrdering(ctx context.Context) error {
 	if err := s.askPast(ctx); err != nil {
@@ -67,8 +122,10 @@ func (s *Service) runOrdering(ctx context.Context) error {
 	err = engine.Run(running)
 	end(nil)
 	following.Wait()
-	if errors.Is(context.Cause(running), ErrRemoved) {
-		return errors.Join(ErrRemoved, err)
+	for _, cause := range []error{ErrRemoved, errPassedOver} {
+		if errors.Is(context.Cause(running), cause) {
+			return errors.Join(cause, err)
+		}
 	}
 	return err
 }
@@ -76,13 +133,17 @@ func (s *Service) runOrdering(ctx context.Context) error {
 // followConfiguration makes Raft's members follow the certified configuration
 // (rule C6), and ends connections of replicas that are registered no more (R5).
 // It returns ErrRemoved once the configuration and the engine go without this
-// replica.
+// replica, and errPassedOver once they seem to.
 func (s *Service) followConfiguration(ctx context.Context, engine *raft.Engine) error {
 	var admin digest.Digest
 	var joining []string
 	var leave time.Time // zero while this replica is not removed
+	alone := newSolitude(s.solitude)
 	for {
 		changed := s.collector.Changed()
+		if _, led := engine.Leader(); alone.long(led, time.Now()) && s.passedOver(ctx) {
+			return errPassedOver
+		}
 		if now := s.collector.Newest().Block.Admin; now != admin {
 			admin = now
 			engine.Recheck()

@@ -53,10 +53,14 @@ func Serve(ctx context.Context, c Config, reload func(func(Config) error), log *
 	}, func(ctx context.Context, cause error) error { return awaitDisk(ctx, c, log, cause) })
 }
 
-// serve runs, and waits, in turns.
+// serve runs, and waits, in turns. A replica that others go on without begins
+// again at once, and so learns why.
 func serve(ctx context.Context, run func(context.Context) error, await func(context.Context, error) error) error {
 	for {
 		err := run(ctx)
+		if errors.Is(err, errPassedOver) && ctx.Err() == nil {
+			continue
+		}
 		if ctx.Err() != nil || !diskRefuses(err) || reason.Of(dataLoss(err)) == reason.DataLoss {
 			return err
 		}

@@ -31,6 +31,7 @@ func TestServeWaitsForADiskThatTakesNoWrites(t *testing.T) {
 		"the device fails":            {[]error{broken}, syscall.EIO, 0},
 		"full, then the device fails": {[]error{full, broken}, syscall.EIO, 1},
 		"data loss on a full disk":    {[]error{errors.Join(full, lost)}, lost, 0},
+		"passed over, then removed":   {[]error{errors.Join(errPassedOver, errors.New("x")), ErrRemoved}, ErrRemoved, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runs, waits := 0, 0
