@@ -16,6 +16,9 @@ import (
 	"github.com/lacre-metrology/lacre/sandbox/profile"
 )
 
+// CrossCheckShare is the share of a machine's CPU that cross-checks may take.
+const CrossCheckShare = 0.05
+
 // Config tunes an Engine. The zero value is usable.
 type Config struct {
 	// MaxInstances bounds the concurrent calls of one Program, and with it
@@ -26,7 +29,7 @@ type Config struct {
 	// CrossCheck chooses which compiled calls are repeated on the interpreter.
 	CrossCheck CrossCheck
 	// CrossCheckShare bounds budgeted cross-checks to this share of the CPU
-	// (of GOMAXPROCS cores). Default 0.05.
+	// (of GOMAXPROCS cores). Default CrossCheckShare.
 	CrossCheckShare float64
 	// OnDivergence, if set, is called by Run, on its goroutine, for a difference
 	// between the engines; it becomes a SecurityEvent. It may be called
@@ -79,7 +82,7 @@ func NewEngine(ctx context.Context, config Config) (*Engine, error) {
 		config.MaxInstances = runtime.GOMAXPROCS(0)
 	}
 	if config.CrossCheckShare == 0 {
-		config.CrossCheckShare = 0.05
+		config.CrossCheckShare = CrossCheckShare
 	}
 	if config.CrossCheckShare < 0 || config.CrossCheckShare > 1 {
 		return nil, fmt.Errorf("%w: CrossCheckShare is %v, must be in 0 to 1", ErrEngine, config.CrossCheckShare)

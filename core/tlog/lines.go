@@ -38,14 +38,17 @@ func parseDecimal(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// decodeBase64 accepts only the encoding that encodeBase64 writes: by comparing,
-// because the decoder skips line breaks and ignores spare bits.
+// strict wants the spare bits to be zero.
+var strict = base64.StdEncoding.Strict()
+
+// decodeBase64 accepts only the encoding that encodeBase64 writes: the decoder
+// checks padding and spare bits, and skips line breaks, which it must not.
 func decodeBase64(s string) ([]byte, bool) {
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || base64.StdEncoding.EncodeToString(b) != s {
+	if strings.ContainsAny(s, "\r\n") {
 		return nil, false
 	}
-	return b, true
+	b, err := strict.DecodeString(s)
+	return b, err == nil
 }
 
 func encodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"bytes"
+	"encoding/base64"
 	"strconv"
 	"strings"
 
@@ -56,18 +57,18 @@ func (p *Proof) check() error {
 
 // Text is the canonical form.
 func (p *Proof) Text() []byte {
-	var b bytes.Buffer
-	b.WriteString(ProofHeader + "\n")
+	certificate := p.Certificate.Text()
+	b := make([]byte, 0, len(ProofHeader)+len("\nextra \nindex \n")+base64.StdEncoding.EncodedLen(len(p.Extra))+19+45*len(p.Path)+1+len(certificate))
+	b = append(b, ProofHeader+"\n"...)
 	if len(p.Extra) > 0 {
-		b.WriteString("extra " + encodeBase64(p.Extra) + "\n")
+		b = append(base64.StdEncoding.AppendEncode(append(b, "extra "...), p.Extra), '\n')
 	}
-	b.WriteString("index " + strconv.FormatUint(p.Index, 10) + "\n")
+	b = append(strconv.AppendUint(append(b, "index "...), p.Index, 10), '\n')
 	for _, h := range p.Path {
-		b.WriteString(encodeBase64(h[:]) + "\n")
+		b = append(base64.StdEncoding.AppendEncode(b, h[:]), '\n')
 	}
-	b.WriteByte('\n')
-	b.Write(p.Certificate.Text())
-	return b.Bytes()
+	b = append(b, '\n')
+	return append(b, certificate...)
 }
 
 // ParseProof reads what Text writes of a well-formed proof, and nothing else

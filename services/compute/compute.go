@@ -39,6 +39,7 @@ type Config struct {
 	TLSCertificate string           `yaml:"tls_certificate" doc:"file of a certificate chain of that key (PEM), for other people's TLS tools; empty: the node signs one itself"`
 	SigningKey     string           `yaml:"signing_key" doc:"file of the key that signs endorsements and events"`
 	Modules        string           `yaml:"modules" doc:"directory of the installed modules"`
+	RepeatShare    float64          `yaml:"repeat_share" doc:"most of this machine's CPU that repeating results on the interpreter may take, above 0 to 1; 0 means 0.05. Endorsers that share a machine share it"`
 	Server         rpcserver.Config `yaml:"server" doc:"the gRPC server"`
 	Ledger         follower.Config  `yaml:"ledger" doc:"the ledger to follow"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
@@ -55,6 +56,9 @@ func (c *Config) Validate() error {
 		if f.value == "" {
 			failures = append(failures, fmt.Errorf("%s: is missing", f.key))
 		}
+	}
+	if c.RepeatShare < 0 || c.RepeatShare > 1 {
+		failures = append(failures, fmt.Errorf("repeat_share: is %v, want 0 to 1", c.RepeatShare))
 	}
 	return errors.Join(failures...)
 }
@@ -110,7 +114,7 @@ func New(ctx context.Context, c Config, log *slog.Logger) (_ *Service, err error
 		return nil, err
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)
-	if s.engine, err = sandbox.NewEngine(ctx, sandbox.Config{OnDivergence: s.diverged}); err != nil {
+	if s.engine, err = sandbox.NewEngine(ctx, sandbox.Config{CrossCheckShare: c.RepeatShare, OnDivergence: s.diverged}); err != nil {
 		return nil, err
 	}
 	if s.modules, err = modules.Open(ctx, c.Modules, s.engine, s.log); err != nil {

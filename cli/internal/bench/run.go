@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // as the services do: the generator's CPU is taken from theirs
 	}
 	if o.Dir == "" {
 		if o.Dir, err = os.MkdirTemp("", "lacre-bench-"); err != nil {

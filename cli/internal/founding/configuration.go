@@ -12,6 +12,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/admin"
 	"github.com/lacre-metrology/lacre/platform/follower"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
+	"github.com/lacre-metrology/lacre/sandbox"
 	"github.com/lacre-metrology/lacre/services/approval"
 	"github.com/lacre-metrology/lacre/services/compute"
 	"github.com/lacre-metrology/lacre/services/ingest"
@@ -46,10 +47,14 @@ func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error)
 		}
 		return c, nil
 	case recordv1.Role_ROLE_ENDORSER:
-		return &compute.Config{
+		c := &compute.Config{
 			NodeID: n.ID, TLSKey: at("tls.pem"), TLSCertificate: at("tls.crt"), SigningKey: at("signing.pem"),
 			Modules: at("modules"), Server: server, Ledger: follow, Admin: operator,
-		}, nil
+		}
+		if all := f.Book.ByRole(recordv1.Role_ROLE_ENDORSER); !slices.ContainsFunc(all, func(e Node) bool { return !onLoopback(e.Address) }) {
+			c.RepeatShare = sandbox.CrossCheckShare / float64(len(all)) // they share one machine
+		}
+		return c, nil
 	case recordv1.Role_ROLE_GATEWAY:
 		c := &ingest.Config{
 			NodeID: n.ID, TLSKey: at("tls.pem"), TLSCertificate: at("tls.crt"), SigningKey: at("signing.pem"),

@@ -56,7 +56,7 @@ func (s *Store) commit(b *Batch) error {
 	err = s.update(func(tx *bbolt.Tx) error {
 		return errors.Join(
 			putBlocks(tx, values, added),
-			putState(tx, mergeWrites(b.Blocks), &next),
+			s.putState(tx, mergeWrites(b.Blocks), &next),
 			putEntries(tx, b.Entries, &next),
 			next.write(tx),
 		)
@@ -178,13 +178,13 @@ func mergeWrites(blocks []Block) []state.Write {
 	return merged
 }
 
-func putState(tx *bbolt.Tx, writes []state.Write, t *tip) error {
+func (s *Store) putState(tx *bbolt.Tx, writes []state.Write, t *tip) error {
 	b, err := tableState.in(tx)
 	if err != nil {
 		return err
 	}
 	for _, w := range writes {
-		if b.Get(w.Key) == nil {
+		if _, known := s.hot.get(w.Key); !known && b.Get(w.Key) == nil {
 			t.stateKeys++
 		}
 		if err := tableState.put(b, w.Key, sealable(w.Value)); err != nil {

@@ -12,12 +12,13 @@ var _ state.Remembering = (*Pending)(nil)
 // committed on top of a store: so block k+1 of a batch is built on block k. It
 // belongs to one goroutine, and nothing else may commit meanwhile.
 type Pending struct {
-	store  *Store
-	blocks []Block
-	writes map[string][]byte // newest value for each key that blocks write
-	next   uint64            // height of the next block
-	size   uint64            // leaves
-	lock   Lock
+	store   *Store
+	blocks  []Block
+	writes  map[string][]byte // newest value for each key that the first indexed blocks write
+	indexed int               // most batches are of one block, on which nothing is built: see Get
+	next    uint64            // height of the next block
+	size    uint64            // leaves
+	lock    Lock
 }
 
 // Pending starts a batch on top of what is committed.
@@ -35,9 +36,6 @@ func (p *Pending) Add(b Block) error {
 	p.next, p.size = p.next+1, b.Ref.Size
 	if !b.Lock.IsZero() {
 		p.lock = b.Lock
-	}
-	for _, w := range b.Writes {
-		p.writes[string(w.Key)] = w.Value
 	}
 	return nil
 }
@@ -68,6 +66,11 @@ func (p *Pending) Head() (ref state.BlockRef, ok bool) {
 
 // Get is View.Get.
 func (p *Pending) Get(key []byte) ([]byte, error) {
+	for ; p.indexed < len(p.blocks); p.indexed++ {
+		for _, w := range p.blocks[p.indexed].Writes {
+			p.writes[string(w.Key)] = w.Value
+		}
+	}
 	if value, ok := p.writes[string(key)]; ok {
 		return value, nil
 	}
