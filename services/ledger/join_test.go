@@ -178,12 +178,9 @@ func TestC6_ReplicaThatWasCutOffLearnsOfItsRemoval(t *testing.T) {
 	c := newCluster(t, statetest.Options{}, joining)
 	cut := four[3]
 	for id, n := range c.nodes {
-		if id == cut {
-			n.solitude = time.Millisecond
-			continue
-		}
+		n.solitude = time.Millisecond
 		for i, p := range n.config.Peers {
-			if p.NodeID == cut {
+			if id == cut || p.NodeID == cut {
 				n.config.Peers[i].RaftAddress = "127.0.0.1:1" // nobody listens there
 			}
 		}
