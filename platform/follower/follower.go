@@ -90,7 +90,15 @@ const (
 	// quietAfter is how long a replica may send no block before the next one is
 	// asked. An idle ledger is quiet too; then this costs one stream.
 	quietAfter = 10 * time.Second
+	// probeAfter is how long no block may come before the replica is asked how it
+	// is, again and again: one that does not say within statusTimeout is gone, and a
+	// connection to it would not end by itself for long.
+	probeAfter    = 2 * time.Second
+	statusTimeout = 2 * time.Second
 )
+
+// errSilent is a machine that is gone, or behind a network that drops what is sent.
+var errSilent = errors.New("no block came, and it does not say how it is")
 
 // errQuiet is not the replica's fault.
 var errQuiet = errors.New("no block came for a while")
@@ -105,6 +113,7 @@ type Follower struct {
 	log         *slog.Logger
 	quiet       time.Duration // quietAfter but in tests
 	doubt       time.Duration // doubtAfter but in tests
+	probe       time.Duration // probeAfter but in tests
 	snapshot    atomic.Pointer[Snapshot]
 	changed     atomic.Pointer[chan struct{}]
 	keeper      *keeper
@@ -126,7 +135,7 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, keeper: newKeeper(c.State, networkID, log)}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, probe: probeAfter, keeper: newKeeper(c.State, networkID, log)}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	for _, r := range c.Replicas {
@@ -200,7 +209,7 @@ func (f *Follower) Wait(ctx context.Context, height uint64) (*Snapshot, error) {
 // is asked no longer than one that is quiet.
 func (f *Follower) CatchUp(ctx context.Context) error {
 	for ctx.Err() == nil {
-		status, err := f.clients[f.preferred.Load()].GetStatus(ctx, &ledgerv1.GetStatusRequest{})
+		status, err := f.status(ctx, f.clients[f.preferred.Load()])
 		if err == nil {
 			wait, cancel := context.WithTimeout(ctx, f.quiet)
 			_, err = f.Wait(wait, status.GetCertifiedHeight())
@@ -216,6 +225,34 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// status asks a replica where it stands, as one that is there can say at once.
+func (f *Follower) status(ctx context.Context, client ledgerv1.LedgerServiceClient) (*ledgerv1.GetStatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return client.GetStatus(ctx, &ledgerv1.GetStatusRequest{})
+}
+
+// watch ends a stream whose replica is gone: it asks whenever nothing was heard for
+// a while.
+func (f *Follower) watch(ctx context.Context, client ledgerv1.LedgerServiceClient, heard *atomic.Bool, end context.CancelCauseFunc) {
+	ticker := time.NewTicker(f.probe)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if heard.Swap(false) {
+			continue
+		}
+		if _, err := f.status(ctx, client); err != nil && !heard.Load() {
+			end(fmt.Errorf("%w: %w", errSilent, err))
+			return
+		}
+	}
 }
 
 func (f *Follower) publish(s *Snapshot) {
@@ -299,12 +336,15 @@ func (f *Follower) follow(ctx context.Context, client ledgerv1.LedgerServiceClie
 	defer cancel(nil)
 	quiet := time.AfterFunc(f.quiet, func() { cancel(errQuiet) })
 	defer quiet.Stop()
+	var heard atomic.Bool
+	go f.watch(ctx, client, &heard, cancel)
 	stream, err := client.StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{FromHeight: chain.next(), View: ledgerv1.StreamView_STREAM_VIEW_ADMINISTRATIVE})
 	for err == nil {
 		var block *ledgerv1.StreamBlocksResponse
 		if block, err = stream.Recv(); err != nil {
 			break
 		}
+		heard.Store(true)
 		var snapshot *Snapshot
 		if snapshot, err = chain.add(block); err != nil {
 			return &refusedError{err}

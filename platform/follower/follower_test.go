@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -533,6 +534,40 @@ func TestFailover(t *testing.T) {
 				close(held)
 			}
 		})
+	}
+}
+
+// A machine that takes connections and says nothing, as behind a network that
+// drops packets, holds neither the stream nor the readiness nor a submission.
+func TestABlackHoleIsLeft(t *testing.T) {
+	l := populated(t)
+	hole, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := hole.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	good := l.Serve(t, "good")
+	f := open(t, l, &ledgertest.Replica{Address: hole.Addr().String(), SPKI: good.SPKI}, good)
+	f.quiet, f.probe, f.doubt = time.Hour, time.Millisecond, time.Millisecond
+	start(t, f.Run)
+	if err := f.CatchUp(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	mustSee(t, f, l)
+	f.preferred.Store(0)
+	var leaf []byte
+	l.Do(func(n *statetest.Network) {
+		leaf = n.Sign(n.MeterRegistration("meter-09", statetest.Key("m9")), statetest.Body())
+	})
+	if response, err := f.Submit(within(t), &ledgerv1.SubmitRequest{Records: [][]byte{leaf}}); err != nil || !response.GetOutcomes()[0].GetAccepted() {
+		t.Errorf("%v, %v", response, err)
+	}
+	if got := f.preferred.Load(); got != 1 {
+		t.Errorf("replica %d is asked first the next time, want 1: the one that answered", got)
 	}
 }
 
