@@ -72,6 +72,10 @@ units: build ## run every systemd unit under a real systemd in namespaces of its
 disk: build ## fill a replica's disk and turn its file system read-only; it says so, waits and goes on (needs root and loop devices)
 	deploy/disk.sh bin
 
+.PHONY: machines
+machines: build ## four empty machines become a network and lose one, by the commands of docs/operate.md (needs root and systemd)
+	deploy/machines.sh bin
+
 .PHONY: rolling
 rolling: build ## upgrade from the commit PREVIOUS, restart and expire certificates under load; no submission fails
 	deploy/previous.sh '$(PREVIOUS)' bin/previous

@@ -13,24 +13,13 @@ here=$(realpath "$(dirname "$0")")
 [ "$(id -u)" -eq 0 ] || { echo "only root can make namespaces with a systemd in them" >&2; exit 1; }
 [ -x /usr/lib/systemd/systemd ] || { echo "no systemd is installed" >&2; exit 1; }
 work=$(mktemp -d)
-group=lacre-check-$$ # the control group that everything here runs in
-booted=
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 finish() {
   status=$?
   trap - EXIT ERR INT TERM
-  if [ "$status" -ne 0 ] && [ -n "${init:-}" ]; then inside journalctl --no-pager --lines 40 --output cat >&2 || true; fi
-  if [ -n "$booted" ]; then
-    kill -KILL "$booted" 2>/dev/null || true # process 1 of the namespaces goes with it, and all others with that
-    wait "$booted" 2>/dev/null || true
-  fi
-  unshare --mount bash -c 'mount --make-rprivate / && mount -t cgroup2 none "$1" &&
-    for n in 1 2 3 4 5 6 7 8 9 10; do
-      [ -d "$1/$2" ] || break
-      find "$1/$2" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.2
-    done' - "$work" "$group" || true
-  rmdir "$work/root" 2>/dev/null || true
+  if [ "$status" -ne 0 ] && [ -n "${machine_init[solo]:-}" ]; then inside journalctl --no-pager --lines 40 --output cat >&2 || true; fi
+  machines_gone
   rm -rf "$work"
   if [ "$status" -eq 0 ]; then echo "all of it held, $SECONDS s"; else echo "FAILED (exit $status), $SECONDS s" >&2; fi
   exit "$status"
@@ -39,56 +28,15 @@ trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# The root directory of the namespaces: the machine's programs, read-only, and otherwise nothing of it.
-cat >"$work/boot" <<'BOOT'
-set -euo pipefail
-root=$1 bin=$2
-mount --make-rprivate /
-mount -t tmpfs -o mode=0755 none "$root"
-cd "$root"
-mkdir -p usr etc var/lib run tmp proc sys dev root
-for d in bin sbin lib lib64; do ln -s usr/$d $d; done
-mount --rbind /usr usr
-mount -o remount,ro,bind usr
-mount -t tmpfs -o mode=0755 none usr/local
-mkdir -p usr/local/bin
-cp "$bin"/lacre "$bin"/lacre-* usr/local/bin/
-mount -t proc none proc
-mount -t sysfs -o ro none sys
-mount -t cgroup2 none sys/fs/cgroup
-mount -t tmpfs -o mode=0755 none dev
-for n in null zero full random urandom tty; do touch dev/$n; mount --bind /dev/$n dev/$n; done
-mkdir dev/shm dev/pts
-ln -s /proc/self/fd dev/fd
-ln -s pts/ptmx dev/ptmx
-mount -t devpts -o newinstance,ptmxmode=0666 none dev/pts
-mount -t tmpfs none run
-mount -t tmpfs none tmp
-touch etc/machine-id
-ip link set lo up
-mkdir old
-pivot_root . old # not chroot: in one, PrivateUsers= is refused
-/usr/bin/umount --lazy old
-/usr/bin/rmdir old
-exec /usr/bin/env -i container=lacre /usr/lib/systemd/systemd --unit=multi-user.target
-BOOT
-mkdir "$work/root"
+. "$here/machine.sh"
+inside() { on solo "$@"; }
 
 say "1. systemd boots"
-unshare --mount bash -c 'mount --make-rprivate / && mount -t cgroup2 none "$1" && mkdir "$1/$2" && echo $$ >"$1/$2/cgroup.procs" &&
-  umount "$1" && exec unshare --mount --pid --fork --net --uts --ipc --cgroup --kill-child bash "$3" "$4" "$5"' \
-  - "$work/root" "$group" "$work/boot" "$work/root" "$bin" </dev/null >"$work/console" 2>&1 &
-booted=$!
-inside() { nsenter --target "$init" --mount --pid --net --uts --ipc --cgroup --root env -C /root HOME=/root PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin "$@"; }
-until init=$(pgrep -P "$booted" -x systemd) && inside systemctl is-system-running --wait >"$work/said" 2>/dev/null || grep -q degraded "$work/said" 2>/dev/null; do
-  kill -0 "$booted" 2>/dev/null || { cat "$work/console" >&2; exit 1; }
-  [ "$SECONDS" -lt 60 ] || { cat "$work/console" >&2; exit 1; }
-  sleep 0.2
-done
+boot solo
+for program in "$bin"/lacre "$bin"/lacre-*; do inside install -m 0755 /dev/stdin "/usr/local/bin/$(basename "$program")" <"$program"; done
 inside systemctl --version | head -n 1
 
 say "2. users and units are installed and judged"
-inside install -d /etc/sysusers.d /etc/systemd/system
 inside tee /etc/sysusers.d/lacre.conf <"$here/lacre.sysusers" >/dev/null
 inside systemd-sysusers 2>"$work/said"
 for unit in "$here"/*.service; do inside tee "/etc/systemd/system/$(basename "$unit")" <"$unit" >/dev/null; done

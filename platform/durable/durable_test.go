@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/platform/durable"
@@ -111,5 +112,38 @@ func wantOnly(t *testing.T, dir string, names ...string) {
 	}
 	if strings.Join(got, " ") != strings.Join(names, " ") {
 		t.Fatalf("%s holds %v, want %v", dir, got, names)
+	}
+}
+
+// A file that another user reads keeps its mode and its owner when its content is replaced.
+func TestReplaceFileKeepsModeAndOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := durable.ReplaceFile(path, []byte("new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("a file that is not there: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("old"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	want := [2]int{os.Getuid(), os.Getgid()}
+	if os.Getuid() == 0 { // others cannot give files away
+		want = [2]int{1234, 5678}
+		if err := os.Chown(path, want[0], want[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := durable.ReplaceFile(path, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	var got [2]int
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		got = [2]int{int(s.Uid), int(s.Gid)}
+	}
+	if err != nil || string(text) != "new" || info.Mode().Perm() != 0o640 || got != want {
+		t.Errorf("%q with mode %v and owner %v: %v; want mode 0640 and owner %v", text, info.Mode(), got, err, want)
 	}
 }

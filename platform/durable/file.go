@@ -37,6 +37,26 @@ func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
+// ReplaceFile is WriteFile for a file that exists, and that keeps its mode, owner and group: a configuration that a
+// service's own user reads, changed by root.
+func ReplaceFile(path string, content []byte) error {
+	standing, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	temporary, err := writeTemporary(path, content, standing.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	if err = keepOwner(temporary, standing); err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("replace %s: %w", path, err), os.Remove(temporary))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
 // CreateFile is WriteFile for a path that must not exist yet; errors.Is(err, fs.ErrExist) tells that it did. Keys are
 // created with it, so that no race can overwrite one.
 func CreateFile(path string, content []byte, mode fs.FileMode) error {

@@ -25,7 +25,7 @@ drafts the network of all member files; each signs the draft where its root key
 lies; one assembles the signatures. Nobody needs to trust whoever drafts or
 assembles: all that is signed follows from the draft, "sign" shows it, and
 "verify" checks the result. No command here opens a connection, but for "wait".`,
-	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a), newNetworkChange(a))
+	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a), newNetworkChange(a), newNetworkLearn(a))
 }
 
 // networkDraft is the command line of `network draft`.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -30,16 +31,24 @@ registered takes part in the quorum only when a configuration names it.`,
 }
 
 func newNodeNew(a *app) *cobra.Command {
-	var replicas, endorsers, gateways, fronts []string
-	var key string
+	var replicas, endorsers, gateways, fronts, replaces []string
+	var key, network, networkID string
 	c := a.reading(&cobra.Command{
 		Use:   "new DIR",
 		Short: "Make the keys of one more node of an organisation",
 		Long: `Makes keys and certificate of a node in the organisation's directory, and its member
 file, nodes/ID/ID.member, signed by the root key and by every key of the node.
-"lacre node register" and "lacre network change draft --add-replica" take it.`,
+"lacre node register", "lacre network change draft --add-replica" and, at all other
+organisations, "lacre network learn" take it.
+
+In a directory that is of a network it makes the node's configuration too, and
+writes the node into network.json. On a new machine, where only the member file and
+the keys of the organisation lie, it takes the network from --network: what "lacre
+network assemble" wrote, and --network-id to compare it with. A node with the
+address of one that is gone for good says which one it replaces.`,
 		Example: `  lacre node new institute --key institute/keys/institute.pem --endorser second=compute2.institute.example
-  lacre node new county --key county/keys/county.pem --replica ledger.county.example`,
+  lacre node new county --key county/keys/county.pem --replica replica-county=ledger.county.example
+  lacre node new /var/lib/lacre --key institute.pem --replica replica-institute-2=ledger.institute.example --replaces replica-institute --network network --network-id HEX`,
 		Args: exactly(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var planned []founding.PlannedNode
@@ -74,14 +83,28 @@ file, nodes/ID/ID.member, signed by the root key and by every key of the node.
 				return err
 			}
 			n := m.Nodes[0]
+			configuration, err := founding.Equip(args[0], network, networkID, m, replaces)
+			if errors.Is(err, fs.ErrNotExist) && network == "" {
+				a.say("%s is of no network yet: with --network it would get its configuration too", args[0])
+			} else if err != nil {
+				return fmt.Errorf("the keys and the member file %s are made, the configuration is not: %w", path, err)
+			}
+			text := fmt.Sprintf("node         %s of %s at %s\nSPKI         %s\nmember file  %s\n", n.ID, m.Organisation, n.Address, n.SPKI, path)
+			if configuration != "" {
+				text += "config       " + configuration + "\n"
+			}
 			return a.print(struct {
 				*founding.Member
 				MemberFile string `json:"member_file"`
-			}{m, path}, fmt.Sprintf("node         %s of %s at %s\nSPKI         %s\nmember file  %s\n", n.ID, m.Organisation, n.Address, n.SPKI, path))
+				Config     string `json:"config,omitempty"`
+			}{m, path, configuration}, text)
 		},
 	})
 	f := c.Flags()
 	f.StringVar(&key, "key", "", "file of the organisation's root key")
+	f.StringVar(&network, "network", "", "directory that \"lacre network assemble\" wrote, where DIR is of no network yet")
+	f.StringVar(&networkID, "network-id", "", "with --network: the id that it must have")
+	f.StringArrayVar(&replaces, "replaces", nil, "a node that is gone for good, in whose place this one comes (repeat)")
 	f.StringArrayVar(&replicas, "replica", nil, "a replica: ID=HOST[:PORT[,RAFTPORT]]")
 	f.StringArrayVar(&endorsers, "endorser", nil, "an endorser: ID=HOST[:PORT]")
 	f.StringArrayVar(&gateways, "gateway", nil, "a gateway: ID=HOST[:PORT]")

@@ -3,7 +3,6 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -36,6 +35,7 @@ type contact struct {
 	connection  *grpc.ClientConn
 	status      *ledgerv1.GetStatusResponse // of a replica that answered
 	certificate *tlog.Certificate           // its newest, verified; nil otherwise
+	door        door
 }
 
 // network asks every node that an address is known of.
@@ -49,21 +49,22 @@ func (x *examination) network(ctx context.Context) {
 		}
 	}()
 	var replicas []*contact
+	x.look(ctx, contacts)
 	for _, c := range contacts {
-		c.connect()
 		if c.Role == recordv1.Role_ROLE_REPLICA {
-			x.status(ctx, c)
+			x.status(c)
 			replicas = append(replicas, c)
 		}
 	}
 	snapshot := x.certified(ctx, replicas, x.keepsEvidence(contacts))
-	for _, c := range x.peers(contacts, snapshot) {
-		c.connect()
-		x.status(ctx, c)
+	peers := x.peers(contacts, snapshot)
+	x.look(ctx, peers)
+	for _, c := range peers {
+		x.status(c)
 		contacts, replicas = append(contacts, c), append(replicas, c)
 	}
 	for _, c := range contacts {
-		x.port(ctx, c)
+		x.port(c)
 	}
 	policy := x.policy(snapshot)
 	for _, c := range replicas {
@@ -146,18 +147,12 @@ func (c *contact) connect() {
 	})
 }
 
-// status asks a replica where it stands.
-func (x *examination) status(ctx context.Context, c *contact) {
-	if c.connection == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, x.Timeout)
-	defer cancel()
-	status, err := ledgerv1.NewLedgerServiceClient(c.connection).GetStatus(ctx, &ledgerv1.GetStatusRequest{})
-	if err != nil {
+// status takes a replica's answer into account.
+func (x *examination) status(c *contact) {
+	status := c.status
+	if status == nil {
 		return // the port's check says why
 	}
-	c.status = status
 	x.answered++
 	if c.ID == c.Address {
 		c.ID = status.GetNodeId() // its own word, for the report's sake
@@ -167,40 +162,6 @@ func (x *examination) status(ctx context.Context, c *contact) {
 	} else if id != x.book.networkID {
 		x.add(c.ID, "network_id", Fail, networkRemedy, "the replica at %s is of network %s, the files name %s", c.Address, id, x.book.networkID)
 	}
-}
-
-// port tells whether a node's port is open and the key behind it the pinned one.
-func (x *examination) port(ctx context.Context, c *contact) {
-	ctx, cancel := context.WithTimeout(ctx, x.Timeout)
-	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Address)
-	if err != nil {
-		level := Fail
-		if x.answered == 0 {
-			level = Skipped // nothing is reachable: perhaps from here alone
-		}
-		x.add(c.ID, "port", level, "start the node, or open the way to it; \"server.listen\" of its configuration must match the address that others have", "%v", err)
-		return
-	}
-	defer raw.Close()
-	var seen identity.SPKI
-	conn := tls.Client(raw, &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
-		InsecureSkipVerify: true, //nolint:gosec // the key is what is looked at, and nothing is sent.
-		VerifyConnection: func(s tls.ConnectionState) error {
-			seen, _ = identity.PeerSPKI(s)
-			return nil
-		},
-	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		x.add(c.ID, "port", Fail, "see the node's log: something else may listen at this address", "%s is open, and the TLS handshake fails: %v", c.Address, err)
-		return
-	}
-	if got := hex.EncodeToString(seen[:]); got != c.SPKI {
-		x.add(c.ID, "port", Fail, "correct the spki in network.json or in the configuration that names it, or the node's tls_key", "%s shows TLS key %s, expected %s", c.Address, got, c.SPKI)
-		return
-	}
-	x.add(c.ID, "port", OK, "", "%s answers with the expected TLS key", c.Address)
 }
 
 // certified reads the administrative state as a follower does; nil if it cannot.

@@ -133,7 +133,11 @@ func (r *Report) Screen(now time.Time) string {
 		}
 	}
 	problems := r.Problems()
-	fmt.Fprintf(&b, "\n%d problems\n", len(problems))
+	plural := "s"
+	if len(problems) == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(&b, "\n%d problem%s\n", len(problems), plural)
 	for _, i := range problems {
 		fmt.Fprintf(&b, "%-5s %-20s %-12s %s\n      Remedy: %s\n", i.Level, i.Node, i.Check, strings.ReplaceAll(i.Found, "\n", "; "), i.Remedy)
 	}

@@ -20,12 +20,14 @@ import (
 )
 
 // config is a node's configuration: *ledger.Config or that of another service.
-// dir is absolute, so that the node can be started from anywhere.
-func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error) {
+// dir is absolute, so that the node can be started from anywhere. A node that
+// joins later begins with a ledger that knows the nodes of the genesis file alone,
+// so pinned gives it the keys of its peers.
+func (b *Book) config(dir string, n Node, operator admin.Config, pinned bool) (any, error) {
 	at := func(name string) string { return filepath.Join(NodeDir(dir, n.ID), name) }
 	server := rpcserver.Config{Listen: listenAt(n.Address)}
-	follow := follower.Config{NetworkID: f.Book.NetworkID, State: at("ledger.state")}
-	replicas := f.Book.ByRole(recordv1.Role_ROLE_REPLICA)
+	follow := follower.Config{NetworkID: b.NetworkID, State: at("ledger.state")}
+	replicas := b.ByRole(recordv1.Role_ROLE_REPLICA)
 	for _, r := range replicas {
 		follow.Replicas = append(follow.Replicas, follower.Endpoint{Address: r.Address, SPKI: r.SPKI})
 	}
@@ -43,7 +45,11 @@ func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error)
 				c.Tiles.Listen = p.TilesAddress
 				continue
 			}
-			c.Peers = append(c.Peers, ledger.Peer{NodeID: p.ID, Address: p.Address, RaftAddress: p.RaftAddress})
+			peer := ledger.Peer{NodeID: p.ID, Address: p.Address, RaftAddress: p.RaftAddress}
+			if pinned {
+				peer.SPKI = p.SPKI
+			}
+			c.Peers = append(c.Peers, peer)
 		}
 		return c, nil
 	case recordv1.Role_ROLE_ENDORSER:
@@ -51,7 +57,7 @@ func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error)
 			NodeID: n.ID, TLSKey: at("tls.pem"), TLSCertificate: at("tls.crt"), SigningKey: at("signing.pem"),
 			Modules: at("modules"), Server: server, Ledger: follow, Admin: operator,
 		}
-		if all := f.Book.ByRole(recordv1.Role_ROLE_ENDORSER); !slices.ContainsFunc(all, func(e Node) bool { return !onLoopback(e.Address) }) {
+		if all := b.ByRole(recordv1.Role_ROLE_ENDORSER); !slices.ContainsFunc(all, func(e Node) bool { return !onLoopback(e.Address) }) {
 			c.RepeatShare = sandbox.CrossCheckShare / float64(len(all)) // they share one machine
 		}
 		return c, nil
@@ -60,7 +66,7 @@ func (f *Founded) config(dir string, n Node, operator admin.Config) (any, error)
 			NodeID: n.ID, TLSKey: at("tls.pem"), TLSCertificate: at("tls.crt"), SigningKey: at("signing.pem"),
 			Server: server, Ledger: follow, Evidence: ingest.EvidenceConfig{Store: at("evidence")}, Admin: operator,
 		}
-		for _, e := range f.Book.ByRole(recordv1.Role_ROLE_ENDORSER) {
+		for _, e := range b.ByRole(recordv1.Role_ROLE_ENDORSER) {
 			c.Endorsers = append(c.Endorsers, ingest.Endorser{NodeID: e.ID, Address: e.Address, SPKI: e.SPKI})
 		}
 		return c, nil

@@ -57,20 +57,7 @@ func Join(dir, networkDir, networkID string, operator Admin) (*Book, *Report, er
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := ReadFiles(networkDir)
-	if err != nil {
-		return nil, nil, err
-	}
-	for name, text := range map[string][]byte{TrustFile: files.Trust, BookFile: files.Book, DraftFile: files.Draft} {
-		if text == nil {
-			return nil, nil, fmt.Errorf("%s holds no %s: want the directory that \"lacre network assemble\" wrote", networkDir, name)
-		}
-	}
-	report := Verify(files, networkID)
-	if report.Verdict == receipt.Refuted {
-		return nil, report, fmt.Errorf("network in %s: refuted", networkDir)
-	}
-	d, err := ParseDraft(files.Draft)
+	d, files, report, err := assembled(networkDir, networkID)
 	if err != nil {
 		return nil, report, err
 	}
@@ -82,6 +69,25 @@ func Join(dir, networkDir, networkID string, operator Admin) (*Book, *Report, er
 	}
 	f := &Founded{Draft: d, Genesis: files.Genesis, Trust: report.trust, Book: d.Book()}
 	return f.Book, report, f.install(dir, operator, m.Organisation)
+}
+
+// assembled reads a directory that "lacre network assemble" wrote, and verifies all of it.
+func assembled(networkDir, networkID string) (*Draft, Files, *Report, error) {
+	files, err := ReadFiles(networkDir)
+	if err != nil {
+		return nil, files, nil, err
+	}
+	for name, text := range map[string][]byte{TrustFile: files.Trust, BookFile: files.Book, DraftFile: files.Draft} {
+		if text == nil {
+			return nil, files, nil, fmt.Errorf("%s holds no %s: want the directory that \"lacre network assemble\" wrote", networkDir, name)
+		}
+	}
+	report := Verify(files, networkID)
+	if report.Verdict == receipt.Refuted {
+		return nil, files, report, fmt.Errorf("network in %s: refuted", networkDir)
+	}
+	d, err := ParseDraft(files.Draft)
+	return d, files, report, err
 }
 
 // isOwn wants the network to have this organisation as it is here: its member
@@ -143,18 +149,7 @@ func (f *Founded) install(dir string, operator Admin, organisations ...string) e
 
 // setUp writes a node's configuration and begins a replica's ledger.
 func (f *Founded) setUp(dir string, n Node, operator Admin) error {
-	port, err := operator.of(n)
-	if err != nil {
-		return err
-	}
-	c, err := f.config(dir, n, port)
-	if err != nil {
-		return err
-	}
-	if err := config.Validate(c); err != nil {
-		return fmt.Errorf("configuration of %s: %w", n.ID, err)
-	}
-	text, err := config.Example(c)
+	c, text, err := f.Book.configText(dir, n, operator, false)
 	if err != nil {
 		return err
 	}
@@ -165,6 +160,23 @@ func (f *Founded) setUp(dir string, n Node, operator Admin) error {
 		return begin(*replica)
 	}
 	return nil
+}
+
+// configText is config, and as a file.
+func (b *Book) configText(dir string, n Node, operator Admin, pinned bool) (any, []byte, error) {
+	port, err := operator.of(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := b.config(dir, n, port, pinned)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := config.Validate(c); err != nil {
+		return nil, nil, fmt.Errorf("configuration of %s: %w", n.ID, err)
+	}
+	text, err := config.Example(c)
+	return c, text, err
 }
 
 // begin begins a replica's ledger.
