@@ -186,14 +186,14 @@ func (n *node) tagged(use string, kind signature.Kind) string {
 func (x *examination) algorithms(ctx context.Context, contacts []*contact, snapshot *follower.Snapshot) {
 	held, asked := make(map[string]int), 0
 	for _, c := range contacts {
-		if c.Role != recordv1.Role_ROLE_ENDORSER || c.connection == nil {
-			continue
+		if c.Role != recordv1.Role_ROLE_ENDORSER || c.connection == nil || c.door.dial != nil {
+			continue // the port's check says why
 		}
 		asking, cancel := context.WithTimeout(ctx, x.Timeout)
 		response, err := computev1.NewComputeServiceClient(c.connection).ListAlgorithms(asking, &computev1.ListAlgorithmsRequest{})
 		cancel()
 		if err != nil {
-			continue // the port's check says why
+			continue
 		}
 		asked++
 		for _, a := range response.GetAlgorithms() {
