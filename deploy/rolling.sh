@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What an operator does to a running network, with vehicles passing all the while: its nine processes are upgraded one after
-# the other from older binaries, restarted one after the other, and live through the expiry of every certificate. No
+# the other from older binaries, restarted one after the other, live through the expiry of every certificate, and two get another TLS key. No
 # submission may fail: each vehicle gets its receipt, however often the meter had to send. It fails loudly with the line that
 # did not hold. docs/operate.md, docs/runbooks/certificates.md.
 #
@@ -173,7 +173,41 @@ for node in "${nodes[@]}"; do quietly "$lacre" certificate issue "$(home "$node"
 for node in "${nodes[@]}"; do shows "$node" yes; done
 quietly "$lacre" doctor --network institute
 
-say "6. every vehicle has its receipt, which verifies"
+say "6. a replica and an endorser get another TLS key each; the old one is a stranger's"
+renew() { # renew NODE
+  local o old hex
+  o=$(home "$1")
+  old=$("$lacre" key show "$o/nodes/$1/tls.pem" | sed -n 's/^SPKI digest *//p')
+  quietly "$lacre" key new "$1.pem"
+  hex=$("$lacre" key show "$1.pem" | sed -n 's/^SPKI digest *//p')
+  quietly "$lacre" node renew-tls "$o/$o.member" "$1" --tls-key "$1.pem" --network operator --out "$1.json"
+  quietly "$lacre" network change sign "$1.json" --key "$o/keys/$o.pem" --key "$o/nodes/$1/signing.pem" --digest "$("$lacre" approval show "$1.json" --digest)" --out "$1.dsse"
+  quietly "$lacre" network change submit "$1.dsse" --network operator
+  if [ "${1%%-*}" = replica ]; then # it still shows the old key, and calls the others all the time
+    local begin=$SECONDS
+    until grep -hE 'PermissionDenied|Unauthenticated' replica-*.log | grep -q "${old:0:16}"; do
+      [ $((SECONDS - begin)) -lt 30 ] || { echo "nobody refuses the old TLS key of $1, $old" >&2; exit 1; }
+      sleep 0.2
+    done
+    echo "$1: the old key ${old:0:16}.. is refused"
+  fi
+  mv "$1.pem" "$o/nodes/$1/tls.pem"
+  quietly "$lacre" certificate issue "$o" "$1"
+  for o in "${organisations[@]}"; do quietly "$lacre" network learn --spki "$1=$hex" --network "$o"; done
+  quietly "$lacre" network wait operator "$1" # shows the new key, and is ready
+  echo "$1: the new key ${hex:0:16}.. is registered and shown"
+}
+renew replica-university
+renew endorser-institute
+kill -TERM "${process[gateway-operator]}" # it pins both
+wait "${process[gateway-operator]}"
+start gateway-operator "$new"
+quietly "$lacre" network wait operator
+before=$(cat passed)
+until [ "$(cat passed)" -gt $((before + 1)) ] || ! kill -0 "$traffic" 2>/dev/null; do sleep 0.2; done
+quietly "$lacre" doctor --network operator
+
+say "7. every vehicle has its receipt, which verifies"
 touch stop
 wait "$traffic" || { echo "a submission failed" >&2; exit 1; }
 traffic=

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/receipt"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/config"
@@ -74,10 +75,10 @@ type Learnt struct {
 
 // Learn writes where nodes are into the address book of dir, and into the
 // configuration of each node there: those of member files, and no more those that
-// are gone. Addresses and pinned keys carry no trust: whoever answers there must
+// are gone; and those whose TLS key was renewed, by their new SPKIs. Addresses and pinned keys carry no trust: whoever answers there must
 // hold the key that the ledger registers. Nothing that an operator set otherwise
 // is changed.
-func Learn(dir string, members []*Member, gone []string) (*Book, []Learnt, error) {
+func Learn(dir string, members []*Member, gone []string, renewed map[string]digest.Digest) (*Book, []Learnt, error) {
 	b, err := ReadBook(dir)
 	if err != nil {
 		return nil, nil, err
@@ -86,6 +87,14 @@ func Learn(dir string, members []*Member, gone []string) (*Book, []Learnt, error
 	var nodes []Node
 	for _, m := range members {
 		nodes = append(nodes, m.nodes()...)
+	}
+	for id, spki := range renewed {
+		n, err := b.Node(id)
+		if err != nil {
+			return nil, nil, err
+		}
+		n.SPKI = spki.String()
+		nodes = append(nodes, n)
 	}
 	if err := b.learn(nodes, gone); err != nil {
 		return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	"github.com/lacre-metrology/lacre/platform/config"
 	"github.com/lacre-metrology/lacre/services/ingest"
@@ -92,11 +93,11 @@ func TestANodeReplacesOneThatIsGone(t *testing.T) {
 	if err := os.WriteFile(replica, []byte(own), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = Learn(operator.dir, []*Member{added}, nil)
+	_, _, err = Learn(operator.dir, []*Member{added}, nil, nil)
 	want(t, "an address that another has", err, "--without")
-	_, _, err = Learn(operator.dir, nil, []string{"nobody"})
+	_, _, err = Learn(operator.dir, nil, []string{"nobody"}, nil)
 	want(t, "a node that is not there", err, "nobody")
-	b, changed, err := Learn(operator.dir, []*Member{added}, []string{"institute-0", "institute-1"})
+	b, changed, err := Learn(operator.dir, []*Member{added}, []string{"institute-0", "institute-1"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +116,21 @@ func TestANodeReplacesOneThatIsGone(t *testing.T) {
 	if info, err := os.Stat(replica); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the configuration has mode %v: %v", info.Mode(), err)
 	}
-	if _, changed, err := Learn(operator.dir, []*Member{added}, nil); err != nil || len(changed) != 0 {
+	if _, changed, err := Learn(operator.dir, []*Member{added}, nil, nil); err != nil || len(changed) != 0 {
 		t.Errorf("learnt twice, %d configurations are changed: %v", len(changed), err)
 	}
+	renewed := digest.Plain([]byte("another TLS key"))
+	if _, changed, err := Learn(operator.dir, nil, nil, map[string]digest.Digest{"university-1": renewed}); err != nil || len(changed) != 1 {
+		t.Errorf("a renewed TLS key of an endorser changes %d configurations, want the gateway's: %v", len(changed), err)
+	}
+	g = read[ingest.Config](t, operator.dir, "operator-2")
+	if !slices.ContainsFunc(g.Endorsers, func(e ingest.Endorser) bool { return e.NodeID == "university-1" && e.SPKI == renewed.String() }) {
+		t.Errorf("the gateway pins %+v, want %s of university-1", g.Endorsers, renewed)
+	}
+	_, _, err = Learn(operator.dir, nil, nil, map[string]digest.Digest{"nobody": renewed})
+	want(t, "the key of a node that is not there", err, "nobody")
 	elsewhere := *added
 	elsewhere.Organisation = "authority"
-	_, _, err = Learn(operator.dir, []*Member{&elsewhere}, nil)
+	_, _, err = Learn(operator.dir, []*Member{&elsewhere}, nil, nil)
 	want(t, "another organisation's claim", err, "institute-9", "authority", "institute")
 }
