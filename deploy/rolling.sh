@@ -11,7 +11,7 @@ new=$(realpath "$1")
 old=${2:+$(realpath "$2")}
 lacre=$new/lacre
 work=$(mktemp -d)
-declare -A process # node -> process id: only what this script started
+. "$(dirname "$(realpath "$0")")/../docs/tutorials/processes.sh" # which processes, at which ports
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 finish() {
@@ -19,14 +19,13 @@ finish() {
   trap - EXIT ERR
   touch "$work/stop"
   if [ -n "${traffic:-}" ]; then wait "$traffic" 2>/dev/null || true; fi
-  for node in "${!process[@]}"; do kill -KILL "${process[$node]}" 2>/dev/null || true; done
-  wait 2>/dev/null
+  kill_all
   if [ "$status" -eq 0 ]; then
     rm -rf "$work"
     echo "all of it held, $SECONDS s"
   else
     echo "FAILED (exit $status); everything is kept in $work" >&2
-    for log in "$work"/*.log; do [ -s "$log" ] && { echo "--- $log" >&2; tail -n 5 "$log" >&2; }; done
+    tell_logs
   fi
   exit "$status"
 }
@@ -35,64 +34,40 @@ trap finish EXIT
 cd "$work"
 quietly() { "$@" >said 2>&1 || { cat said >&2; return 1; }; }
 
-ports=()
-while [ "${#ports[@]}" -lt 22 ]; do
-  port=$((20000 + RANDOM % 12000)) # below those that the system hands out
-  if [[ " ${ports[*]} " != *" $port "* ]] && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then ports+=("$port"); fi
-done
-next=0
-port() { # sets $at to the next address
-  at=127.0.0.1:${ports[$next]}
-  next=$((next + 1))
-}
-
 say "1. four organisations found a network"
-organisations=(authority institute operator university)
-nodes=(replica-authority replica-institute replica-operator replica-university
-  endorser-institute endorser-operator endorser-university gateway-operator approval-authority)
-home() { echo "${1##*-}"; }
-declare -A address roles=([authority]="replica approval" [institute]="replica endorser" [operator]="replica endorser gateway" [university]="replica endorser")
+founder=${old:-$new}/lacre # a configuration may have keys that older binaries do not know
+declare -A address
 for o in "${organisations[@]}"; do
   flags=()
   for role in ${roles[$o]}; do
     port
-    address[$role-$o]=$at
-    flags+=("--$role" "$at")
+    address[$role-$o]=127.0.0.1:$port
+    flags+=("--$role" "127.0.0.1:$port")
     if [ "$role" = replica ]; then
-      flags[-1]+=,${ports[$next]}
-      next=$((next + 1))
+      port
+      flags[-1]+=,$port
     fi
   done
-  quietly "$lacre" init "$o" --organisation "$o" "${flags[@]}"
+  quietly "$founder" init "$o" --organisation "$o" "${flags[@]}"
 done
-quietly "$lacre" key new maker.pem
-quietly "$lacre" key new inspection.pem
-quietly "$lacre" network draft ./*/*.member --name roads.example --notified-body "inspection=$(awk '/^public key/ {print $3}' said)" --out draft
-for o in "${organisations[@]}"; do quietly "$lacre" network sign draft --key "$o/keys/$o.pem" --member "$o/$o.member" --out "$o.sig"; done
+quietly "$founder" key new maker.pem
+quietly "$founder" key new inspection.pem
+quietly "$founder" network draft ./*/*.member --name roads.example --notified-body "inspection=$(awk '/^public key/ {print $3}' said)" --out draft
+for o in "${organisations[@]}"; do quietly "$founder" network sign draft --key "$o/keys/$o.pem" --member "$o/$o.member" --out "$o.sig"; done
 id=$(awk '$1 == "id" {print $2}' said)
-quietly "$lacre" network assemble draft ./*.sig --out network
+quietly "$founder" network assemble draft ./*.sig --out network
 pin=$(awk '$1 == "trust" {print $3}' said)
 for o in "${organisations[@]}"; do
   admin=()
   for node in "${nodes[@]}"; do
     if [ "$(home "$node")" = "$o" ]; then
       port
-      admin+=(--admin "$node=$at")
+      admin+=(--admin "$node=127.0.0.1:$port")
     fi
   done
-  quietly "$lacre" init "$o" --network network --network-id "$id" "${admin[@]}"
+  quietly "$founder" init "$o" --network network --network-id "$id" "${admin[@]}"
 done
 
-start() { # start NODE BINARIES
-  case $1 in
-  replica-*) program=lacre-ledger ;;
-  endorser-*) program=lacre-compute ;;
-  gateway-*) program=lacre-ingest ;;
-  approval-*) program=lacre-approval ;;
-  esac
-  "$2/$program" -config "$(home "$1")/nodes/$1/config.yaml" >>"$1.log" 2>&1 &
-  process[$1]=$!
-}
 for node in "${nodes[@]}"; do start "$node" "${old:-$new}"; done
 quietly "$lacre" network wait operator
 

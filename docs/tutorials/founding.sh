@@ -12,20 +12,19 @@ set -euo pipefail
 bin=$(realpath "${1:-bin}")
 lacre=$bin/lacre
 work=$(mktemp -d)
-declare -A process # node -> process id: only what this script started
+. "$(dirname "$(realpath "$0")")/processes.sh" # which processes, at which ports
 say() { printf '\n== %s\n' "$*"; }
 
 finish() {
   status=$?
   trap - EXIT ERR
-  for node in "${!process[@]}"; do kill -KILL "${process[$node]}" 2>/dev/null || true; done
-  wait 2>/dev/null
+  kill_all
   if [ "$status" -eq 0 ]; then
     rm -rf "$work"
     echo "all of it held"
   else
     echo "FAILED (exit $status); everything is kept in $work" >&2
-    for log in "$work"/*.log; do [ -s "$log" ] && { echo "--- $log" >&2; tail -n 5 "$log" >&2; }; done
+    tell_logs
   fi
   exit "$status"
 }
@@ -33,25 +32,7 @@ trap 'echo "line $LINENO: $BASH_COMMAND" >&2' ERR
 trap finish EXIT
 cd "$work"
 
-# Ports. A port is taken for free when nobody answers there.
-read -r -a ports <<<"${LACRE_PORTS:-}"
-while [ "${#ports[@]}" -lt 22 ]; do
-  port=$((20000 + RANDOM % 12000)) # below those that the system hands out
-  if [[ " ${ports[*]} " != *" $port "* ]] && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then ports+=("$port"); fi
-done
-next=0
-port() { # sets $port to the next one
-  port=${ports[$next]}
-  next=$((next + 1))
-}
-
-organisations=(authority institute operator university)
-nodes=(replica-authority replica-institute replica-operator replica-university
-  endorser-institute endorser-operator endorser-university gateway-operator approval-authority)
-home() { echo "${1##*-}"; } # a node's organisation, and the organisation's directory
-
 say "1. each organisation makes its keys and its member file"
-declare -A roles=([authority]="replica approval" [institute]="replica endorser" [operator]="replica endorser gateway" [university]="replica endorser")
 for o in "${organisations[@]}"; do
   flags=()
   for role in ${roles[$o]}; do
@@ -97,18 +78,8 @@ for node in "${nodes[@]}"; do
   "$lacre" config validate auto "$(home "$node")/nodes/$node/config.yaml"
 done
 
-start() { # start NODE: its own program, its own configuration file
-  case $1 in
-  replica-*) program=lacre-ledger ;;
-  endorser-*) program=lacre-compute ;;
-  gateway-*) program=lacre-ingest ;;
-  approval-*) program=lacre-approval ;;
-  esac
-  "$bin/$program" -config "$(home "$1")/nodes/$1/config.yaml" >>"$1.log" 2>&1 &
-  process[$1]=$!
-}
 start_all() {
-  for node in "${nodes[@]}"; do start "$node"; done
+  for node in "${nodes[@]}"; do start "$node" "$bin"; done
   "$lacre" network wait operator
 }
 stop_all() { # and every one ends with exit code 0
@@ -163,7 +134,7 @@ for node in "${victims[@]}"; do
   else
     measure north 2
   fi
-  start "$node"
+  start "$node" "$bin"
   "$lacre" network wait operator "$node"
   measure south 1
   measure north 1
