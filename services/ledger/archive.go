@@ -8,6 +8,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/cold"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
@@ -16,26 +17,51 @@ import (
 // or copy the directory. It is safe for concurrent use.
 type Archive struct {
 	store *storage.Store
+	cold  *cold.Bucket // nil without one
+}
+
+// ArchiveOptions say what of cold storage is read. The zero value reads none: then
+// a raw vector that is there is an error of NOT_READY, and so is Verify.
+type ArchiveOptions struct {
+	Cold     string // a directory or URL, as in the replica's configuration
+	SkipCold bool   // Verify leaves raw vectors in cold storage out, and counts them
 }
 
 // OpenArchive opens the data directory of a replica (Config.DataDir) without
 // changing it, damaged or not: Verify names what is damaged, and reads refuse
 // it. The error is a *reason.Error of DATA_LOSS if not even the index of the
 // stored bytes holds together.
-func OpenArchive(dir string) (*Archive, error) {
+func OpenArchive(dir string) (*Archive, error) { return OpenArchiveWith(dir, ArchiveOptions{}) }
+
+// OpenArchiveWith is OpenArchive with what is in cold storage.
+func OpenArchiveWith(dir string, o ArchiveOptions) (_ *Archive, err error) {
 	c := Config{DataDir: dir}
 	if _, err := os.Stat(c.storeDir()); err != nil { // a wrong path is no loss of data
 		return nil, fmt.Errorf("%s is no replica's data directory: %w", dir, err)
 	}
-	store, err := storage.OpenDamaged(c.storeDir(), storage.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, asReason(err))
+	a := new(Archive)
+	options := storage.Options{SkipCold: o.SkipCold}
+	if o.Cold != "" {
+		if a.cold, err = cold.Open(context.Background(), o.Cold); err != nil {
+			return nil, err
+		}
+		options.Cold = a.cold
 	}
-	return &Archive{store: store}, nil
+	if a.store, err = storage.OpenDamaged(c.storeDir(), options); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, asReason(err)), a.closeCold())
+	}
+	return a, nil
+}
+
+func (a *Archive) closeCold() error {
+	if a.cold == nil {
+		return nil
+	}
+	return a.cold.Close()
 }
 
 // Close releases the directory.
-func (a *Archive) Close() error { return a.store.Close() }
+func (a *Archive) Close() error { return errors.Join(a.store.Close(), a.closeCold()) }
 
 // Blocks is the number of blocks: heights run from 0 to one less.
 func (a *Archive) Blocks() uint64 {
@@ -110,9 +136,11 @@ type ArchiveReport struct {
 	Blocks     uint64   `json:"blocks"`
 	Records    uint64   `json:"records"`
 	RawVectors uint64   `json:"raw_vectors"`
-	Bytes      int64    `json:"bytes"`    // of records and raw vectors, re-hashed
-	Values     uint64   `json:"values"`   // whose seals were checked
-	Problems   []string `json:"problems"` // what is missing or damaged, and where
+	Bytes      int64    `json:"bytes"`  // of records and raw vectors, re-hashed
+	Values     uint64   `json:"values"` // whose seals were checked
+	Cold       uint64   `json:"raw_vectors_in_cold_storage"`
+	Skipped    uint64   `json:"raw_vectors_not_read"` // of Cold; RawVectors does not count them
+	Problems   []string `json:"problems"`             // what is missing or damaged, and where
 }
 
 // Verify re-hashes every stored byte. progress is told of blocks done and of
@@ -126,7 +154,7 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, of uint64)) (*
 	if err != nil {
 		return nil, err
 	}
-	report := &ArchiveReport{Blocks: found.Blocks, Records: found.Records, RawVectors: found.RawVectors, Bytes: found.Bytes, Values: found.Values, Problems: []string{}}
+	report := &ArchiveReport{Blocks: found.Blocks, Records: found.Records, RawVectors: found.RawVectors, Bytes: found.Bytes, Values: found.Values, Cold: found.Cold, Skipped: found.Skipped, Problems: []string{}}
 	for _, p := range found.Problems {
 		report.Problems = append(report.Problems, p.Error())
 	}

@@ -50,6 +50,7 @@ type Backup struct {
 	AppliedIndex    uint64 `json:"applied_index"`    // of the ordering log
 	Segments        uint32 `json:"segments"`
 	Packed          uint32 `json:"packed"`     // the first ones
+	Cold            uint32 `json:"cold"`       // their raw vectors are in cold storage, and not in the backup
 	TailBytes       int64  `json:"tail_bytes"` // of the newest segment
 }
 
@@ -101,7 +102,7 @@ func describe(store *storage.Store, nodeID string, copied storage.Copied) (*Back
 	return &Backup{
 		Version: backupVersion, NodeID: nodeID, NetworkID: config.NetworkID.String(),
 		Height: head.Height, Header: head.Header.String(), Records: copied.Size, AppliedIndex: copied.AppliedIndex,
-		Segments: copied.Segments, Packed: copied.Packed, TailBytes: copied.TailBytes,
+		Segments: copied.Segments, Packed: copied.Packed, Cold: copied.Cold, TailBytes: copied.TailBytes,
 	}, err
 }
 
@@ -293,10 +294,16 @@ func settle(dir, storeDir, fresh string, manifest *Backup) error {
 		return fmt.Errorf("the backup says that it ends with block %d, header %s, entry %d; it ends with block %d, header %s, entry %d",
 			manifest.Height, header.Short(), manifest.AppliedIndex, head.Height, head.Header.Short(), store.AppliedIndex())
 	}
-	for n := range manifest.Packed { // plain segments that an earlier backup brought
-		err := os.Remove(filepath.Join(storeDir, filepath.FromSlash(storage.PlainName(n+1))))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	for n := range manifest.Packed { // what an earlier backup brought
+		names := []string{storage.PlainName(n + 1)}
+		if n < manifest.Cold {
+			names = append(names, storage.RawName(n+1))
+		}
+		for _, name := range names {
+			err := os.Remove(filepath.Join(storeDir, filepath.FromSlash(name)))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	certificate, _, err := store.NewestCertificate()

@@ -6,9 +6,10 @@ import "context"
 type ArchiveInfo struct {
 	Blocks       uint64      `json:"blocks"`
 	Records      uint64      `json:"records"`
-	Measurements uint64      `json:"measurements"` // that have a raw vector here
+	Measurements uint64      `json:"measurements"` // that have a raw vector, here or in cold storage
 	RecordBytes  int64       `json:"record_bytes"`
 	Packed       PackedInfo  `json:"packed"` // the part of records and raw vectors in full segments
+	Cold         ColdInfo    `json:"cold"`
 	RawBytes     int64       `json:"raw_vector_bytes"`
 	IndexBytes   int64       `json:"index_bytes"` // of the file: state, tree, certificates, free pages
 	FreeBytes    int64       `json:"index_free_bytes"`
@@ -31,6 +32,13 @@ type PackedInfo struct {
 	BytesPerMeasurement int64 `json:"bytes_per_measurement_besides_raw_vector"`
 }
 
+// ColdInfo is what cold storage holds of the raw vectors.
+type ColdInfo struct {
+	Segments     uint32 `json:"segments"`
+	Measurements uint64 `json:"measurements"` // whose raw vectors are there
+	RawBytes     int64  `json:"raw_vector_bytes"`
+}
+
 // TableInfo is one table of the index.
 type TableInfo struct {
 	Name       string `json:"name"`
@@ -50,6 +58,7 @@ func (a *Archive) Info(ctx context.Context) (*ArchiveInfo, error) {
 	for _, t := range u.Tables {
 		i.Tables = append(i.Tables, TableInfo{Name: t.Name, Keys: t.Keys, UsedBytes: t.Used, PagesBytes: t.Allots})
 	}
+	i.Cold = ColdInfo{Segments: u.Cold.Segments, Measurements: u.Cold.RawVectors, RawBytes: u.Cold.Bytes}
 	p := &u.Packed
 	i.Packed = PackedInfo{Segments: p.Segments, Measurements: p.RawVectors, RecordBytes: p.RecordBytes, RawBytes: p.RawBytes}
 	if n := int64(u.RawVectors); n > 0 {

@@ -38,6 +38,7 @@ import (
 	"github.com/lacre-metrology/lacre/platform/tracing"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/api"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/cold"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fault"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/fsm"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
@@ -64,6 +65,7 @@ type Config struct {
 	Loopback       bool             `yaml:"loopback" doc:"true for replicas on one machine: short election time-outs"`
 	Peers          []Peer           `yaml:"peers" doc:"where the other replicas are"`
 	SegmentBytes   int64            `yaml:"segment_bytes" doc:"size at which a file of records and raw vectors is full, and is packed behind; 0: 64 MiB"`
+	Cold           ColdConfig       `yaml:"cold" doc:"where raw vectors of old segments are kept"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
@@ -93,7 +95,7 @@ func (c *Config) Validate() error {
 	if n := c.SegmentBytes; n != 0 && (n < minSegmentBytes || n > maxSegmentBytes) {
 		failures = append(failures, fmt.Errorf("segment_bytes: is %d, want 0 or %d to %d", n, minSegmentBytes, maxSegmentBytes))
 	}
-	failures = append(failures, c.Tiles.Validate(), validatePeers(c.Peers))
+	failures = append(failures, c.Cold.validate(), c.Tiles.Validate(), validatePeers(c.Peers))
 	return errors.Join(failures...)
 }
 
@@ -110,6 +112,7 @@ type Service struct {
 	log       *slog.Logger
 	networkID digest.Digest
 	store     *storage.Store
+	cold      *cold.Bucket // nil without one
 	archive   *certify.Archive
 	collector *certify.Collector
 	signer    *certify.Signer
@@ -155,10 +158,17 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if _, err := os.Stat(c.storeDir()); err != nil {
 		return nil, fmt.Errorf("the replica is not initialised, run 'lacre init' first: %w", err)
 	}
-	if s.store, err = storage.Open(c.storeDir(), storage.Options{Holder: c.NodeID, SegmentBytes: c.SegmentBytes}); err != nil {
+	options := storage.Options{Holder: c.NodeID, SegmentBytes: c.SegmentBytes}
+	if err := s.openCold(&options); err != nil {
+		return nil, err
+	}
+	if s.store, err = storage.Open(c.storeDir(), options); err != nil {
 		return nil, err
 	}
 	s.opened = append(s.opened, s.store.Close)
+	if n := s.store.ColdSegments(); n > 0 && c.Cold.Store == "" {
+		return nil, coldUnnamed(n)
+	}
 	if s.node, err = identity.LoadCertified(c.TLSKey, c.TLSCertificate); err != nil {
 		return nil, err
 	}
@@ -322,7 +332,7 @@ func (s *Service) Addr() net.Addr { return s.server.Addr() }
 // Run serves until ctx ends, then stops in order. A *reason.Error of DATA_LOSS
 // must keep the process from being restarted blindly.
 func (s *Service) Run(ctx context.Context) (err error) {
-	defer func() { err = dataLoss(errors.Join(err, s.peers.Close(), s.store.Close())) }()
+	defer func() { err = dataLoss(errors.Join(err, s.peers.Close(), s.store.Close(), s.closeCold())) }()
 	run := lifecycle.Runner{Logger: s.log}
 	// Stopped from the last to the first.
 	run.Add("admin", s.admin)

@@ -12,20 +12,25 @@ const (
 	// packShare is how many times as long packing rests as it works: it takes at
 	// most a quarter of one core, and of the disk's time.
 	packShare = 3
-	// packInterval is when to look again for what could not be packed: the disk
-	// had no room for both forms, or a backup was read.
+	// packInterval is when to look again for what has grown old, and for what could
+	// not be packed or moved: the disk had no room for both forms, a backup was
+	// read, cold storage did not answer.
 	packInterval = time.Minute
 
 	minSegmentBytes = 64 << 10
 	maxSegmentBytes = 1 << 30
 )
 
-// pack packs full segments as they come, behind everything else.
+// pack packs full segments as they come, and moves raw vectors to cold storage as
+// they grow old, behind everything else.
 func (s *Service) pack(ctx context.Context) error {
 	ticker := time.NewTicker(packInterval)
 	defer ticker.Stop()
 	for {
 		if err := s.packFull(ctx); err != nil {
+			return err
+		}
+		if err := s.moveOld(ctx); err != nil {
 			return err
 		}
 		select {
@@ -40,8 +45,13 @@ func (s *Service) pack(ctx context.Context) error {
 // packFull packs all that is full now. What fails without harm to the store is
 // logged, and tried again later.
 func (s *Service) packFull(ctx context.Context) error {
+	return s.behind(ctx, "full segment is packed", func() (bool, error) { return s.store.Pack(ctx, restAfter) }, s.store.Packed)
+}
+
+// behind works segment by segment until there is no more.
+func (s *Service) behind(ctx context.Context, what string, one func() (bool, error), count func() uint32) error {
 	for {
-		done, err := s.store.Pack(ctx, restAfter)
+		done, err := one()
 		var lost *storage.DataLossError
 		var poisoned *storage.PoisonedError
 		switch {
@@ -50,12 +60,12 @@ func (s *Service) packFull(ctx context.Context) error {
 		case errors.As(err, &lost), errors.As(err, &poisoned):
 			return err
 		case err != nil:
-			s.log.WarnContext(ctx, "a full segment is not packed", "error", err, "again_in", packInterval)
+			s.log.WarnContext(ctx, "no "+what, "error", err, "again_in", packInterval)
 			return nil
 		case !done:
 			return nil
 		}
-		s.log.InfoContext(ctx, "a full segment is packed", "segment", s.store.Packed())
+		s.log.InfoContext(ctx, "a "+what, "segment", count())
 	}
 }
 

@@ -30,6 +30,7 @@ type auditRun struct {
 	target
 	trust   trustFlags
 	from    string
+	cold    string // of a directory
 	since   uint64
 	sample  string
 	seed    uint64
@@ -72,6 +73,7 @@ Exit code: 0 nothing was found, 1 findings, 2 something could not be judged.`,
 	r.trust.flags(c)
 	f := c.Flags()
 	f.StringVar(&r.from, "from", "", "HOST:PORT of a replica, or a data directory")
+	f.StringVar(&r.cold, "cold", "", "with a data directory, cold storage of its raw vectors, as the replica's configuration names it")
 	f.Uint64Var(&r.since, "since", 0, "first height whose raw vectors are checked and whose measurements are re-executed")
 	f.StringVar(&r.sample, "sample", "100%", "share of the measurements to re-execute, such as 1% or 0.5%")
 	f.Uint64Var(&r.seed, "seed", 0, "seed that chooses the sample (default: a random one, in the report)")
@@ -99,7 +101,7 @@ func (a *app) runAudit(ctx context.Context, r *auditRun) error {
 	var outcome auditOutcome
 	var ended error // why the audit could not go on
 	if info, err := os.Stat(r.from); r.from != "" && err == nil && info.IsDir() {
-		ended = a.auditDirectory(ctx, r.from, &options, bar, &outcome)
+		ended = a.auditDirectory(ctx, r.from, r.cold, &options, bar, &outcome)
 	} else {
 		ended = r.auditReplica(ctx, &options, bar, &outcome)
 	}
@@ -222,8 +224,8 @@ func show(o *audit.Options, bar *progress.Progress, blocks uint64) {
 
 // auditDirectory re-hashes what is stored, and then audits it. Damage is a
 // finding: it ends up in the outcome.
-func (a *app) auditDirectory(ctx context.Context, dir string, o *audit.Options, bar *progress.Progress, outcome *auditOutcome) (err error) {
-	archive, err := ledger.OpenArchive(dir)
+func (a *app) auditDirectory(ctx context.Context, dir, cold string, o *audit.Options, bar *progress.Progress, outcome *auditOutcome) (err error) {
+	archive, err := ledger.OpenArchiveWith(dir, ledger.ArchiveOptions{Cold: cold})
 	if reason.Of(err) == reason.DataLoss {
 		outcome.Damage = err.Error()
 		return nil
@@ -236,7 +238,7 @@ func (a *app) auditDirectory(ctx context.Context, dir string, o *audit.Options, 
 	outcome.Storage, err = archive.Verify(ctx, func(done, of uint64) { bytesBar.Set(int(done), int(of)) })
 	bytesBar.Stop()
 	if err != nil {
-		return err
+		return withoutCold(err, cold)
 	}
 	show(o, bar, archive.Blocks())
 	outcome.Report, err = audit.Run(ctx, source.Directory(archive), *o)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/cli/internal/progress"
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/platform/config"
 	"github.com/lacre-metrology/lacre/services/ledger"
 )
@@ -160,7 +161,8 @@ the heights that it may have signed before; its log says from which on.`,
 }
 
 func newLedgerVerify(a *app) *cobra.Command {
-	return a.reading(&cobra.Command{
+	var options ledger.ArchiveOptions
+	c := a.reading(&cobra.Command{
 		Use:   "verify DIR",
 		Short: "Re-hash every byte of a data directory or backup",
 		Long: `Re-hashes every record and raw vector, the tree, the chain of headers and the
@@ -168,13 +170,21 @@ structure of the index. It executes nothing and trusts nobody, but shows only th
 the directory is whole: that what it says is right, and certified, is shown by
 "lacre audit --from DIR". The directory must not be in use.
 
+Raw vectors that were moved to cold storage are read there: name it as the
+replica's configuration does (cold.store), or leave them out; then only their
+records are checked, and the answer says how many were not read.
+
 Exit code: 0 nothing is missing or damaged, 1 something is, 4 not even the index
 of the stored bytes holds together.`,
 		Example: `  lacre ledger verify /backup/replica-institute
-  lacre ledger verify /var/lib/lacre/ledger --json`,
+  lacre ledger verify /var/lib/lacre/ledger --json
+  lacre ledger verify /var/lib/lacre/ledger --cold /mnt/cold/replica-institute`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			archive, err := ledger.OpenArchive(args[0])
+			if options.Cold != "" && options.SkipCold {
+				return usage("--cold and --without-cold exclude each other")
+			}
+			archive, err := ledger.OpenArchiveWith(args[0], options)
 			if err != nil {
 				return err
 			}
@@ -182,9 +192,16 @@ of the stored bytes holds together.`,
 			report, err := archive.Verify(c.Context(), func(done, of uint64) { bar.Set(int(done), int(of)) })
 			bar.Stop()
 			if err := errors.Join(err, archive.Close()); err != nil {
-				return err
+				return withoutCold(err, options.Cold)
 			}
-			text := fmt.Sprintf("%d blocks, %d records, %d raw vectors, %.1f MB re-hashed: ", report.Blocks, report.Records, report.RawVectors, float64(report.Bytes)/1e6)
+			text := fmt.Sprintf("%d blocks, %d records, %d raw vectors, %.1f MB re-hashed", report.Blocks, report.Records, report.RawVectors, float64(report.Bytes)/1e6)
+			if report.Cold > report.Skipped {
+				text += fmt.Sprintf(", %d raw vectors of them in cold storage", report.Cold)
+			}
+			if report.Skipped > 0 {
+				text += fmt.Sprintf("; %d raw vectors in cold storage were not read", report.Skipped)
+			}
+			text += ": "
 			code := ExitOK
 			if len(report.Problems) == 0 {
 				text += "whole\n"
@@ -198,4 +215,16 @@ of the stored bytes holds together.`,
 			return exit(code)
 		},
 	})
+	c.Flags().StringVar(&options.Cold, "cold", "", "cold storage of the replica, as its configuration names it")
+	c.Flags().BoolVar(&options.SkipCold, "without-cold", false, "leave raw vectors in cold storage out")
+	return c
+}
+
+// withoutCold says what helps against an error of a directory whose raw vectors
+// are elsewhere, and nobody said where.
+func withoutCold(err error, named string) error {
+	if named != "" || reason.Of(err) != reason.NotReady {
+		return err
+	}
+	return fmt.Errorf("%w\n       Remedy: name it with --cold, as the replica's configuration does in cold.store", err)
 }

@@ -40,6 +40,9 @@ lacre_ledger_disk_bytes tells the files' sizes.`,
 				fmt.Fprintf(&b, "packed          %d full segments with %d measurements: record bytes %d, raw vectors %d; there everything but the raw vector is %d bytes for each\n",
 					p.Segments, p.Measurements, p.RecordBytes, p.RawBytes, p.BytesPerMeasurement)
 			}
+			if c := i.Cold; c.Segments > 0 {
+				fmt.Fprintf(&b, "cold            raw vectors of %d segments with %d measurements: %d bytes, not here\n", c.Segments, c.Measurements, c.RawBytes)
+			}
 			fmt.Fprintf(&b, "each measurement: raw vector %d bytes, everything else %d bytes\n", i.RawPerMeasurement, i.BytesPerMeasurement)
 			return a.print(i, b.String())
 		},

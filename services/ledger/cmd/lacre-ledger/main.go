@@ -4,6 +4,8 @@ package main
 import (
 	"os"
 
+	_ "gocloud.dev/blob/s3blob" // raw vectors in S3
+
 	"github.com/lacre-metrology/lacre/platform/daemon"
 	"github.com/lacre-metrology/lacre/services/ledger"
 )

@@ -19,6 +19,7 @@ type Copied struct {
 	AppliedIndex uint64
 	Segments     uint32 // number of the newest segment
 	Packed       uint32 // segments up to this one are packed
+	Cold         uint32 // raw vectors of segments up to this one are in cold storage, and not in the backup
 	TailBytes    int64  // of the newest segment
 }
 
@@ -57,6 +58,9 @@ func (s *Store) Backup(ctx context.Context, have Held, give Give) (Copied, error
 		switch {
 		case number <= t.packed:
 			for _, k := range packedKinds {
+				if k == kindRawVector && number <= t.cold {
+					continue // cold storage has it
+				}
 				err = errors.Join(err, s.copyFile(packedName(number, k), None, give))
 			}
 		case number == t.end.segment:
@@ -68,7 +72,7 @@ func (s *Store) Backup(ctx context.Context, have Held, give Give) (Copied, error
 			return Copied{}, err
 		}
 	}
-	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, Packed: t.packed, TailBytes: t.end.offset}, nil
+	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, Packed: t.packed, Cold: t.cold, TailBytes: t.end.offset}, nil
 }
 
 // copyDB gives store.db and returns what the copy holds.
@@ -137,6 +141,9 @@ func IsBackupName(name string) (segment uint32, ok bool) {
 	segment, _, ok = segmentFileName(file)
 	return segment, ok
 }
+
+// RawName is the name of a packed segment's file of raw vectors.
+func RawName(segment uint32) string { return packedName(segment, kindRawVector) }
 
 // PlainName is the name of a segment's file before it is packed.
 func PlainName(segment uint32) string { return segmentName(segment) }

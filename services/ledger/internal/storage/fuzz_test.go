@@ -54,15 +54,17 @@ func FuzzDecodeBlock(f *testing.F) {
 func FuzzDecodeTip(f *testing.F) {
 	t := tip{blocks: 3, size: 9, end: position{1, 40}, applied: 4, lock: Lock{Height: 2, Size: 9}, cosignature: []byte("line\n")}
 	f.Add(t.encode()[sealBytes:])
-	f.Add(append([]byte{1}, t.encode()[sealBytes+1:]...))
+	for version := byte(1); version < tipVersion; version++ {
+		f.Add(append([]byte{version}, t.encode()[sealBytes+1:]...))
+	}
 	f.Fuzz(func(t *testing.T, v []byte) {
 		decoded, err := decodeTip(append([]byte{}, v...))
 		if err != nil {
 			return
 		}
 		again := decoded.encode()[sealBytes:]
-		if v[0] == 1 { // it has no number of packed segments
-			again = append([]byte{1}, append(again[1:tipFixedBytes:tipFixedBytes], again[tipFixedBytes+4:]...)...)
+		if n := tipFixedBytes + 4*int(v[0]-1); v[0] < tipVersion { // it has fewer numbers of segments
+			again = append([]byte{v[0]}, append(again[1:n:n], again[tipFixedBytes+8:]...)...)
 		}
 		if !bytes.Equal(again, v) {
 			t.Fatalf("%x encodes as %x", v, again)

@@ -84,6 +84,9 @@ func newStore(dir string, options Options) *Store {
 	if options.MapBytes <= 0 {
 		options.MapBytes = defaultMapBytes
 	}
+	if options.ColdTimeout <= 0 {
+		options.ColdTimeout = defaultColdTimeout
+	}
 	if options.Holder == "" {
 		options.Holder = "ledger store"
 	}
@@ -92,6 +95,7 @@ func newStore(dir string, options Options) *Store {
 	}
 	s := &Store{dir: dir, options: options, memory: state.NewMemory(memoryBytes), full: make(chan struct{}, 1)}
 	s.packed.dir, s.packed.of = dir, s.packedSegment
+	s.packed.away, s.packed.timeout = options.Cold, options.ColdTimeout
 	s.recent.Store(&recent{})
 	return s
 }

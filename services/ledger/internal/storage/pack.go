@@ -167,8 +167,9 @@ func walkSegment(dir string, number uint32, visit func(k kind, leaf uint64, b []
 	}
 }
 
-// tidyPacked removes what an interrupted Pack left: plain segments that are
-// packed, and packed ones that were not committed.
+// tidyPacked removes what an interrupted Pack or MoveCold left: plain segments that
+// are packed, packed ones that were not committed, and raw vectors that are in
+// cold storage.
 func (s *Store) tidyPacked() error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, segmentsDir))
 	if err != nil {
@@ -177,7 +178,8 @@ func (s *Store) tidyPacked() error {
 	for _, e := range entries {
 		n, suffix, ok := segmentFileName(e.Name())
 		plain := suffix == segmentSuffix
-		if !ok || plain == (n > s.tip.packed) {
+		moved := n <= s.tip.cold && suffix == packedSuffix(kindRawVector)
+		if !ok || (plain == (n > s.tip.packed) && !moved) {
 			continue
 		}
 		if err := s.options.disk.Remove(filepath.Join(s.dir, segmentsDir, e.Name())); err != nil {

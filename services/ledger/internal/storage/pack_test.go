@@ -172,53 +172,60 @@ func TestPackingRests(t *testing.T) {
 	mustVerify(t, s)
 }
 
-// A directory of version 1 is read as it is, and becomes one of this version when
-// a replica opens it, before anything is packed.
-func TestStoreOfVersion1IsReadAndUpgraded(t *testing.T) {
-	dir, want := damageable(t)
-	tamper(t, dir, func(tx *bbolt.Tx) error {
-		if err := tx.DeleteBucket([]byte(tableSegments)); err != nil {
-			return err
+// A directory of an earlier version is read as it is, and becomes one of this
+// version when a replica opens it, before anything is packed or moved.
+func TestStoreOfAnEarlierVersionIsReadAndUpgraded(t *testing.T) {
+	for earlier := byte(1); earlier < tipVersion; earlier++ {
+		dir, want := damageable(t)
+		if earlier > 1 {
+			packedToo(t, dir, 2)
 		}
-		value, err := tableMeta.get(tx, keyTip)
-		if err != nil {
-			return err
+		tamper(t, dir, func(tx *bbolt.Tx) error {
+			if earlier == 1 {
+				if err := tx.DeleteBucket([]byte(tableSegments)); err != nil {
+					return err
+				}
+			}
+			value, err := tableMeta.get(tx, keyTip)
+			if err != nil {
+				return err
+			}
+			old := append(room(len(value)), earlier)
+			old = append(old, value[1:tipFixedBytes+4*int(earlier-1)]...)
+			b, err := tableMeta.in(tx)
+			if err != nil {
+				return err
+			}
+			return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+8:]...))
+		})
+		before := listing(t, dir)
+		s, err := OpenReadOnly(dir, small())
+		must(t, err)
+		if mustVerify(t, s); mustDump(t, s) != want {
+			t.Fatalf("a store of version %d is read otherwise", earlier)
 		}
-		old := append(room(len(value)), 1)
-		old = append(old, value[1:tipFixedBytes]...)
-		b, err := tableMeta.in(tx)
-		if err != nil {
-			return err
+		_, err = s.Usage(t.Context())
+		must(t, errors.Join(err, s.Close()))
+		if listing(t, dir) != before {
+			t.Fatal("reading changed the directory")
 		}
-		return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+4:]...))
-	})
-	before := listing(t, dir)
-	s, err := OpenReadOnly(dir, small())
-	must(t, err)
-	if mustVerify(t, s); mustDump(t, s) != want {
-		t.Fatal("a store of version 1 is read otherwise")
+		s = mustOpen(t, dir, small())
+		must(t, s.Close()) // without a commit
+		version := byte(0)
+		tamper(t, dir, func(tx *bbolt.Tx) error {
+			value, err := tableMeta.get(tx, keyTip)
+			version = value[0]
+			return err
+		})
+		if version != tipVersion {
+			t.Fatalf("opened, the store of version %d is of version %d", earlier, version)
+		}
+		s = mustOpen(t, dir, small())
+		if packAll(t, s) == 0 || mustDump(t, s) != want {
+			t.Fatal("an upgraded store is not packed, or answers otherwise")
+		}
+		mustVerify(t, s)
 	}
-	_, err = s.Usage(t.Context())
-	must(t, errors.Join(err, s.Close()))
-	if listing(t, dir) != before {
-		t.Fatal("reading changed the directory")
-	}
-	s = mustOpen(t, dir, small())
-	must(t, s.Close()) // without a commit
-	version := byte(0)
-	tamper(t, dir, func(tx *bbolt.Tx) error {
-		value, err := tableMeta.get(tx, keyTip)
-		version = value[0]
-		return err
-	})
-	if version != tipVersion {
-		t.Fatalf("opened, the store is of version %d", version)
-	}
-	s = mustOpen(t, dir, small())
-	if packAll(t, s) == 0 || mustDump(t, s) != want {
-		t.Fatal("an upgraded store is not packed, or answers otherwise")
-	}
-	mustVerify(t, s)
 }
 
 // Files of packed segments that are gone, cut or exchanged are named.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -20,12 +21,16 @@ const (
 // packed is what readers know of a store's packed segments: all up to a number.
 // It is safe for concurrent use.
 type packed struct {
-	dir    string
-	count  atomic.Uint32                              // segments 1 to count are packed
-	of     func(number uint32) (packedSegment, error) // what was committed of one
-	mu     sync.Mutex                                 // guards what follows
-	index  recently[packedFileKey, *packedIndex]      // of files
-	groups recently[packedGroupKey, *unpacked]        // of files
+	dir       string
+	cold      atomic.Uint32                              // raw vectors of segments 1 to cold are in cold storage
+	coldBytes atomic.Int64                               // of those
+	away      Cold                                       // nil if none is configured
+	timeout   time.Duration                              // of one request to it
+	count     atomic.Uint32                              // segments 1 to count are packed
+	of        func(number uint32) (packedSegment, error) // what was committed of one
+	mu        sync.Mutex                                 // guards what follows
+	index     recently[packedFileKey, *packedIndex]      // of files
+	groups    recently[packedGroupKey, *unpacked]        // of files
 }
 
 type packedFileKey struct {
@@ -57,8 +62,8 @@ func (u *unpacked) item(leaf uint64) (found []byte, err error) {
 
 // packedFile reads one packed file. It is not safe for concurrent use.
 type packedFile struct {
-	name  string
-	file  *os.File
+	name  string // or where it is in cold storage
+	file  io.ReaderAt
 	index *packedIndex
 	at    int       // the group that last is
 	last  *unpacked // nil before the first
@@ -75,14 +80,9 @@ func lostIn(name string, offset int64, what string, cause error) *DataLossError 
 // is there.
 func (p *packed) open(number uint32, k kind, shared bool) (*packedFile, error) {
 	f := &packedFile{name: packedName(number, k)}
-	file, err := os.Open(packedPath(p.dir, number, k))
-	if scarce(err) {
-		return nil, fmt.Errorf("%s: %w: %w", f.name, ErrScarce, err)
+	if err := f.attach(p, number, k, shared); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, lostIn(f.name, None, "the packed segment cannot be opened", err)
-	}
-	f.file = file
 	key := packedFileKey{number, k}
 	if shared {
 		p.mu.Lock()
@@ -104,20 +104,69 @@ func (p *packed) open(number uint32, k kind, shared bool) (*packedFile, error) {
 	return f, nil
 }
 
+// attach opens the file, here or in cold storage.
+func (f *packedFile) attach(p *packed, number uint32, k kind, shared bool) error {
+	if p.isCold(number, k) {
+		return f.fromCold(p, number, shared)
+	}
+	file, err := os.Open(packedPath(p.dir, number, k))
+	switch {
+	case err == nil:
+		f.file = file
+		return nil
+	case scarce(err):
+		return fmt.Errorf("%s: %w: %w", f.name, ErrScarce, err)
+	case missing(err) && p.isCold(number, k): // it was moved meanwhile
+		return f.fromCold(p, number, shared)
+	}
+	return lostIn(f.name, None, "the packed segment cannot be opened", err)
+}
+
+func (p *packed) isCold(number uint32, k kind) bool {
+	return k == kindRawVector && number <= p.cold.Load()
+}
+
+// fromCold makes f read the object of cold storage; single reads ask for what
+// they need, walks for more at once.
+func (f *packedFile) fromCold(p *packed, number uint32, shared bool) error {
+	committed, err := p.of(number)
+	if err != nil {
+		return err
+	}
+	name, ahead := coldName(number, committed.raws), int64(coldAhead)
+	if shared {
+		ahead = 0
+	}
+	if f.name = name; p.away != nil {
+		f.name = p.away.Where(name)
+	}
+	f.file = p.object(name, committed.raws.bytes, ahead)
+	return nil
+}
+
 func (f *packedFile) readIndex(p *packed, number uint32, k kind) error {
 	committed, err := p.of(number)
 	if err != nil {
 		return err
 	}
-	info, err := f.file.Stat()
-	if err != nil {
-		return lostIn(f.name, None, "the packed segment cannot be looked at", err)
+	size := committed.file(k).bytes
+	if file, ok := f.file.(*os.File); ok {
+		info, err := file.Stat()
+		if err != nil {
+			return lostIn(f.name, None, "the packed segment cannot be looked at", err)
+		}
+		size = info.Size()
 	}
-	size := info.Size()
 	if want := committed.file(k).bytes; size != want {
 		return lostIn(f.name, min(size, want), fmt.Sprintf("the packed segment has %d bytes, %d are committed", size, want), nil)
 	}
 	f.index, err = readPackedIndex(f.file, number, k, size)
+	if unreachable := (unreachableError{}); errors.As(err, &unreachable) {
+		return unreachable.error
+	}
+	if errors.Is(err, ErrAbsent) {
+		return lostIn(f.name, None, "the raw vectors of the segment are not in cold storage any more", err)
+	}
 	if err != nil {
 		// Wherever the error is: what it spoils is the file from its start.
 		return lostIn(f.name, 0, "the packed segment's index: "+err.Error(), nil)
@@ -148,7 +197,11 @@ func readPackedIndex(r io.ReaderAt, number uint32, k kind, size int64) (*packedI
 	return decodePackedIndex(number, k, header, tail, size)
 }
 
-func (f *packedFile) close() { _ = f.file.Close() } // only read from
+func (f *packedFile) close() {
+	if file, ok := f.file.(*os.File); ok {
+		_ = file.Close() // only read from
+	}
+}
 
 // group returns the content of a group: the one before again, from memory if
 // shared is set and it is there, or from the file.
@@ -168,6 +221,9 @@ func (f *packedFile) group(p *packed, n int, shared bool) (*unpacked, error) {
 	g := f.index.groups[n]
 	stored := make([]byte, g.stored)
 	if read, err := f.file.ReadAt(stored, g.at); err != nil {
+		if unreachable := (unreachableError{}); errors.As(err, &unreachable) {
+			return nil, unreachable.error
+		}
 		lost := lostIn(f.name, g.at, fmt.Sprintf("the group has %d bytes, %d can be read", g.stored, read), nil)
 		if !isEOF(err) {
 			lost.Cause = err

@@ -56,19 +56,20 @@ func (s *Store) recover() error {
 	return file.Sync()
 }
 
-// upgrade makes a store of version 1 one of this version, before anything in it
-// is packed: a program that does not know packed segments then refuses it.
+// upgrade makes a store of an earlier version one of this version, before anything
+// in it is packed or moved: a program that does not know that then refuses it.
 func (s *Store) upgrade() error {
 	older := false
 	err := view(s.db, func(tx *bbolt.Tx) error {
-		older = tx.Bucket([]byte(tableSegments)) == nil
-		return nil
+		b, err := tableMeta.get(tx, keyTip)
+		older = err == nil && b[0] < tipVersion
+		return err
 	})
 	if err != nil || !older {
 		return err
 	}
 	return s.update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucket([]byte(tableSegments)); err != nil {
+		if _, err := tx.CreateBucketIfNotExists([]byte(tableSegments)); err != nil {
 			return fmt.Errorf("create table %s: %w", tableSegments, err)
 		}
 		return s.tip.write(tx)
@@ -87,6 +88,7 @@ func (s *Store) load() error {
 		return err
 	}
 	s.packed.count.Store(t.packed)
+	s.packed.cold.Store(t.cold)
 	if err := s.checkSegments(&t); err != nil {
 		return err
 	}
@@ -164,6 +166,7 @@ func (s *Store) loadUnchecked() error {
 		}
 		s.tip = t
 		s.packed.count.Store(t.packed)
+		s.packed.cold.Store(t.cold)
 		s.recent.Store(r)
 		return nil
 	})
@@ -202,6 +205,9 @@ func (s *Store) checkSegments(t *tip) error {
 	if t.packed > 0 && t.packed >= t.end.segment {
 		return tableMeta.damage(keyTip, fmt.Sprintf("segments up to %d are packed, the newest is %d", t.packed, t.end.segment))
 	}
+	if t.cold > t.packed {
+		return tableMeta.damage(keyTip, fmt.Sprintf("raw vectors of segments up to %d are in cold storage, %d are packed", t.cold, t.packed))
+	}
 	if err := s.checkPackedFiles(t); err != nil {
 		return err
 	}
@@ -233,6 +239,10 @@ func (s *Store) checkPackedFiles(t *tip) error {
 			return err
 		}
 		for _, k := range packedKinds {
+			if s.packed.isCold(n, k) {
+				s.packed.coldBytes.Add(committed.raws.bytes)
+				continue
+			}
 			info, err := os.Stat(packedPath(s.dir, n, k))
 			want := committed.file(k).bytes
 			var what string

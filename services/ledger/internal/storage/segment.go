@@ -187,6 +187,7 @@ func (t *tail) sync() error {
 type frames struct {
 	dir    string
 	packed *packed // nil: every segment is plain
+	fresh  bool    // never use what was read before: for verifying
 	shared bool    // use and fill the memory that readers of packed segments share
 	number uint32  // of file
 	file   *os.File
@@ -303,6 +304,7 @@ func (r *frames) readPacked(f frame, k kind, leaf uint64) ([]byte, error) {
 }
 
 func (r *frames) readItem(f frame, k kind, leaf uint64) ([]byte, error) {
+	shared := r.shared || (!r.fresh && r.packed.isCold(f.at.segment, k)) // asking is dear
 	file := r.packs[k]
 	if file == nil || file.index.number != f.at.segment {
 		if file != nil {
@@ -310,7 +312,7 @@ func (r *frames) readItem(f frame, k kind, leaf uint64) ([]byte, error) {
 			delete(r.packs, k)
 		}
 		var err error
-		if file, err = r.packed.open(f.at.segment, k, r.shared); err != nil {
+		if file, err = r.packed.open(f.at.segment, k, shared); err != nil {
 			return nil, err
 		}
 		if r.packs == nil {
@@ -318,5 +320,5 @@ func (r *frames) readItem(f frame, k kind, leaf uint64) ([]byte, error) {
 		}
 		r.packs[k] = file
 	}
-	return file.read(r.packed, leaf, f.length, r.shared)
+	return file.read(r.packed, leaf, f.length, shared)
 }

@@ -25,6 +25,7 @@
 //   - Every value in bbolt carries a CRC-32C over table, key and value; every
 //     frame one over length, kind, leaf index and bytes. Reads check them.
 //     Accidents are found on reading; Verify finds what digests can show.
+//   - Raw vectors of the oldest packed segments may be in cold storage (cold.go).
 //   - Damage is reported (DataLossError), never repaired and never served.
 //
 // Known holes. (1) Whoever can write the files can compute checksums too: a
@@ -39,6 +40,7 @@ package storage
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -58,6 +60,14 @@ type Options struct {
 	MapBytes int
 	// Holder is written into the lock file, for whoever finds it held.
 	Holder string
+
+	// Cold is where raw vectors of old segments are; nil: they are all here, or
+	// those that are not cannot be read.
+	Cold Cold
+	// ColdTimeout bounds one request to it; 0 means 30 s.
+	ColdTimeout time.Duration
+	// SkipCold lets Verify pass over raw vectors in cold storage.
+	SkipCold bool
 
 	// disk does the writes; tests put a breaking one here.
 	disk disk

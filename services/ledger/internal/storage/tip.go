@@ -19,6 +19,7 @@ type tip struct {
 	entries     uint64   // entry digests kept
 	stateKeys   uint64   // so that a key that a damaged page hides is missed
 	packed      uint32   // segments 1 to packed are packed
+	cold        uint32   // raw vectors of segments 1 to cold are in cold storage
 	prunedBelow uint64   // raw vectors of lower heights may be absent; always 0: erasure is not built
 	lock        Lock     // rule C1
 	cosignature []byte   // the newest exact signature lines over lock
@@ -40,14 +41,15 @@ const (
 	// tipVersion is the version of the whole store: the form of its tables and
 	// segments, and what the state's values mean. A program that changes either
 	// raises it, so that an older one does not start on the directory.
-	// Version 1 has no packed segments, and no field for them.
-	tipVersion      = 2
+	// Version 1 has no packed segments, version 2 none in cold storage, and no field
+	// for them.
+	tipVersion      = 3
 	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size // of version 1
 	certificateTipN = 16
 )
 
 func (t *tip) encode() []byte {
-	b := room(tipFixedBytes + 4 + len(t.cosignature))
+	b := room(tipFixedBytes + 8 + len(t.cosignature))
 	b = append(b, tipVersion)
 	b = binary.BigEndian.AppendUint64(b, t.blocks)
 	b = binary.BigEndian.AppendUint64(b, t.size)
@@ -58,6 +60,7 @@ func (t *tip) encode() []byte {
 	}
 	b = append(b, t.lock.Root[:]...)
 	b = binary.BigEndian.AppendUint32(b, t.packed)
+	b = binary.BigEndian.AppendUint32(b, t.cold)
 	return append(b, t.cosignature...)
 }
 
@@ -66,10 +69,14 @@ func decodeTip(b []byte) (tip, error) {
 	if len(b) > 0 && b[0] > tipVersion {
 		return t, reason.New(reason.UnsupportedVersion, "the store is of version %d; this binary knows %d", b[0], tipVersion)
 	}
-	if len(b) < tipFixedBytes || (b[0] == tipVersion && len(b) < tipFixedBytes+4) {
-		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), tipFixedBytes))
+	fixed := tipFixedBytes
+	if len(b) > 0 && b[0] > 1 {
+		fixed += 4 * int(b[0]-1)
 	}
-	if b[0] != tipVersion && b[0] != 1 {
+	if len(b) < fixed {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), fixed))
+	}
+	if b[0] == 0 {
 		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has version %d, this program reads 1 to %d", b[0], tipVersion))
 	}
 	r := b[1:]
@@ -88,6 +95,10 @@ func decodeTip(b []byte) (tip, error) {
 	r = r[digest.Size:]
 	if b[0] > 1 {
 		t.packed = binary.BigEndian.Uint32(r)
+		r = r[4:]
+	}
+	if b[0] > 2 {
+		t.cold = binary.BigEndian.Uint32(r)
 		r = r[4:]
 	}
 	if len(r) > 0 {

@@ -11,9 +11,10 @@ import (
 // Usage is where a store's bytes are. Frames count with their heads.
 type Usage struct {
 	Blocks, Records, RawVectors uint64
-	RecordBytes, RawBytes       int64        // in segments
-	SegmentBytes                int64        // of all segments, up to the committed tail
-	Packed                      PackedUsage  // the part of the above that is packed
+	RecordBytes, RawBytes       int64       // in segments
+	SegmentBytes                int64       // of all segments, up to the committed tail
+	Packed                      PackedUsage // the part of the above that is packed
+	Cold                        ColdUsage
 	Tables                      []TableUsage // of store.db
 	DBBytes                     int64        // of the file
 	FreeBytes                   int64        // of its pages that hold nothing
@@ -27,6 +28,13 @@ type PackedUsage struct {
 	RecordBytes, RawBytes int64
 }
 
+// ColdUsage is what is in cold storage.
+type ColdUsage struct {
+	Segments   uint32
+	RawVectors uint64 // of Usage.RawVectors
+	Bytes      int64  // not of RawBytes nor SegmentBytes
+}
+
 // TableUsage is one table's share of store.db.
 type TableUsage struct {
 	Name   string
@@ -38,14 +46,19 @@ type TableUsage struct {
 // Usage adds up where the bytes are; it reads the index, not the segments.
 func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	t := s.recent.Load().tip
-	u := &Usage{Blocks: t.blocks, Records: t.size, Packed: PackedUsage{Segments: t.packed}}
+	u := &Usage{Blocks: t.blocks, Records: t.size, Packed: PackedUsage{Segments: t.packed}, Cold: ColdUsage{Segments: t.cold}}
 	for n := uint32(1); n <= t.packed; n++ {
 		p, err := s.packedSegment(n)
 		if err != nil {
 			return nil, err
 		}
 		u.Packed.RecordBytes += p.records.bytes
-		u.Packed.RawBytes += p.raws.bytes
+		if n <= t.cold {
+			u.Cold.RawVectors += p.rawItems
+			u.Cold.Bytes += p.raws.bytes
+		} else {
+			u.Packed.RawBytes += p.raws.bytes
+		}
 		u.Packed.RawVectors += p.rawItems
 	}
 	u.RecordBytes, u.RawBytes, u.RawVectors = u.Packed.RecordBytes, u.Packed.RawBytes, u.Packed.RawVectors

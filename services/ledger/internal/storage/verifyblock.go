@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
@@ -23,12 +24,16 @@ type blockCheck struct {
 	end    position        // behind the last frame so far; segment 0 before the first
 	bytes  int64           // frames read
 	raws   uint64          // raw vectors read
+
+	cold, skipped uint64 // raw vectors in cold storage, and those of them that were not read
+	unreachable   error  // cold storage did not answer: nothing more can be said
 }
 
 // newBlockCheck begins behind a block, given the tree up to it; prev is nil at
 // the beginning of the ledger.
 func newBlockCheck(s *Store, tree *tlog.Range, prev *blockValue) (*blockCheck, error) {
 	c := &blockCheck{store: s, frames: s.frames(false), tree: tree}
+	c.frames.fresh = true
 	if prev == nil {
 		return c, nil
 	}
@@ -70,6 +75,12 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 		var raw []byte
 		if p.raw.length > 0 {
 			add(c.follows(p.raw, index))
+			if c.store.packed.isCold(p.raw.at.segment, kindRawVector) {
+				if c.cold++; c.store.options.SkipCold {
+					c.skipped++
+					return true
+				}
+			}
 			if raw, lost = c.read(p.raw, kindRawVector, index); lost != nil {
 				lost.Want, _ = rawDigest(leaf)
 				if raw != nil {
@@ -157,6 +168,9 @@ func (c *blockCheck) packedEnds(end position) *DataLossError {
 func (c *blockCheck) read(f frame, k kind, index uint64) ([]byte, *DataLossError) {
 	b, err := c.frames.read(f, k, index)
 	c.bytes += int64(len(b))
+	if reason.Of(err) == reason.NotReady {
+		c.unreachable = err
+	}
 	if err != nil {
 		return b, asDataLoss(err)
 	}
