@@ -62,6 +62,7 @@ const (
 const (
 	EvidenceUnreadable Reason = "EVIDENCE_UNREADABLE" // not the sealed form, or not sealed to a key in force
 	PermissionDenied   Reason = "PERMISSION_DENIED"   // the caller's role may not call this
+	KeyEnded           Reason = "KEY_ENDED"           // a statement on the ledger ended the caller's registration, or gave it another key
 	Overloaded         Reason = "OVERLOADED"          // a bounded queue is full; retry after the delay
 	NotLeader          Reason = "NOT_LEADER"          // no leader is known, or it changed
 	NotReady           Reason = "NOT_READY"           // the node does not follow the certified height yet

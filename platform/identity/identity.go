@@ -50,6 +50,12 @@ type Registry interface {
 	Role(spki SPKI) (Peer, bool)
 }
 
+// Teller is a Registry that can say why a key is not registered any more: nil for one that is, or that never was. The
+// error is KEY_ENDED and names the statement.
+type Teller interface {
+	Ended(spki SPKI) error
+}
+
 // RegistryFunc makes a Registry of a function.
 type RegistryFunc func(spki SPKI) (Peer, bool)
 

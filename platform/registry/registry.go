@@ -6,11 +6,14 @@ package registry
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
 )
 
@@ -28,18 +31,77 @@ type Certified func() (view state.View, size uint64)
 
 // Of is the registry that a ledger's state holds. A revoked node, a barred
 // meter and a replaced key are strangers; so is everybody while the view is nil.
+// It tells strangers who were known which statement ended that (identity.Teller).
 func Of(certified Certified, log *slog.Logger) identity.Registry {
-	return identity.RegistryFunc(func(spki identity.SPKI) (identity.Peer, bool) {
-		v, size := certified()
-		if v == nil {
-			return identity.Peer{}, false
+	return &ofLedger{certified, log}
+}
+
+type ofLedger struct {
+	certified Certified
+	log       *slog.Logger
+}
+
+// Role implements identity.Registry.
+func (r *ofLedger) Role(spki identity.SPKI) (identity.Peer, bool) {
+	v, size := r.certified()
+	if v == nil {
+		return identity.Peer{}, false
+	}
+	peer, ok, err := find(v, size, spki)
+	if err != nil {
+		r.log.Error("registry cannot be read", "error", err)
+	}
+	return peer, ok && err == nil
+}
+
+// Ended implements identity.Teller.
+func (r *ofLedger) Ended(spki identity.SPKI) error {
+	v, size := r.certified()
+	if v == nil {
+		return nil
+	}
+	why, err := ended(v, size, spki)
+	if err != nil {
+		r.log.Error("registry cannot be read", "error", err)
+		return nil
+	}
+	return why
+}
+
+// ended says which statement took a key's registration away; nil when none did.
+func ended(view state.View, size uint64, spki identity.SPKI) (why, err error) {
+	subject, err := state.TLSSubject(view, spki[:])
+	if err != nil || subject == "" {
+		return nil, err
+	}
+	tell := func(how string, last *statev1.StatementRef) error {
+		if last.GetIndex() >= size {
+			return nil // not certified yet
 		}
-		peer, ok, err := find(v, size, spki)
-		if err != nil {
-			log.Error("registry cannot be read", "error", err)
+		return reason.New(reason.KeyEnded, "%s %s; the newest statement on it is number %d, digest %x, record %d", subject, how, last.GetSequence(), last.GetDigest(), last.GetIndex())
+	}
+	if id, ok := strings.CutPrefix(subject, "node/"); ok {
+		switch n, err := state.GetNode(view, id); {
+		case err != nil || n == nil:
+			return nil, err
+		case n.GetRevoked():
+			return tell("is revoked", n.GetLast()), nil
+		case !bytes.Equal(n.GetTlsSpki(), spki[:]):
+			return tell("has another TLS key since", n.GetLast()), nil
 		}
-		return peer, ok && err == nil
-	})
+	}
+	if id, ok := strings.CutPrefix(subject, "meter/"); ok {
+		switch m, err := state.GetMeter(view, id); {
+		case err != nil || m == nil:
+			return nil, err
+		case m.GetBarred():
+			return tell("is barred: broken seal or compromised key", m.GetLast()), nil
+		case !bytes.Equal(m.GetTlsSpki(), spki[:]):
+			newest := m.GetKeys()[len(m.GetKeys())-1]
+			return tell(fmt.Sprintf("has another key since its rollover at record %d, from counter %d on", newest.GetIndex(), newest.GetFirstCounter()), m.GetLast()), nil
+		}
+	}
+	return nil, nil
 }
 
 func find(view state.View, size uint64, spki identity.SPKI) (identity.Peer, bool, error) {

@@ -3,10 +3,13 @@ package registry_test
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/signature"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -78,6 +81,40 @@ func TestN1_RolesComeFromTheLedger(t *testing.T) {
 	}
 	n.Accept(n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/endorser-02"), NodeId: "endorser-02"}, statetest.Root("org-02")))
 	stranger("a revoked node", spki("endorser-02"))
+	told := func(key identity.SPKI, says ...string) {
+		t.Helper()
+		err := r.(identity.Teller).Ended(key)
+		if len(says) == 0 {
+			if err != nil {
+				t.Errorf("told %v of a key that nothing ended", err)
+			}
+			return
+		}
+		for _, want := range says {
+			if reason.Of(err) != reason.KeyEnded || !strings.Contains(err.Error(), want) {
+				t.Errorf("told %v, want %q", err, want)
+			}
+		}
+	}
+	told(spki("nobody"))
+	told(meterTLS)
+	told(newer)
+	told(spki("endorser-01"), "node/endorser-01 has another TLS key", "number 2")
+	told(spki("endorser-02"), "node/endorser-02 is revoked", "number 2", "record ")
+
+	other := spki("next tls of meter-01")
+	n.Accept(n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/meter-01"), MeterId: "meter-01", Key: statetest.Tagged(signature.Ed25519ZIP215, statetest.Key("next")), FirstCounter: 9, TlsSpki: other[:]}, statetest.Body(), key))
+	told(meterTLS, "meter/meter-01 has another key since its rollover", "from counter 9", "number 2")
+	told(other)
+	n.Accept(n.Sign(&recordv1.MeterStatus{Header: n.Header("meter/meter-01"), MeterId: "meter-01", Action: recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, Reason: "found open"}, statetest.Body()))
+	told(other, "meter/meter-01 is barred", "number 3")
+	barred, err := state.GetMeter(n.Store, "meter-01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size = barred.GetLast().GetIndex()
+	told(other)
+	size = 1 << 40
 
 	n.Store.Fail = func(string) error { return errors.New("disk") }
 	stranger("a state that cannot be read", spki("gateway-00"))

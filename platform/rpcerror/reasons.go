@@ -66,6 +66,7 @@ var Reasons = []Entry{
 	{reason.EvidenceErased, codes.FailedPrecondition, true, "The erasure of this piece of evidence is on the ledger.", "Nothing to do: it is neither kept nor given out, and every proof of the measurement stands."},
 	{reason.EvidenceUnreadable, codes.InvalidArgument, true, "The bytes are not evidence sealed to an authority's key in force, or do not open under the key given.", "Seal to the evidence key that the network's configuration names; open with the same network, meter, media type and key."},
 	{reason.PermissionDenied, codes.PermissionDenied, false, "The caller's key is not registered in a role that may call this method (rule N1).", "Register the node, or use its own key; the detail names both roles."},
+	{reason.KeyEnded, codes.PermissionDenied, false, "A statement on the ledger ended the registration of the caller's key, or put another key in its place (rule N1).", "The detail names the statement: use the newer key, or ask whoever made it; what a meter has measured stays in its outbox."},
 	{reason.Overloaded, codes.ResourceExhausted, false, "A bounded queue is full.", "Try again after the delay that comes with the answer."},
 	{reason.NotLeader, codes.Unavailable, false, "This replica does not lead, and could not pass the request on.", "Try the leader that the answer names, or any other replica."},
 	{reason.NotReady, codes.Unavailable, false, "The node does not follow the certified height yet, or is stopping.", "Try again, or try another node."},

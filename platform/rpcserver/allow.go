@@ -62,8 +62,9 @@ func (a Allow) check(services map[string]grpc.ServiceInfo) error {
 	return errors.Join(failures...)
 }
 
-// authorise decides a call from what the registry says now; on refusal the error shows both sides.
-func (a Allow) authorise(method string, caller identity.Peer) error {
+// authorise decides a call from what the registry says now; on refusal the error shows both sides, or names the
+// statement that ended the caller's key.
+func (a Allow) authorise(method string, caller identity.Peer, registry identity.Registry) error {
 	roles := a[method]
 	if slices.Contains(roles, identity.RolePublic) || (caller.Role != identity.RolePublic && slices.Contains(roles, caller.Role)) {
 		return nil
@@ -73,6 +74,11 @@ func (a Allow) authorise(method string, caller identity.Peer) error {
 	case caller.Role != identity.RolePublic:
 		who = fmt.Sprintf("%s of %s is registered as %s", caller.ID, caller.Organisation, caller.Role)
 	case caller.SPKI != identity.SPKI{}:
+		if teller, ok := registry.(identity.Teller); ok {
+			if err := teller.Ended(caller.SPKI); err != nil {
+				return err
+			}
+		}
 		who = fmt.Sprintf("the caller's key %s is not registered", identity.Short(caller.SPKI))
 	}
 	return reason.New(reason.PermissionDenied, "%s admits %v, %s", method, roles, who)

@@ -68,7 +68,7 @@ func (s *Server) mapError(ctx context.Context, method string, err error) error {
 }
 
 func (s *Server) admitUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.allow.authorise(info.FullMethod, PeerFrom(ctx)); err != nil {
+	if err := s.allow.authorise(info.FullMethod, PeerFrom(ctx), s.options.Registry); err != nil {
 		return nil, err
 	}
 	return next(ctx, request)
@@ -76,7 +76,7 @@ func (s *Server) admitUnary(ctx context.Context, request any, info *grpc.UnarySe
 
 func (s *Server) admitStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	admitted := &admittedStream{ServerStream: stream, admit: func() error {
-		return s.allow.authorise(info.FullMethod, identify(stream.Context(), s.options.Registry))
+		return s.allow.authorise(info.FullMethod, identify(stream.Context(), s.options.Registry), s.options.Registry)
 	}}
 	if err := admitted.admit(); err != nil {
 		return err

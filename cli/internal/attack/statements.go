@@ -120,7 +120,7 @@ func (s *stage) register(ctx context.Context, id, organisation string, role reco
 
 var stolenNodeKey = Scenario{
 	Name: "stolen-node-key", Attacker: "a thief uses the keys of a gateway that its organisation has revoked",
-	Answer: string(reason.PermissionDenied) + " to the connection, " + string(reason.NotAuthorised) + " to what the key signs", Record: "the revocation",
+	Answer: string(reason.KeyEnded) + " to the connection, " + string(reason.NotAuthorised) + " to what the key signs", Record: "the revocation",
 	run: func(ctx context.Context, s *stage) (string, error) {
 		const id, organisation = "gateway-stolen", "operator"
 		signing, tls, err := s.register(ctx, id, organisation, recordv1.Role_ROLE_GATEWAY)
@@ -155,7 +155,7 @@ var stolenNodeKey = Scenario{
 			return "", err
 		}
 		_, err = client.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{after}})
-		seen, err := wantRefusal(err, reason.PermissionDenied)
+		seen, err := wantRefusal(err, reason.KeyEnded)
 		if err != nil {
 			return "", err
 		}
