@@ -67,11 +67,14 @@ func (a *app) runRegister(ctx context.Context, r *registration, id string) error
 	if (r.key == "") == (r.draft == "") {
 		return usage("one of --key FILE (sign and submit) and --draft FILE (write what is to be signed) is needed")
 	}
+	if r.days < 1 {
+		return usage("--valid-days is %d: the verification would be over when it begins; give 1 or more", r.days)
+	}
 	dir, err := r.at(id)
 	if err != nil {
 		return err
 	}
-	draft, err := r.statement(ctx, dir, id)
+	draft, err := r.statement(ctx, a, dir, id)
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,7 @@ func (a *app) runRegister(ctx context.Context, r *registration, id string) error
 }
 
 // statement drafts the registration upon what the ledger has on the meter.
-func (r *registration) statement(ctx context.Context, dir, id string) (*recordv1.MeterRegistration, error) {
+func (r *registration) statement(ctx context.Context, a *app, dir, id string) (*recordv1.MeterRegistration, error) {
 	key, err := statement.ReadKey(filepath.Join(dir, "key.pem"))
 	if err != nil {
 		return nil, fmt.Errorf("the meter's key (\"lacre meter keygen %s\" makes one): %w", id, err)
@@ -126,7 +129,14 @@ func (r *registration) statement(ctx context.Context, dir, id string) (*recordv1
 	}
 	var place statement.Place
 	err = r.call(ctx, recordv1.Role_ROLE_APPROVAL, func(ctx context.Context, c grpc.ClientConnInterface) (err error) {
-		place, err = statement.PlaceOf(ctx, approvalv1.NewApprovalServiceClient(c), record.SubjectMeter(id))
+		approval := approvalv1.NewApprovalServiceClient(c)
+		if place, err = statement.PlaceOf(ctx, approval, record.SubjectMeter(id)); err != nil || r.table == "" {
+			return err
+		}
+		table, err := statement.PlaceOf(ctx, approval, record.SubjectTable(r.table))
+		if err == nil && table.Sequence == 1 {
+			a.say("warning: no version of the national table %s is on the ledger; until one is, nothing is considered (lacre table list)", r.table)
+		}
 		return err
 	})
 	if err != nil {

@@ -215,7 +215,7 @@ func listTables(snapshot *follower.Snapshot) ([]listedTable, error) {
 			}
 			list = append(list, listedTable{
 				ID: id, Version: m.GetVersion(), ValidFrom: timeOf(m.GetValidFromUnixNano()), Index: v.GetIndex(), Table: text,
-				bands: bandsText(m), source: fmt.Sprintf("%s (%v)", m.GetSource(), m.GetSourceStatus()),
+				bands: bandsText(m), source: fmt.Sprintf("%s (%s)", m.GetSource(), statement.Word(m.GetSourceStatus())),
 			})
 		}
 	}
@@ -235,5 +235,5 @@ func bandsText(m *recordv1.NationalTable) string {
 		}
 		parts = append(parts, part)
 	}
-	return fmt.Sprintf("%s in %s times 10^%d: %s; %v to multiples of %d", m.GetValue(), m.GetUnit(), m.GetScale(), strings.Join(parts, ", "), m.GetRounding(), m.GetStep())
+	return fmt.Sprintf("%s in %s times 10^%d: %s; rounded %s to multiples of %d", m.GetValue(), m.GetUnit(), m.GetScale(), strings.Join(parts, ", "), statement.Word(m.GetRounding()), m.GetStep())
 }

@@ -78,6 +78,21 @@ func writeApproval(b *strings.Builder, a *approval.Approval) {
 
 func seconds(unix int64) string { return time.Unix(unix, 0).UTC().Format(time.RFC3339) }
 
+// Word is an enum's value as people write it: ALGORITHM_ACTION_SUSPEND is
+// "suspend"; of a value without a name the number.
+func Word(e protoreflect.Enum) string { return word(e.Descriptor(), e.Number()) }
+
+// word takes off what all names of an enum begin with: Buf's lint has the first
+// one end in UNSPECIFIED behind it.
+func word(d protoreflect.EnumDescriptor, number protoreflect.EnumNumber) string {
+	value := d.Values().ByNumber(number)
+	if value == nil {
+		return fmt.Sprint(number)
+	}
+	prefix := strings.TrimSuffix(string(d.Values().Get(0).Name()), "UNSPECIFIED")
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(string(value.Name()), prefix), "_", " "))
+}
+
 // writeMessage writes the fields that are set, in the order of the schema; in the
 // one form of the ledger a field that is not set has its zero value.
 func writeMessage(b *strings.Builder, m protoreflect.Message, indent string) {
@@ -108,11 +123,7 @@ func writeValue(b *strings.Builder, f protoreflect.FieldDescriptor, v protorefle
 	case f.Kind() == protoreflect.BytesKind:
 		fmt.Fprintf(b, "%s: %s\n", name, hex.EncodeToString(v.Bytes()))
 	case f.Kind() == protoreflect.EnumKind:
-		text := fmt.Sprint(v.Enum())
-		if e := f.Enum().Values().ByNumber(v.Enum()); e != nil {
-			text = string(e.Name())
-		}
-		fmt.Fprintf(b, "%s: %s\n", name, text)
+		fmt.Fprintf(b, "%s: %s\n", name, word(f.Enum(), v.Enum()))
 	case strings.HasSuffix(string(f.Name()), "_unix_nano"):
 		fmt.Fprintf(b, "%s: %s\n", strings.TrimSuffix(name, " unix nano"), time.Unix(0, v.Int()).UTC().Format(time.RFC3339Nano))
 	case f.Kind() == protoreflect.StringKind: // quoted: a line of it must not pass for a field
