@@ -32,7 +32,7 @@ func (s *Service) lacking(config *state.Config, past past, answers map[string]*r
 		return place{}, false
 	}
 	member := config.Replica(s.config.NodeID) != nil && !dismissed(answers, (len(config.Message.GetReplicas())-1)/3)
-	outdated := head == 0 || !member || s.machine.Restoring() || past.heard < past.needed && asked > patientAsks
+	outdated := head == 0 || s.alone || !member || s.machine.Restoring() || past.heard < past.needed && asked > patientAsks
 	return to, outdated || to.height-head > fetchAbove
 }
 
@@ -67,6 +67,7 @@ func dismissed(answers map[string]*replicav1.PositionResponse, f int) bool {
 // catchUp fetches the blocks up to a place. What fails on the way to the peers
 // is tried again with a place of then; the error is this replica's own.
 func (s *Service) catchUp(ctx context.Context, to place) error {
+	s.alone = false // if it fails, the ordering engine may still bring what is missing
 	err := s.machine.CatchUp(ctx, to.height, to.index)
 	switch {
 	case err == nil:

@@ -48,6 +48,7 @@ type node struct {
 	tune    func(*raft.Config)
 	// solitude is in the place of solitudeBound; 0 leaves it.
 	solitude time.Duration
+	alone    bool // what Serve hands to the next start
 	log      *slog.Logger
 	service  *Service // of the newest start
 	stop     context.CancelFunc
@@ -201,7 +202,7 @@ func (c *cluster) start(ids ...string) {
 			c.t.Fatalf("start %s: %v", id, err)
 		}
 		ctx, stop := context.WithCancel(context.Background())
-		service.tune = n.tune
+		service.tune, service.alone = n.tune, n.alone
 		if n.solitude > 0 {
 			service.solitude = n.solitude
 		}

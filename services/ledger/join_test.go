@@ -4,13 +4,16 @@ import (
 	"crypto"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering"
+	"github.com/lacre-metrology/lacre/services/ledger/internal/ordering/raft"
 )
 
 // gone waits until a replica ends because it is removed.
@@ -170,15 +173,84 @@ func TestC6_ReplicaThatWasAwayLearnsOfItsRemoval(t *testing.T) {
 	c.same(now...)
 }
 
-// A replica is cut off from the ordering, and runs, while it is removed: nobody
-// brings it the configuration that says so any more. It asks, begins again, and
-// ends.
-func TestC6_ReplicaThatWasCutOffLearnsOfItsRemoval(t *testing.T) {
+// passedOver waits until a replica ends because the others go on without it, and
+// opens it again as Serve does; false when it ends because it is removed.
+func (c *cluster) passedOver(id string) bool {
+	c.t.Helper()
+	n := c.nodes[id]
+	select {
+	case err := <-n.ended:
+		n.stop()
+		n.stop = nil
+		if errors.Is(err, ErrRemoved) {
+			return false
+		}
+		if !errors.Is(err, errPassedOver) {
+			c.t.Fatalf("%s ends with %v", id, err)
+		}
+	case <-c.context().Done():
+		c.t.Fatalf("%s goes on, and learns nothing", id)
+	}
+	n.alone = true
+	c.start(id)
+	return true
+}
+
+// A replica is away while another joins, which leads when it comes back: it refuses
+// the messages of a leader whose registration it does not have, until it has fetched.
+func TestC6_ReplicaThatWasAwayFollowsALeaderThatJoined(t *testing.T) {
+	joining := statetest.NewReplica("replica-04", "org-03")
+	c := newCluster(t, statetest.Options{}, joining)
+	away, rest := four[3], four[:3]
+	now := append(slices.Clone(rest), joining.ID)
+	c.start(four...)
+	c.approve(c.leader(four...))
+	m := c.register(c.leader(four...), "meter-1")
+	c.same(four...)
+	c.halt(away)
+
+	c.start(joining.ID)
+	via := c.leader(rest...)
+	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
+	c.same(now...)
+	c.change(via, func(next *recordv1.NetworkConfig) {
+		next.Replicas, next.Quorum = append(next.Replicas, joining.Message()), 4
+	}, joining.Cosigner, joining.Log)
+	c.mirror.Replicas = append(c.mirror.Replicas, joining)
+	c.members("the members follow the configuration", now, voters(append(slices.Clone(four), joining.ID)...)...)
+	c.same(now...)
+
+	// Begun again, the others leave it to the new one to stand for election first.
+	c.halt(rest...)
+	for _, id := range rest {
+		c.nodes[id].tune = func(config *raft.Config) { config.Timing.Heartbeat, config.Timing.Election = patience, patience }
+	}
+	c.start(rest...)
+	c.measure(c.leader(joining.ID), m, 1)
+	c.same(now...)
+
+	c.nodes[away].solitude = time.Millisecond
+	c.start(away)
+	if !c.passedOver(away) {
+		t.Fatal("it is of the configuration, and ends as removed")
+	}
+	c.same(away)
+	c.measure(joining.ID, m, 1)
+	c.same(append([]string{away}, now...)...)
+	c.until("it follows the new one", func() bool {
+		leader, led := c.nodes[away].service.order.Leader()
+		return led && leader == joining.ID
+	})
+}
+
+// A replica runs, and the ordering does not reach it. It begins again and fetches
+// what it lacks; when it was removed meanwhile, it learns that so, and ends.
+func TestC6_ReplicaThatTheOthersGoOnWithoutFetches(t *testing.T) {
 	joining := statetest.NewReplica("replica-04", "org-03")
 	c := newCluster(t, statetest.Options{}, joining)
 	cut := four[3]
+	c.nodes[cut].solitude = time.Millisecond
 	for id, n := range c.nodes {
-		n.solitude = time.Millisecond
 		for i, p := range n.config.Peers {
 			if id == cut || p.NodeID == cut {
 				n.config.Peers[i].RaftAddress = "127.0.0.1:1" // nobody listens there
@@ -192,25 +264,54 @@ func TestC6_ReplicaThatWasCutOffLearnsOfItsRemoval(t *testing.T) {
 	m := c.register(via, "meter-1")
 	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)
 	c.same(append([]string{joining.ID}, rest...)...)
-	n := c.nodes[cut]
-	select {
-	case err := <-n.ended:
-		t.Fatalf("it ends with %v while it is of the configuration", err)
-	default:
-	}
-	c.replace(c.leader(rest...), cut, joining)
-	select {
-	case err := <-n.ended:
-		if !errors.Is(err, errPassedOver) {
-			t.Errorf("it ends with %v, want %v", err, errPassedOver)
+	for head := c.mirror.Store.Head().Height; ; {
+		if !c.passedOver(cut) {
+			t.Fatal("it is of the configuration, and ends as removed")
 		}
-	case <-c.context().Done():
-		t.Fatal("it goes on and does not learn that it is removed")
+		c.until("it fetches", func() bool {
+			return c.nodes[cut].service.machine.Head().Block.Height == head || len(c.nodes[cut].ended) > 0
+		})
+		if c.nodes[cut].service.machine.Head().Block.Height == head {
+			break
+		}
 	}
-	n.stop()
-	c.start(cut) // as Serve does
-	c.gone(cut)
+	c.same(four...)
+	c.replace(c.leader(rest...), cut, joining)
+	for c.passedOver(cut) { // until it is removed
+	}
 	c.measure(c.leader(append(slices.Clone(rest), joining.ID)...), m, 1)
+}
+
+func TestGoOnWithout(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	config, err := state.GetConfig(n.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := four[0]
+	says := func(certified uint64, member bool) *replicav1.PositionResponse {
+		return &replicav1.PositionResponse{CertifiedHeight: certified, CertifiedIndex: 2 * certified, Member: member}
+	}
+	nameless := &replicav1.PositionResponse{CertifiedHeight: 9, Member: true}
+	for name, x := range map[string]struct {
+		self    string
+		answers map[string]*replicav1.PositionResponse
+		want    string
+	}{
+		"nobody answers":          {self, nil, ""},
+		"all stand where it is":   {self, map[string]*replicav1.PositionResponse{four[1]: says(7, true), four[2]: says(7, true), four[3]: says(7, true)}, ""},
+		"one is ahead":            {self, map[string]*replicav1.PositionResponse{four[1]: says(9, true), four[2]: says(7, true)}, ""},
+		"two are ahead":           {self, map[string]*replicav1.PositionResponse{four[1]: says(9, true), four[2]: says(8, true)}, "2 have certified blocks above 7"},
+		"nobody knows the entry":  {self, map[string]*replicav1.PositionResponse{four[1]: nameless, four[2]: nameless}, ""},
+		"one does not name it":    {self, map[string]*replicav1.PositionResponse{four[1]: says(7, false), four[2]: says(7, true)}, ""},
+		"two do not name it":      {self, map[string]*replicav1.PositionResponse{four[1]: says(7, false), four[2]: says(7, false)}, "does not name it"},
+		"strangers":               {self, map[string]*replicav1.PositionResponse{"x": says(9, false), "y": says(9, false)}, ""},
+		"it is of none, it waits": {"replica-04", map[string]*replicav1.PositionResponse{four[1]: says(9, false), four[2]: says(9, false)}, ""},
+	} {
+		if got := goOnWithout(config, x.self, 7, x.answers); !strings.Contains(got, x.want) || x.want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", name, got, x.want)
+		}
+	}
 }
 
 // Once for each bound, and never while somebody leads.

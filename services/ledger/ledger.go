@@ -137,6 +137,7 @@ type Service struct {
 	fatal     chan error             // the first damage that a read found
 
 	solitude time.Duration // solitudeBound but in tests
+	alone    bool          // it was passed over, and fetches once before it takes part
 
 	tune func(*raft.Config) // tests make an ordering log short here; nil otherwise
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/daemon"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/registry"
@@ -24,10 +26,11 @@ import (
 // any more. Its directory stays as it is.
 var ErrRemoved = daemon.Retired("the certified configuration does not name this replica any more")
 
-// errPassedOver ends a replica that the ordering engine goes on without and that
-// does not know why: it was cut off while it was removed. Opened again, it fetches
-// the configuration that says so, which nobody brings it any more.
-var errPassedOver = errors.New("the others go on without this replica, by a configuration that it does not have")
+// errPassedOver ends a replica that the ordering engine goes on without: it was cut
+// off while it was removed, or while one that it does not know joined and came to
+// lead. Nobody brings it the blocks that say so any more. Opened again, it fetches
+// them.
+var errPassedOver = errors.New("the others go on without this replica, by blocks that it does not have")
 
 // solitudeBound is how long a replica may know no leader before it asks the others
 // whether it is still one of theirs, each time anew.
@@ -55,28 +58,50 @@ func (s *solitude) long(led bool, now time.Time) bool {
 	return false
 }
 
-// passedOver tells whether more replicas than may lie say that their configuration
-// does not name this one, though the one that it has does. It is asked of those in
-// that configuration alone; what they say decides nothing but that this replica
-// looks for itself.
+// passedOver tells whether the others go on without this replica, by what they say.
 func (s *Service) passedOver(ctx context.Context) bool {
 	config, err := state.GetConfig(s.store)
-	if err != nil || config.Replica(s.config.NodeID) == nil {
+	if err != nil {
 		return false
 	}
 	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answers, _ := s.peers.Positions(asking) // who does not answer says nothing
-	for id := range answers {
-		if config.Replica(id) == nil {
-			delete(answers, id)
+	why := goOnWithout(config, s.config.NodeID, s.machine.Head().Block.Height, answers)
+	if why != "" {
+		s.log.WarnContext(ctx, "nobody leads this replica, and the others go on; it begins again, and fetches", "because", why)
+	}
+	return why != ""
+}
+
+// goOnWithout tells why more replicas than may lie go on without this one: their
+// configuration does not name it, though the one here does, or they have certified
+// what it does not have and the next start can fetch; "" if they do not. Only the replicas of the configuration
+// here count, and what they say decides nothing but that this one looks for itself.
+func goOnWithout(config *state.Config, self string, head uint64, answers map[string]*replicav1.PositionResponse) string {
+	if config.Replica(self) == nil {
+		return ""
+	}
+	count := make(map[string]*replicav1.PositionResponse)
+	ahead := 0
+	for id, a := range answers {
+		if config.Replica(id) == nil || id == self {
+			continue
+		}
+		count[id] = a
+		if a.GetCertifiedHeight() > head {
+			ahead++
 		}
 	}
-	if !dismissed(answers, (len(config.Message.GetReplicas())-1)/3) {
-		return false
+	f := (len(config.Message.GetReplicas()) - 1) / 3
+	to, fetchable := furthest(count) // what the next start will fetch up to
+	switch {
+	case dismissed(count, f):
+		return fmt.Sprintf("their configuration does not name it, number %d, which it has, does", config.Message.GetHeader().GetSequence())
+	case ahead > f && fetchable && to.height > head:
+		return fmt.Sprintf("%d have certified blocks above %d, its newest", ahead, head)
 	}
-	s.log.WarnContext(ctx, "the others go on without this replica; it begins again, to learn why", "configuration", config.Message.GetHeader().GetSequence())
-	return true
+	return ""
 }
 
 // runOrdering answers rule C7, then orders until ctx ends.

@@ -33,6 +33,7 @@ const (
 // is on the disk. Peers that are read anew (reload) outlast that.
 func Serve(ctx context.Context, c Config, reload func(func(Config) error), log *slog.Logger) error {
 	var newest atomic.Pointer[[]Peer]
+	alone := false
 	return serve(ctx, func(ctx context.Context) error {
 		c := c
 		if list := newest.Load(); list != nil {
@@ -49,12 +50,15 @@ func Serve(ctx context.Context, c Config, reload func(func(Config) error), log *
 			newest.Store(&c.Peers)
 			return nil
 		})
-		return service.Run(ctx)
+		service.alone = alone
+		err = service.Run(ctx)
+		alone = errors.Is(err, errPassedOver)
+		return err
 	}, func(ctx context.Context, cause error) error { return awaitDisk(ctx, c, log, cause) })
 }
 
-// serve runs, and waits, in turns. A replica that others go on without begins
-// again at once, and so learns why.
+// serve runs, and waits, in turns. A replica that the others go on without begins
+// again at once.
 func serve(ctx context.Context, run func(context.Context) error, await func(context.Context, error) error) error {
 	for {
 		err := run(ctx)
