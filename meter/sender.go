@@ -65,6 +65,9 @@ func (s *sender) run(ctx context.Context) {
 	}
 }
 
+// WindowBytes is how much of a gateway's answers may be on its way unread.
+const WindowBytes = 64 << 10
+
 // The reasons for which the meter itself ends a session.
 var (
 	errSilent     = errors.New("gateway does not answer")
@@ -76,7 +79,9 @@ var (
 func (s *sender) session(ctx context.Context, endpoint string) (useful bool, err error) {
 	conn, err := grpc.NewClient(endpoint,
 		grpc.WithTransportCredentials(credentials.NewTLS(s.meter.config.TLS.Clone())),
-		grpc.WithUserAgent("lacre-meter"))
+		grpc.WithUserAgent("lacre-meter"),
+		// Receipts are small: gRPC need not find out, with a ping for each, whether more could be on its way.
+		grpc.WithStaticStreamWindowSize(WindowBytes), grpc.WithStaticConnWindowSize(WindowBytes))
 	if err != nil {
 		return false, err
 	}

@@ -112,6 +112,7 @@ type Service struct {
 
 const (
 	maxMessageBytes  = 8 << 20 // a batch of samples with their raw vectors, to endorsers
+	windowBytes      = 1 << 20 // of a meter's samples on their way unread: the largest, and room for small ones
 	maxSampleMessage = 1 << 20 // one sample with its raw vector, from meters
 )
 
@@ -170,7 +171,7 @@ func New(c Config, log *slog.Logger) (_ *Service, err error) {
 		allow[evidencev1.EvidenceService_Get_FullMethodName] = []identity.Role{identity.RoleAuthority}
 		allow[evidencev1.EvidenceService_Stat_FullMethodName] = []identity.Role{identity.RolePublic}
 	}
-	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics, Traces: s.traces}); err != nil {
+	if s.server, err = rpcserver.New(config, rpcserver.Options{Node: node, Registry: s.follower.Registry(), Allow: allow, Logger: s.log, Metrics: metrics, Traces: s.traces, WindowBytes: windowBytes}); err != nil {
 		return nil, err
 	}
 	s.events = follower.NewReporter(s.follower, signing, s.log)

@@ -17,6 +17,7 @@ import (
 	"github.com/lacre-metrology/lacre/core/sample"
 	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
+	"github.com/lacre-metrology/lacre/meter"
 	"github.com/lacre-metrology/lacre/platform/identity"
 )
 
@@ -53,7 +54,8 @@ func (s *sender) connect(ctx, life context.Context, gateway devnet.Node) error {
 	}
 	s.connection, err = grpc.NewClient(gateway.Address,
 		grpc.WithTransportCredentials(credentials.NewTLS(s.tls.ClientTLS(identity.Pin(identity.SPKI(spki))))),
-		grpc.WithUserAgent("lacre-bench"))
+		grpc.WithUserAgent("lacre-bench"),
+		grpc.WithStaticStreamWindowSize(meter.WindowBytes), grpc.WithStaticConnWindowSize(meter.WindowBytes))
 	if err != nil {
 		return err
 	}
