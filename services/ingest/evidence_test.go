@@ -17,7 +17,9 @@ import (
 	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/tlog"
 	evidencev1 "github.com/lacre-metrology/lacre/gen/lacre/evidence/v1"
+	ingestv1 "github.com/lacre-metrology/lacre/gen/lacre/ingest/v1"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -34,7 +36,24 @@ func withAuthority(t *testing.T, b *bench) evidencev1.EvidenceServiceClient {
 // follows waits until the gateway knows what the ledger holds now.
 func (b *bench) follows(t *testing.T) {
 	t.Helper()
-	b.accept(b.capture()) // its answer rests on a snapshot at or above the head
+	b.accept(b.capture())
+	var header uint64 // of the newest block
+	b.do(func(n *statetest.Network) { header = n.Store.Head().Size - 1 })
+	for b.ctx.Err() == nil { // a receipt comes from the ledger, and may be here before the block
+		head, err := b.client.GetHead(b.ctx, &ingestv1.GetHeadRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, err := tlog.ParseProof(head.GetProof())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if proof.Index >= header {
+			return
+		}
+		runtime.Gosched()
+	}
+	t.Fatal("the gateway does not follow")
 }
 
 func sealed(t *testing.T, content []byte, organisation string) ([]byte, sample.Evidence) {
