@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,7 +11,7 @@ import (
 func TestR3_AHangingCommitEndsTheProcess(t *testing.T) {
 	for name, c := range map[string]struct {
 		takes time.Duration
-		hangs int
+		hangs int64
 	}{
 		"quick":         {time.Second, 0},
 		"just in time":  {commitDeadline - time.Millisecond, 0},
@@ -19,15 +20,15 @@ func TestR3_AHangingCommitEndsTheProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				hangs := 0
+				var hangs atomic.Int64
 				want := errors.New("its own")
-				err := watched(func(error) { hangs++ }, func() error {
+				err := watched(func(error) { hangs.Add(1) }, func() error {
 					<-time.After(c.takes)
 					return want
 				})
 				<-time.After(2 * commitDeadline)
-				if !errors.Is(err, want) || hangs != c.hangs {
-					t.Errorf("%v, told %d times that it hangs, want %d", err, hangs, c.hangs)
+				if !errors.Is(err, want) || hangs.Load() != c.hangs {
+					t.Errorf("%v, told %d times that it hangs, want %d", err, hangs.Load(), c.hangs)
 				}
 			})
 		})
