@@ -89,7 +89,7 @@ type Options struct {
 	Metrics  prometheus.Registerer // nil means that metrics are not exported
 	Traces   *tracing.Traces       // calls join the trace that they carry; nil means that none does
 	// WindowBytes is how much a stream and a connection may have on its way unread. 0 lets gRPC find out how much pays, up
-	// to 16 MiB, with a ping for what comes in: nothing among few busy connections, and a fifth of the work of many idle ones.
+	// to 16 MiB, with pings: nothing among few busy connections; 600 meters and their gateway save a tenth of their CPU without.
 	WindowBytes int32
 }
 
