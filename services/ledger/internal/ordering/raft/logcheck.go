@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"log/slog"
+	"math/bits"
 	"os"
 	"path/filepath"
 
@@ -36,7 +37,7 @@ const (
 	frameIndex         = 2
 	frameCommit        = 3
 	segmentMagic       = 0x58eb6b0d
-	sectorBytes        = 512 // a disk writes a sector whole or not at all
+	sectorBytes        = 512 // a disk writes a sector whole or not at all; a write may end anywhere
 )
 
 // checkLog reads every byte of the log's segments before raft-wal does, and
@@ -45,9 +46,10 @@ const (
 // fit is reason.DataLoss.
 //
 // Known hole: damage in the last batch looks like an interrupted append when a
-// whole sector of that batch is zeros by itself. The batch is then dropped as
-// raft-wal would, which rule R2 notices if any of it was applied; otherwise the
-// leader sends it again.
+// whole sector of that batch is zeros by itself, or when its commit has become
+// the head of an entry (tornHead). The batch is then dropped as raft-wal would,
+// which rule R2 notices if any of it was applied; otherwise the leader sends it
+// again.
 func checkLog(dir string, state types.PersistentState, log *slog.Logger) error {
 	for i, info := range state.Segments {
 		path := filepath.Join(dir, segment.FileName(info))
@@ -216,7 +218,8 @@ func (s *logSegment) tail() (from int, err error) {
 }
 
 // interrupted reports whether the bytes behind the last good batch can be what
-// a crash leaves of one append into zeros: some of its sectors are missing.
+// a crash leaves of one append into zeros: some of its sectors are missing, or
+// the end of the write.
 func (s *logSegment) interrupted(last int) bool {
 	// A whole batch behind it was acknowledged.
 	for at := s.end; at+frameHeaderBytes <= last; at += frameHeaderBytes {
@@ -236,12 +239,31 @@ func (s *logSegment) interrupted(last int) bool {
 	}
 	// Or those at the end: then it has no commit, and the frames reach beyond
 	// what is there. A frame's bytes never begin with a zero, so the head of one
-	// is not the last thing that is there, unless a sector ends with it.
+	// is the last thing that is there only if a sector ends with it, or the write.
 	word := last &^ (frameHeaderBytes - 1)
 	if looksLikeCommit(s.bytes[word:]) {
 		return false
 	}
-	return s.stop != word && s.frame != word || (word+frameHeaderBytes)%sectorBytes == 0
+	return s.stop != word && s.frame != word || (word+frameHeaderBytes)%sectorBytes == 0 || s.tornHead(word)
+}
+
+// damagedBits is how many bits of a commit's checksum may be damaged, with its
+// type, before it passes for a head. A head's length comes as near to the
+// checksum by chance once in 100,000; it is then taken for damage.
+const damagedBits = 4
+
+// tornHead tells the head of an entry or index, behind which a write ended
+// within a sector (the process died in it, not the machine), from a commit whose
+// type is damaged: what stands in a commit is the checksum of the frames before it.
+func (s *logSegment) tornHead(word int) bool {
+	if s.frame != word {
+		return false // no such frame can be there
+	}
+	if word <= max(s.end, segmentHeaderBytes) {
+		return true // there is no batch without a frame before its commit
+	}
+	n := binary.LittleEndian.Uint32(s.bytes[word+4:])
+	return n <= segment.MaxEntrySize && bits.OnesCount32(n^crc32.Checksum(s.bytes[s.end:word], castagnoli)) > damagedBits
 }
 
 func looksLikeCommit(b []byte) bool {
