@@ -8,8 +8,8 @@ import (
 // Memory keeps what was decoded from state values from one block to the next,
 // so that a meter that measures each second is not decoded each second. What it
 // keeps counts only while the view's value is the very bytes that it was decoded
-// from or encoded to: it can say nothing else than decoding again would, as a
-// cache of signature checks cannot (rule B4), and a block that was never
+// from or encoded to: like a cache of signature checks (rule B4) it can say
+// nothing else than doing the work again would, and a block that was never
 // committed leaves nothing wrong behind. Configurations and parameters, of which
 // the state holds each under its digest, are known by that. What a Memory gives
 // is never changed in place.
