@@ -45,12 +45,12 @@ func (f *fakeLedger) ListMeasurements(_ context.Context, in *ledgerv1.ListMeasur
 // signing makes a sender that has signed n samples, and the leaves of them.
 func signing(t *testing.T, id string, n int) (*sender, [][]byte) {
 	t.Helper()
-	r := &run{Options: Defaults(), networkID: digest.Plain([]byte("network")), head: &head{}}
+	r := &run{Options: Defaults(), tally: new(tally), networkID: digest.Plain([]byte("network")), head: &head{}}
 	r.head.known.Store(&meter.KnownBlock{Height: 1, Header: digest.Plain([]byte("block"))})
 	s := &sender{run: r, id: id, key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
 	var leaves [][]byte
 	for range n {
-		shot, err := s.sign([]byte("raw"))
+		shot, err := s.sign([]byte("raw"), r.head.newest())
 		if err != nil {
 			t.Fatal(err)
 		}

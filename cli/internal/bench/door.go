@@ -37,7 +37,8 @@ type streamDoor struct {
 	client ingestv1.IngestServiceClient
 	life   context.Context //nolint:containedctx // streams outlive the calls that open them.
 
-	mu      sync.Mutex // guards the rest, and Send
+	sending sync.Mutex // held while a sample is sent: a full stream waits here, and answers come in all the same
+	mu      sync.Mutex // guards the rest
 	stream  grpc.BidiStreamingClient[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse]
 	waiting map[digest.Digest]chan answered
 }
@@ -75,23 +76,36 @@ func (d *streamDoor) submit(ctx context.Context, id digest.Digest, request *inge
 }
 
 func (d *streamDoor) send(id digest.Digest, request *ingestv1.SubmitRequest) (chan answered, error) {
+	d.sending.Lock()
+	defer d.sending.Unlock()
+	stream, answer, err := d.expect(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.Send(&ingestv1.SubmitStreamRequest{Submit: request}); err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.waiting, id)
+		return nil, err // receive learns why, and ends the stream
+	}
+	return answer, nil
+}
+
+// expect gives the stream to send on, and where the answer will come.
+func (d *streamDoor) expect(id digest.Digest) (grpc.BidiStreamingClient[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse], chan answered, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stream == nil {
 		stream, err := d.client.SubmitStream(d.life)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		d.stream = stream
 		go d.receive(stream)
 	}
 	answer := make(chan answered, 1)
 	d.waiting[id] = answer
-	if err := d.stream.Send(&ingestv1.SubmitStreamRequest{Submit: request}); err != nil {
-		delete(d.waiting, id)
-		return nil, err // receive learns why, and ends the stream
-	}
-	return answer, nil
+	return d.stream, answer, nil
 }
 
 // receive hands out answers until the stream ends.

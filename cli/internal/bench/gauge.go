@@ -17,7 +17,7 @@ type gauge struct {
 
 // begin reads the counters at the window's beginning.
 func (g *gauge) begin(ctx context.Context) (err error) {
-	if g.run.Stages {
+	if g.run.Stages || g.run.ProfileDir != "" {
 		g.profiles = startProfiles(ctx, g.run)
 	}
 	g.before, g.loopback[0], err = g.read()
@@ -53,14 +53,19 @@ func (g *gauge) read() (map[string]usage, uint64, error) {
 	return readings, carried, err
 }
 
+// stages are what the profiles attribute, if there are any.
+func (g *gauge) stages() (map[string]map[Stage]int64, error) {
+	if g.profiles == nil {
+		return nil, nil
+	}
+	return g.profiles.finish()
+}
+
 // fill puts everything into the report.
 func (g *gauge) fill(report *Report) error {
-	var stages map[string]map[Stage]int64
-	if g.profiles != nil {
-		var err error
-		if stages, err = g.profiles.finish(); err != nil {
-			report.Warnings = append(report.Warnings, err.Error())
-		}
+	stages, err := g.stages()
+	if err != nil {
+		report.Warnings = append(report.Warnings, err.Error())
 	}
 	programs := map[string]string{generatorName: "lacre"}
 	var order []string
@@ -77,7 +82,7 @@ func (g *gauge) fill(report *Report) error {
 		return err
 	}
 	kept := after.minus(g.spaceBefore)
-	t := &g.run.tally
+	t := g.run.tally
 	all := max(float64(t.verified.Load()), 1)
 	inWindow := max(float64(report.Measurements), 1)
 	b := &report.Bytes

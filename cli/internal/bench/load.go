@@ -26,7 +26,7 @@ type load struct {
 
 // maxOpen bounds the measurements of an open loop that wait for an answer; what
 // arrives beyond it is counted as unsent, and fails the run.
-const maxOpen = 50_000
+const maxOpen = 200_000
 
 // closed lets each client send its next measurement when the last is answered.
 // It returns when all clients have ended: ctx ends the beginning of new
@@ -65,7 +65,7 @@ func (l *load) openLoop(drain context.Context, clients int, rate float64, from t
 
 // one makes one measurement that was due at a moment.
 func (l *load) one(ctx context.Context, client int, due time.Time) {
-	tally := &l.run.tally
+	tally := l.run.tally
 	tally.inFlight.Add(1)
 	defer tally.inFlight.Add(-1)
 	if err := l.measure(ctx, client); err != nil {
@@ -121,11 +121,19 @@ func (l *load) drive(ctx context.Context, o Options, begin, end func() error) er
 	reporting, quiet := context.WithCancel(ctx)
 	var reporter sync.WaitGroup
 	reporter.Go(func() { l.report(reporting, l.run.say) })
-	if o.Rate > 0 {
-		l.openLoop(draining, o.Clients, o.Rate, start)
-	} else {
-		l.closed(sending, draining, o.Clients)
+	online := o.Clients - o.offline()
+	share := o.Rate * float64(online) / float64(o.Clients)
+	var cutOff sync.WaitGroup
+	for i := range o.offline() {
+		stagger := o.Outage * time.Duration(i) / time.Duration(o.offline())
+		cutOff.Go(func() { l.outages(sending, draining, online+i, stagger, l.pace(o, start, online)) })
 	}
+	if o.Rate > 0 {
+		l.openLoop(draining, online, share, start)
+	} else {
+		l.closed(sending, draining, online)
+	}
+	cutOff.Wait()
 	quiet()
 	reporter.Wait()
 	err := <-edges
@@ -133,6 +141,18 @@ func (l *load) drive(ctx context.Context, o Options, begin, end func() error) er
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// pace is what one client measures each second: its share of an open loop's rate,
+// or what those of a closed loop have reached so far.
+func (l *load) pace(o Options, start time.Time, online int) func() float64 {
+	if o.Rate > 0 {
+		return func() float64 { return o.Rate / float64(o.Clients) }
+	}
+	return func() float64 {
+		reached := l.run.tally.verified.Load() - l.run.backlog.measurements.Load()
+		return float64(reached) / max(time.Since(start).Seconds(), 0.001) / float64(online)
+	}
 }
 
 // edges calls begin and end at their moments.

@@ -13,7 +13,7 @@ import (
 // own time.
 func drive(t *testing.T, o Options, serve func(ctx context.Context, client int) error) *load {
 	t.Helper()
-	l := &load{run: &run{Options: o}, latencies: newLatencies(), recent: newLatencies(), measure: serve}
+	l := &load{run: &run{Options: o, tally: new(tally)}, latencies: newLatencies(), recent: newLatencies(), measure: serve}
 	l.run.Progress = testWriter{t}
 	began, ended := 0, 0
 	err := l.drive(t.Context(), o, func() error { began++; return nil }, func() error { ended++; return nil })
@@ -138,7 +138,7 @@ func TestInterruptedRunSaysSo(t *testing.T) {
 		cause := errors.New("a node ended")
 		time.AfterFunc(500*time.Millisecond, func() { cancel(cause) })
 		o := Options{Clients: 2, Duration: 5 * time.Second, Drain: time.Second}
-		l := &load{run: &run{Options: o}, latencies: newLatencies(), recent: newLatencies(),
+		l := &load{run: &run{Options: o, tally: new(tally)}, latencies: newLatencies(), recent: newLatencies(),
 			measure: func(ctx context.Context, _ int) error { return wait(ctx, 10*time.Millisecond) }}
 		l.run.Progress = testWriter{t}
 		ended := false
@@ -165,7 +165,7 @@ func TestOpenLoopSendsAllThatWasDue(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				o := Options{Clients: 10, Rate: 100, Duration: 5 * time.Second, Drain: 3 * time.Second}
-				l := &load{run: &run{Options: o}, latencies: newLatencies(), recent: newLatencies(),
+				l := &load{run: &run{Options: o, tally: new(tally)}, latencies: newLatencies(), recent: newLatencies(),
 					measure: func(ctx context.Context, _ int) error { return wait(ctx, time.Millisecond) }}
 				from := time.Now()
 				l.window = window{from: from, until: from.Add(o.Duration)}

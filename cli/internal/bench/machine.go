@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -55,6 +56,19 @@ func describeMachine(dir string) (Machine, error) {
 	}
 	m.FsyncP50Ms, m.FsyncP99Ms, err = measureFsync(dir)
 	return m, err
+}
+
+func (m Machine) text() string {
+	return fmt.Sprintf("%s, %d cores, load average %.2f before and %.2f after, fsync %.2f ms (median), %s, %s",
+		m.CPU, m.Cores, m.LoadBefore, m.LoadAfter, m.FsyncP50Ms, m.Go, m.Commit)
+}
+
+// warnings say what makes the figures of a run doubtful.
+func (m Machine) warnings() []string {
+	if m.LoadBefore > 0.5 {
+		return []string{fmt.Sprintf("the load average was %.2f before the run: something else uses this machine, and figures of speed are too low", m.LoadBefore)}
+	}
+	return nil
 }
 
 func loadAverage() (float64, error) {

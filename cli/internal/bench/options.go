@@ -42,6 +42,10 @@ type Options struct {
 	Seed         uint64        `json:"seed"`
 	Stages       bool          `json:"stages"` // attribute CPU to stages
 
+	Network devnet.Shape  `json:"network"`             // how many replicas and endorsers
+	Backlog float64       `json:"backlog,omitempty"`   // share of the clients that are cut off again and again, and then send what they captured
+	Outage  time.Duration `json:"outage_ns,omitempty"` // how long each of them is cut off
+
 	KillLeaderAfter time.Duration `json:"kill_leader_after_ns,omitempty"` // into the window; 0 kills nothing
 
 	Dir        string    `json:"-"` // of network and logs; a temporary one by default
@@ -56,13 +60,14 @@ func Defaults() Options {
 	return Options{
 		Clients: 50, Duration: 10 * time.Second, Warmup: 3 * time.Second, Drain: 30 * time.Second,
 		Meters: MetersEd25519, Channels: 2, Samples: 512, Encoding: "rice", Endorsements: 2,
-		Call: CallStream, Profiles: 256, Seed: 20261122, Stages: true,
+		Call: CallStream, Profiles: 256, Seed: 20261122, Stages: true, Network: devnet.DefaultShape(), Outage: 5 * time.Second,
 	}
 }
 
 const (
 	maxClients = 20_000
 	minSamples = 64
+	minOutage  = 100 * time.Millisecond
 )
 
 // Check names every wrong setting.
@@ -73,7 +78,6 @@ func (o Options) Check() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	endorsing := len(devnet.EndorsingOrganisations())
 	fault(o.Clients < 1 || o.Clients > maxClients, "%d clients, want 1 to %d", o.Clients, maxClients)
 	fault(o.Rate < 0, "a rate of %g/s", o.Rate)
 	fault(o.Duration <= 0, "a duration of %s", o.Duration)
@@ -82,12 +86,15 @@ func (o Options) Check() error {
 	fault(o.Call != CallStream && o.Call != CallUnary, "call %q, want %s or %s", o.Call, CallStream, CallUnary)
 	fault(o.Channels < 2 || o.Channels > sample.MaxChannels, "%d channels, want 2 to %d", o.Channels, sample.MaxChannels)
 	fault(o.Samples < minSamples || o.Samples > sample.MaxSamplesPerChannel, "%d samples, want %d to %d", o.Samples, minSamples, sample.MaxSamplesPerChannel)
-	fault(o.Endorsements < 1 || o.Endorsements > endorsing, "%d endorsements, want 1 to %d", o.Endorsements, endorsing)
+	fault(o.Endorsements < 1 || o.Endorsements > o.Network.Endorsers, "%d endorsements, want 1 to %d, for so many endorsers there are", o.Endorsements, o.Network.Endorsers)
+	fault(o.Backlog < 0 || o.Backlog > 1, "a share of %g that is cut off, want 0 to 1", o.Backlog)
+	fault(o.Backlog > 0 && o.Outage < minOutage, "an outage of %s, want %s or more", o.Outage, minOutage)
+	fault(o.Backlog > 0 && o.offline() == o.Clients, "all of %d clients are cut off, want one that is not", o.Clients)
+	fault(o.KillLeaderAfter > 0 && o.Network.Replicas < 4, "the leader of %d replicas is killed, want 4 or more: the others would have no quorum", o.Network.Replicas)
 	fault(o.Profiles < 1, "%d profiles", o.Profiles)
 	fault(o.KillLeaderAfter < 0 || o.KillLeaderAfter >= o.Duration, "the leader is killed after %s, want less than the duration of %s", o.KillLeaderAfter, o.Duration)
-	if _, err := o.encoding(); err != nil {
-		faults = append(faults, err)
-	}
+	_, err := o.encoding()
+	faults = append(faults, err, o.Network.Check())
 	return errors.Join(faults...)
 }
 

@@ -32,6 +32,7 @@ type Report struct {
 	EndorsementSets   int              `json:"endorsement_sets"`
 	Blocks            uint64           `json:"blocks"` // of the whole run
 	Killed            string           `json:"killed,omitempty"`
+	Backlog           *Backlog         `json:"backlog,omitempty"`
 	Vectors           int              `json:"vectors"` // distinct raw vectors
 	SetupSeconds      float64          `json:"setup_seconds"`
 	Warnings          []string         `json:"warnings,omitempty"`
@@ -125,8 +126,7 @@ func (r *Report) Text() string {
 		loop = fmt.Sprintf("open loop, %g/s from %d clients", c.Rate, c.Clients)
 	}
 	fmt.Fprintf(&b, "%s, %s meters, %d x %d samples (%s), %d endorsements, %s\n", loop, c.Meters, c.Channels, c.Samples, c.Encoding, c.Endorsements, c.Duration)
-	fmt.Fprintf(&b, "%s, %d cores, load average %.2f before and %.2f after, fsync %.2f ms (median), %s, %s\n\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.LoadBefore, r.Machine.LoadAfter, r.Machine.FsyncP50Ms, r.Machine.Go, r.Machine.Commit)
+	fmt.Fprintf(&b, "%s\n\n", r.Machine.text())
 	fmt.Fprintf(&b, "rate        %.1f/s: %d measurements with a verified receipt in the window\n", r.RatePerSecond, r.Measurements)
 	latency := func(name string, p Percentiles) {
 		fmt.Fprintf(&b, "%s  p50 %.1f  p90 %.1f  p99 %.1f  p99.9 %.1f  max %.1f ms\n", name, p.P50Ms, p.P90Ms, p.P99Ms, p.P999Ms, p.MaxMs)
@@ -134,6 +134,10 @@ func (r *Report) Text() string {
 	latency("latency   ", r.Latency)
 	if c.Rate == 0 {
 		latency("corrected ", r.LatencyCorrected)
+	}
+	if c := r.Backlog; c != nil {
+		fmt.Fprintf(&b, "backlog     %d clients came back %d times from %s each, with %d measurements\n", c.Clients, c.Outages, r.Configuration.Outage, c.Measurements)
+		latency("catching up", c.CatchUp)
 	}
 	fmt.Fprintf(&b, "bytes       %.0f of raw vector (%d unencoded), sample %.0f, receipt %.0f, loopback %.0f, written to disk %.0f\n",
 		r.Bytes.RawVector, r.Bytes.RawUnencoded, r.Bytes.Sample, r.Bytes.Receipt, r.Bytes.Loopback, r.Bytes.Written)

@@ -19,7 +19,7 @@ import (
 	"github.com/lacre-metrology/lacre/meter"
 )
 
-// run is one run.
+// run is a network under load, and what became of it.
 type run struct {
 	Options
 	network   *devnet.Network
@@ -30,9 +30,19 @@ type run struct {
 	sets      *sets
 	vectors   *pool
 	senders   []*sender
-	tally     tally
+	tally     *tally // of the load that goes on
+	backlog   backlog
 	killed    atomic.Pointer[string]
-	warnings  []string
+
+	machine      Machine
+	setupSeconds float64
+	earlier      earlier
+}
+
+// earlier is what loads before this one left on the ledger.
+type earlier struct {
+	onLedger int64
+	sets     int
 }
 
 const (
@@ -43,9 +53,22 @@ const (
 
 // Run founds a network, loads it and reports. An error means that there is no
 // report; a report that Failed is no error here.
-func Run(ctx context.Context, o Options) (_ *Report, err error) {
+func Run(ctx context.Context, o Options) (report *Report, err error) {
+	err = within(ctx, o, func(ctx context.Context, r *run) error {
+		if err := r.connect(ctx); err != nil {
+			return err
+		}
+		report, err = r.measure(ctx)
+		return err
+	})
+	return report, err
+}
+
+// within calls f with a network of its own that runs, whose meters are registered
+// and known to every node; and takes it down again.
+func within(ctx context.Context, o Options, f func(context.Context, *run) error) (err error) {
 	if err := o.Check(); err != nil {
-		return nil, err
+		return err
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -53,54 +76,58 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400) // as the services do: the generator's CPU is taken from theirs
 	}
-	if o.Dir == "" {
-		if o.Dir, err = os.MkdirTemp("", "lacre-bench-"); err != nil {
-			return nil, err
-		}
-	} else if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("%s is not empty: a run founds its own network", o.Dir)
+	if err := o.directories(); err != nil {
+		return err
 	}
-	if o.ProfileDir != "" {
-		if err := os.MkdirAll(o.ProfileDir, 0o755); err != nil { //nolint:gosec // profiles are there to be read.
-			return nil, err
-		}
-	}
-	r := &run{Options: o}
+	r := &run{Options: o, tally: new(tally)}
 	defer func() {
 		if o.Keep {
-			r.say("kept %s", o.Dir)
+			r.say("kept %s", r.Dir)
 			return
 		}
-		err = errors.Join(err, os.RemoveAll(o.Dir))
+		err = errors.Join(err, os.RemoveAll(r.Dir))
 	}()
 	started := time.Now()
-	report := &Report{Configuration: o}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
+	if r.machine, err = describeMachine(r.Dir); err != nil {
+		return fmt.Errorf("describe this machine: %w", err)
 	}
-	if report.Machine, err = describeMachine(o.Dir); err != nil {
-		return nil, fmt.Errorf("describe this machine: %w", err)
-	}
-	if r.network, _, err = devnet.LoadOrCreate(o.Dir, started); err != nil {
-		return nil, err
+	if r.network, err = devnet.Create(r.Dir, o.Network, started); err != nil {
+		return err
 	}
 	r.fleet, err = startFleet(r.network)
 	defer func() { err = errors.Join(err, r.fleet.stop()) }()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.fleet.watch(ctx, cancel)
 	if err := r.prepare(ctx, started); err != nil {
-		return nil, because(ctx, err)
+		return because(ctx, err)
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	report.SetupSeconds = time.Since(started).Seconds()
-	if err := r.measure(ctx, report); err != nil {
-		return nil, because(ctx, err)
+	r.setupSeconds = time.Since(started).Seconds()
+	if err := f(ctx, r); err != nil {
+		return because(ctx, err)
 	}
-	return report, nil
+	return nil
+}
+
+// directories makes those that the options name, or a temporary one.
+func (o *Options) directories() (err error) {
+	if o.Dir == "" {
+		if o.Dir, err = os.MkdirTemp("", "lacre-bench-"); err != nil {
+			return err
+		}
+	} else if entries, err := os.ReadDir(o.Dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s is not empty: a run founds its own network", o.Dir)
+	}
+	if o.ProfileDir != "" {
+		if err := os.MkdirAll(o.ProfileDir, 0o755); err != nil { //nolint:gosec // profiles are there to be read.
+			return err
+		}
+	}
+	return os.MkdirAll(o.Dir, 0o700)
 }
 
 // because prefers why ctx ended: a node that ended says more than a call that
@@ -175,45 +202,49 @@ func (r *run) close() error {
 // connecting is how many clients shake hands at a time.
 const connecting = 32
 
-// connect connects every client.
-func (r *run) connect(ctx, life context.Context, gateway devnet.Node) error {
-	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
-	defer cancel()
-	return parallel(ctx, connecting, len(r.senders), func(i int) error { return r.senders[i].connect(ctx, life, gateway) })
-}
-
-// measure loads the network and fills the report.
-func (r *run) measure(ctx context.Context, report *Report) error {
-	working, stop := context.WithCancel(ctx)
-	defer stop()
+// connect connects every client, for as long as ctx lasts, and has endorsement
+// sets verified from now on.
+func (r *run) connect(ctx context.Context) error {
 	gateway, err := r.network.Node(devnet.Gateway)
 	if err != nil {
 		return err
 	}
-	if err := r.connect(ctx, working, gateway); err != nil {
+	calling, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	err = parallel(calling, connecting, len(r.senders), func(i int) error { return r.senders[i].connect(calling, ctx, gateway) })
+	if err != nil {
 		return err
 	}
-	r.sets.work(working)
-	go r.head.follow(working, r.say)
+	r.sets.work(ctx)
+	go r.head.follow(ctx, r.say)
+	return nil
+}
+
+// measure loads the network once and reports.
+func (r *run) measure(ctx context.Context) (*Report, error) {
+	report := &Report{Configuration: r.Options, Machine: r.machine, SetupSeconds: r.setupSeconds}
+	r.tally, r.backlog = new(tally), backlog{latencies: newLatencies()}
+	r.sets.begin(r.tally)
 	meter := &gauge{run: r}
 	l := &load{run: r, latencies: newLatencies(), recent: newLatencies(), measure: func(ctx context.Context, client int) error { return r.senders[client].measure(ctx) }}
+	var err error
 	if meter.spaceBefore, err = measureSpace(r.network); err != nil {
-		return err
+		return nil, err
 	}
-	if err := l.drive(ctx, r.Options, func() error { return meter.begin(working) }, meter.end); err != nil {
-		return err
+	if err := l.drive(ctx, r.Options, func() error { return meter.begin(ctx) }, meter.end); err != nil {
+		return nil, err
 	}
 	report.RatePerSecond, report.Latency, report.LatencyCorrected = l.results(r.Options)
 	report.Measurements = l.counted.Load()
-	return r.conclude(ctx, report, meter)
+	return report, r.conclude(ctx, report, meter)
 }
 
 // conclude waits for the verdicts, compares with the ledger and adds everything up.
 func (r *run) conclude(ctx context.Context, report *Report, g *gauge) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	var err error
-	if report.EndorsementSets, err = r.sets.await(ctx); err != nil {
+	sets, err := r.sets.await(ctx)
+	if err != nil {
 		return err
 	}
 	replica, height, err := r.caughtUp(ctx)
@@ -221,15 +252,16 @@ func (r *run) conclude(ctx context.Context, report *Report, g *gauge) error {
 		return err
 	}
 	report.Blocks = height
-	losses, leaves, err := compare(ctx, replica, r.senders, &r.tally)
+	losses, leaves, err := compare(ctx, replica, r.senders, r.tally)
 	if err != nil {
 		return err
 	}
-	report.Losses, report.OnLedger = losses, leaves
+	report.Losses, report.OnLedger, report.EndorsementSets = losses, leaves-r.earlier.onLedger, sets-r.earlier.sets
+	r.earlier = earlier{onLedger: leaves, sets: sets}
 	if err := g.fill(report); err != nil {
 		return err
 	}
-	t := &r.tally
+	t := r.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	report.Losses.NotVerified, report.Losses.Unsent = t.badness, t.unsent.Load()
@@ -237,14 +269,12 @@ func (r *run) conclude(ctx context.Context, report *Report, g *gauge) error {
 	report.Shed, report.Refusals, report.Examples, report.LastBreak = t.sheds, t.refusals, t.examples, t.broken
 	report.Begun, report.Verified, report.WithMeasuredValue = t.begun.Load(), t.verified.Load(), t.valid.Load()
 	report.Reconnects, report.Vectors = t.reconnects.Load(), len(r.vectors.vectors)
+	report.Backlog = r.backlog.report(r.Options)
 	if killed := r.killed.Load(); killed != nil {
 		report.Killed = *killed
 	}
 	report.Machine.LoadAfter, err = loadAverage()
-	report.Warnings = append(report.Warnings, r.warnings...)
-	if before := report.Machine.LoadBefore; before > 0.5 {
-		report.Warnings = append(report.Warnings, fmt.Sprintf("the load average was %.2f before the run: something else uses this machine, and figures of speed are too low", before))
-	}
+	report.Warnings = append(report.Warnings, report.Machine.warnings()...)
 	return err
 }
 

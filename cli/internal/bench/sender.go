@@ -36,8 +36,9 @@ type sender struct {
 	id         string
 	key        crypto.Signer
 	tls        *identity.Node
-	connection *grpc.ClientConn
+	connection *grpc.ClientConn // nil while the client is cut off
 	door       door
+	dial       func(context.Context) error // connects again, as connect did
 
 	mu         sync.Mutex      // guards the rest
 	samples    []digest.Digest // by counter less one
@@ -48,6 +49,7 @@ type sender struct {
 // connect makes the sender's own connection, as the SDK makes it. Streams end
 // with life.
 func (s *sender) connect(ctx, life context.Context, gateway devnet.Node) error {
+	s.dial = func(ctx context.Context) error { return s.connect(ctx, life, gateway) }
 	spki, err := digest.Parse(gateway.SPKI)
 	if err != nil {
 		return err
@@ -65,6 +67,13 @@ func (s *sender) connect(ctx, life context.Context, gateway devnet.Node) error {
 		s.door = newStreamDoor(life, client)
 	}
 	return s.ready(ctx)
+}
+
+// cutOff ends the connection. Nothing may be on its way.
+func (s *sender) cutOff() error {
+	err := s.connection.Close()
+	s.connection, s.door = nil, nil
+	return err
 }
 
 // ready waits for the handshake, so that it is over before the clock starts.
@@ -88,13 +97,13 @@ type shot struct {
 	request *ingestv1.SubmitRequest
 }
 
-// sign makes the next link of the meter's chain out of a vector.
-func (s *sender) sign(raw []byte) (*shot, error) {
+// sign makes the next link of the meter's chain out of a vector, by a meter that
+// knows a block.
+func (s *sender) sign(raw []byte, known meter.KnownBlock) (*shot, error) {
 	encoding, err := s.run.encoding()
 	if err != nil {
 		return nil, err
 	}
-	known := s.run.head.newest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := max(time.Now().UnixNano(), s.capturedAt)
@@ -133,19 +142,34 @@ const (
 	pendingDelay = 250 * time.Millisecond
 )
 
-// measure signs one measurement, sends it until it is answered, and verifies the
-// receipt. It returns an error when there is none: errRefused, what was wrong
-// with the receipt, or ctx's.
-func (s *sender) measure(ctx context.Context) error {
-	shot, err := s.sign(s.run.vectors.take())
+// begin signs a measurement, which from now on must end.
+func (s *sender) begin(known meter.KnownBlock) (*shot, error) {
+	tally := s.run.tally
+	shot, err := s.sign(s.run.vectors.take(), known)
 	if err != nil {
 		err = fmt.Errorf("meter %s: %w", s.id, err)
-		s.run.tally.unsigned(err)
-		return err
+		tally.unsigned(err)
+		return nil, err
 	}
-	tally := &s.run.tally
 	tally.begun.Add(1)
 	tally.sentBytes.Add(int64(len(shot.request.GetHeader()) + len(shot.request.GetSignature()) + len(shot.request.GetRawVector())))
+	return shot, nil
+}
+
+// measure signs one measurement and delivers it.
+func (s *sender) measure(ctx context.Context) error {
+	shot, err := s.begin(s.run.head.newest())
+	if err != nil {
+		return err
+	}
+	return s.deliver(ctx, shot)
+}
+
+// deliver sends a measurement until it is answered, and verifies the receipt. It
+// returns an error when there is none: errRefused, what was wrong with the
+// receipt, or ctx's.
+func (s *sender) deliver(ctx context.Context, shot *shot) error {
+	tally := s.run.tally
 	for {
 		response, err := s.door.submit(ctx, shot.id, shot.request)
 		if ctx.Err() != nil {
@@ -183,7 +207,7 @@ func (s *sender) take(shot *shot, text []byte) error {
 		return err
 	}
 	s.settle(shot.counter, certified)
-	tally := &s.run.tally
+	tally := s.run.tally
 	tally.certify(r, len(text))
 	s.run.sets.note(s.id, r)
 	return nil

@@ -79,7 +79,7 @@ func TestMeasureSendsTheSameSampleUntilItIsAnswered(t *testing.T) {
 				t.Errorf("sent sample %s, the meter signed %s", id.Short(), s.samples[1].Short())
 			}
 		}
-		c := &s.run.tally
+		c := s.run.tally
 		if len(door.asked) != 5 || c.sheds["OVERLOADED"] != 2 || c.sheds["PENDING"] != 1 || c.reconnects.Load() != 1 || c.refusals["BAD_SIGNATURE"] != 1 {
 			t.Errorf("sent %d times, counted %v shed, %v refused, %d broken", len(door.asked), c.sheds, c.refusals, c.reconnects.Load())
 		}

@@ -25,15 +25,15 @@ import (
 // other measurements of the set are compared with its claims.
 type sets struct {
 	verifier    *meter.Verifier
-	tally       *tally
 	connections []*grpc.ClientConn // to the replicas
 	turn        atomic.Uint32
 
 	queue chan named
 	open  sync.WaitGroup // sets without a verdict
 
-	mu   sync.Mutex // guards the rest
-	sets map[digest.Digest]*set
+	mu    sync.Mutex // guards the rest
+	tally *tally
+	sets  map[digest.Digest]*set
 }
 
 // set is one endorsement set. Its fields are guarded by sets.mu.
@@ -59,7 +59,7 @@ type named struct {
 const setWorkers, setQueue = 4, 1 << 16
 
 func newSets(r *run) (*sets, error) {
-	s := &sets{verifier: r.verifier, tally: &r.tally, queue: make(chan named, setQueue), sets: make(map[digest.Digest]*set)}
+	s := &sets{verifier: r.verifier, tally: r.tally, queue: make(chan named, setQueue), sets: make(map[digest.Digest]*set)}
 	for _, replica := range r.network.ByRole(recordv1.Role_ROLE_REPLICA) {
 		connection, err := r.network.Dial(replica.ID, nil)
 		if err != nil {
@@ -68,6 +68,13 @@ func newSets(r *run) (*sets, error) {
 		s.connections = append(s.connections, connection)
 	}
 	return s, nil
+}
+
+// begin counts in another tally from now on. Nothing must wait for a verdict.
+func (s *sets) begin(t *tally) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tally = t
 }
 
 // work verifies sets until ctx ends.

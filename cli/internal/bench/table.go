@@ -22,6 +22,9 @@ func (r *Report) Name() string {
 		{c.Encoding != d.Encoding, c.Encoding},
 		{c.Call != d.Call, c.Call},
 		{c.Channels != d.Channels || c.Samples != d.Samples, fmt.Sprintf("%d x %d", c.Channels, c.Samples)},
+		{c.Network.Replicas != 0 && c.Network.Replicas != d.Network.Replicas, fmt.Sprintf("%d replicas", c.Network.Replicas)},
+		{c.Network.Endorsers != 0 && c.Network.Endorsers != d.Network.Endorsers, fmt.Sprintf("%d endorsers", c.Network.Endorsers)},
+		{c.Backlog > 0, fmt.Sprintf("%.0f %% backlog", 100*c.Backlog)},
 		{r.Killed != "", "leader killed"},
 	} {
 		if w.differs {

@@ -16,16 +16,23 @@ import (
 	"github.com/lacre-metrology/lacre/platform/loopback"
 )
 
-// create founds the network as organisations do that trust each other with
+// Create founds a network of a shape in an empty directory, as organisations do that trust each other with
 // nothing (package founding), only that all of them are here: each makes its
 // keys, each signs the draft, and each sets up its nodes. network.json is
 // written last, so an interrupted attempt leaves a directory without one.
-func create(dir string, now time.Time) (*Network, error) {
+func Create(dir string, shape Shape, now time.Time) (*Network, error) {
+	if err := shape.Check(); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("%s is not empty and holds no network.json: remove it, or choose another directory", dir)
 	}
 	n := &Network{Dir: dir}
-	plans, operator, tiles, err := plans()
+	plans, admin, tiles, err := plans(shape)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +67,7 @@ func create(dir string, now time.Time) (*Network, error) {
 		return nil, err
 	}
 	draft, err := founding.NewDraft(founding.Terms{
-		Name: NetworkName, IssuedAtUnixNano: now.Add(-time.Minute).UnixNano(), Quorum: founding.DefaultQuorum(len(organisations)),
+		Name: NetworkName, IssuedAtUnixNano: now.Add(-time.Minute).UnixNano(), Quorum: founding.DefaultQuorum(shape.Replicas),
 		NotifiedBodies: []founding.Body{{ID: NotifiedBody, Keys: []founding.PublicKey{{Key: key}}, Threshold: 1, Organisation: Authority}}, Limits: founding.DefaultLimits(),
 	}, members...)
 	if err != nil {
@@ -86,7 +93,7 @@ func create(dir string, now time.Time) (*Network, error) {
 		founded.Book.Nodes[i].TilesAddress = tiles[founded.Book.Nodes[i].ID]
 	}
 	n.Book = *founded.Book
-	return n, founded.Install(dir, operator)
+	return n, founded.Install(dir, admin)
 }
 
 // portsEach is the most that the nodes of one organisation listen at: a replica at
@@ -96,7 +103,7 @@ const portsEach = 8
 // plans are what the organisations run, on free loopback ports, and where the
 // replicas serve tiles. They are kept in the configuration, so that a restart
 // finds the nodes where they were.
-func plans() (plans []founding.Plan, operator founding.Admin, tiles map[string]string, err error) {
+func plans(shape Shape) (plans []founding.Plan, admin founding.Admin, tiles map[string]string, err error) {
 	ports, err := loopback.Addresses(len(organisations) * portsEach)
 	if err != nil {
 		return nil, nil, nil, err
@@ -106,8 +113,9 @@ func plans() (plans []founding.Plan, operator founding.Admin, tiles map[string]s
 		ports = ports[1:]
 		return first
 	}
-	operator, tiles = make(founding.Admin), make(map[string]string)
-	for _, o := range organisations {
+	admin, tiles = make(founding.Admin), make(map[string]string)
+	endorsers := 0
+	for i, o := range organisations {
 		p := founding.Plan{Organisation: o.id}
 		node := func(id string, role recordv1.Role) {
 			n := founding.PlannedNode{ID: id, Role: role, Address: next()}
@@ -115,20 +123,25 @@ func plans() (plans []founding.Plan, operator founding.Admin, tiles map[string]s
 				n.RaftAddress = next()
 				tiles[id] = next()
 			}
-			operator[id] = next()
+			admin[id] = next()
 			p.Nodes = append(p.Nodes, n)
 		}
-		node("replica-"+o.id, recordv1.Role_ROLE_REPLICA)
-		if o.endorsing {
+		if i < shape.Replicas {
+			node("replica-"+o.id, recordv1.Role_ROLE_REPLICA)
+		}
+		if o.endorsing && endorsers < shape.Endorsers {
+			endorsers++
 			node("endorser-"+o.id, recordv1.Role_ROLE_ENDORSER)
 		}
 		switch o.id {
-		case "operator":
+		case operator:
 			node(Gateway, recordv1.Role_ROLE_GATEWAY)
-		case "authority":
+		case Authority:
 			node(Approval, recordv1.Role_ROLE_APPROVAL)
 		}
-		plans = append(plans, p)
+		if len(p.Nodes) > 0 {
+			plans = append(plans, p)
+		}
 	}
-	return plans, operator, tiles, nil
+	return plans, admin, tiles, nil
 }

@@ -34,25 +34,6 @@ const (
 	EvidenceKey  = "authority.evidence" // in KeyPath: its X25519 key
 )
 
-// organisations each run a replica; the endorsing ones an endorser as well.
-var organisations = []struct {
-	id        string
-	endorsing bool
-}{
-	{"authority", false}, {"institute", true}, {"operator", true}, {"university", true},
-}
-
-// EndorsingOrganisations are those that run an endorser.
-func EndorsingOrganisations() []string {
-	var ids []string
-	for _, o := range organisations {
-		if o.endorsing {
-			ids = append(ids, o.id)
-		}
-	}
-	return ids
-}
-
 // Node is one node of the network, as network.json shows it.
 type Node = founding.Node
 
@@ -95,7 +76,7 @@ func LoadOrCreate(dir string, now time.Time) (n *Network, created bool, err erro
 	}
 	n, err = Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		n, err = create(dir, now)
+		n, err = Create(dir, DefaultShape(), now)
 		return n, true, err
 	}
 	return n, false, err
