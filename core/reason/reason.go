@@ -32,7 +32,7 @@ const (
 	FutureDated         Reason = "FUTURE_DATED"           // captured after the block's time plus the bound (rule S2)
 	BackDated           Reason = "BACK_DATED"             // captured before the block that the sample names (rule S2)
 	TimeNotMonotonic    Reason = "TIME_NOT_MONOTONIC"     // capture times decrease with the counter (rule S2)
-	UnknownBlock        Reason = "UNKNOWN_BLOCK"          // the sample names a block that is not on this ledger
+	UnknownBlock        Reason = "UNKNOWN_BLOCK"          // the sample or statement names a block that is not on this ledger
 	Duplicate           Reason = "DUPLICATE"              // the same sample again; its receipt is given
 	Equivocation        Reason = "EQUIVOCATION"           // another sample under a counter already used, or a broken chain (rule S3)
 	CounterOutOfRange   Reason = "COUNTER_OUT_OF_RANGE"   // below the first counter of the meter, or in a gap that was given up
@@ -56,6 +56,7 @@ const (
 	InvalidStatement    Reason = "INVALID_STATEMENT"      // well formed and signed, but says what cannot be
 	WrongPlace          Reason = "WRONG_PLACE"            // a record where it may not stand in a submission or block
 	EvidenceErased      Reason = "EVIDENCE_ERASED"        // its erasure is on the ledger
+	RetentionNotOver    Reason = "RETENTION_NOT_OVER"     // raw vectors would expire that the configuration in force still keeps
 )
 
 // The reasons that come from a service and not from a record.
@@ -72,6 +73,7 @@ const (
 	NotContracted      Reason = "NOT_CONTRACTED"      // a withheld module, and this endorser's organisation is not in its policy
 	ProfileViolation   Reason = "PROFILE_VIOLATION"   // the module breaks the sandbox profile
 	UnsupportedVersion Reason = "UNSUPPORTED_VERSION" // the network or the directory needs a newer build of this program
+	RawVectorExpired   Reason = "RAW_VECTOR_EXPIRED"  // a decision on the ledger let the raw vector go, and this replica kept it no longer
 	DataLoss           Reason = "DATA_LOSS"           // stored bytes do not match their digests; the node stopped serving
 )
 

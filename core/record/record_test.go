@@ -132,7 +132,7 @@ func TestTypeOfEveryStatement(t *testing.T) {
 	for _, m := range []proto.Message{
 		&recordv1.NetworkConfig{}, &recordv1.NodeRegistration{}, &recordv1.NodeRevocation{}, &recordv1.AlgorithmStatus{},
 		&recordv1.MeterRegistration{}, &recordv1.MeterParameters{}, &recordv1.MeterStatus{}, &recordv1.MeterKeyRollover{},
-		&recordv1.NationalTable{}, &recordv1.CanaryCommitment{}, &recordv1.CanaryReveal{}, &recordv1.EvidenceErasure{},
+		&recordv1.NationalTable{}, &recordv1.CanaryCommitment{}, &recordv1.CanaryReveal{}, &recordv1.EvidenceErasure{}, &recordv1.RawVectorExpiry{},
 	} {
 		if name := record.TypeOf(m); seen[name] {
 			t.Errorf("%T has the type %s of another", m, name)

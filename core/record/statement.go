@@ -32,6 +32,7 @@ const (
 	TypeCanaryCommitment  = "application/vnd.lacre.canary-commitment.v1+protobuf"
 	TypeCanaryReveal      = "application/vnd.lacre.canary-reveal.v1+protobuf"
 	TypeEvidenceErasure   = "application/vnd.lacre.evidence-erasure.v1+protobuf"
+	TypeRawVectorExpiry   = "application/vnd.lacre.raw-vector-expiry.v1+protobuf"
 	// TypeRecoveryLock is a surviving replica's word (rule C8): no record of its
 	// own, it stands in a recovery.
 	TypeRecoveryLock = "application/vnd.lacre.recovery-lock.v1+protobuf"
@@ -39,6 +40,9 @@ const (
 
 // SubjectNetwork is the subject of statements on the network (rule S4).
 const SubjectNetwork = "network"
+
+// SubjectRawVectors is the subject of decisions that raw vectors expire.
+const SubjectRawVectors = "raw-vectors"
 
 // SubjectNode is the subject of statements on a node.
 func SubjectNode(id string) string { return "node/" + id }
@@ -96,6 +100,7 @@ var messages = map[string]func() proto.Message{
 	TypeCanaryCommitment:  func() proto.Message { return new(recordv1.CanaryCommitment) },
 	TypeCanaryReveal:      func() proto.Message { return new(recordv1.CanaryReveal) },
 	TypeEvidenceErasure:   func() proto.Message { return new(recordv1.EvidenceErasure) },
+	TypeRawVectorExpiry:   func() proto.Message { return new(recordv1.RawVectorExpiry) },
 }
 
 // types are the payload types by the full name of the message.

@@ -122,6 +122,9 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 	case subject == record.SubjectNetwork:
 		v, err := message[statev1.Config](r, KeyConfig)
 		return v.GetLast(), err
+	case subject == record.SubjectRawVectors:
+		v, err := r.newestExpiry()
+		return v.GetLast(), err
 	case kind == "node" && record.CheckID(id) == nil:
 		v, err := r.node(id)
 		return v.GetLast(), err
@@ -145,5 +148,5 @@ func (r *reader) lastStatement(subject string) (*statev1.StatementRef, error) {
 			return v.GetLast(), err
 		}
 	}
-	return nil, reason.New(reason.Malformed, "%.80q is not network, node/ID, algorithm/HEX, meter/ID, table/ID, evidence/HEX or canary/ID", subject)
+	return nil, reason.New(reason.Malformed, "%.80q is not network, raw-vectors, node/ID, algorithm/HEX, meter/ID, table/ID, evidence/HEX or canary/ID", subject)
 }

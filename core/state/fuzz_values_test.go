@@ -53,6 +53,8 @@ func FuzzValues(f *testing.F) {
 		}
 		_, _ = state.GetAlgorithm(view, n.Algorithm)
 		_, _, _ = state.NextStatement(view, record.SubjectAlgorithm(n.Algorithm))
+		_, _ = state.ExpiryOf(view, uint64(at))
+		_, _ = state.Expiries(view)
 		_, _ = state.TLSSubject(view, digest.Zero.Bytes())
 		block, empty, err := step.Begin(view, view.Head(), state.Options{})
 		if err != nil || block == nil || empty {

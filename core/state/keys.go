@@ -28,6 +28,8 @@ const (
 	PrefixTable     = "t/"      // id: lacre.state.v1.Table
 	PrefixPulse     = "h/"      // meter id: lacre.state.v1.MeterPulse
 	PrefixCanary    = "c/"      // id: lacre.state.v1.Canary
+	KeyExpiry       = "expiry"  // lacre.state.v1.RawExpiry: the newest decision
+	PrefixExpiry    = "b/"      // 0, sequence in 8 bytes: lacre.state.v1.RawExpiry, each decision
 )
 
 // CountersPerPage is how many counters share a CounterPage.
@@ -70,6 +72,8 @@ func setKey(set digest.Digest) string       { return PrefixSet + string(set[:]) 
 func tlsKey(spki []byte) string             { return PrefixTLS + string(spki) }
 func evidenceOwnerKey(key []byte) string    { return PrefixOwner + string(key) }
 func reportKey(report digest.Digest) string { return PrefixReport + string(report[:]) }
+
+func expiryKey(sequence uint64) string { return numbered(PrefixExpiry, sequence) }
 
 func equivocalKey(meter string, counter uint64) string {
 	return numbered(PrefixEquivocal+meter, counter)

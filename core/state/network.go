@@ -29,6 +29,7 @@ const (
 
 	minFutureBoundNano = 10_000_000_000                    // rule S2
 	maxBoundNano       = 10 * 366 * 86_400 * 1_000_000_000 // ten years
+	maxRetentionNano   = 10 * maxBoundNano                 // a hundred years
 	maxMissingRanges   = 1024
 	maxUncertified     = 1024
 )
@@ -67,6 +68,8 @@ func (c networkConfig) check(st *statement) error {
 		return invalid("%d missing ranges, want 1 to %d", l.GetMaxMissingRanges(), maxMissingRanges)
 	case l.GetMaxUncertifiedBlocks() == 0 || l.GetMaxUncertifiedBlocks() > maxUncertified:
 		return invalid("%d uncertified blocks, want 1 to %d", l.GetMaxUncertifiedBlocks(), maxUncertified)
+	case l.GetRawVectorRetentionNano() < 0 || l.GetRawVectorRetentionNano() > maxRetentionNano:
+		return invalid("raw vectors kept for %d ns, want 0 (for ever) to a hundred years", l.GetRawVectorRetentionNano())
 	}
 	return nil
 }

@@ -68,6 +68,9 @@ var stranger = digest.Plain([]byte("another network"))
 
 var refusals = []refusal{
 	statements("evidence erased twice", reason.EvidenceErased, erased),
+	statements("raw vectors that are kept for ever", reason.RetentionNotOver, func(n *statetest.Network, _ *statetest.Meter) []byte {
+		return n.Expiry(1, "org-00", "org-01", "org-02")
+	}),
 	statements("not protobuf", reason.NotCanonical, func(*statetest.Network, *statetest.Meter) []byte { return []byte("no record") }),
 	statements("trailing default field", reason.NotCanonical, func(n *statetest.Network, m *statetest.Meter) []byte {
 		return append(status(n, m, recordv1.MeterAction_METER_ACTION_SEAL_BROKEN, 0), 0)

@@ -115,6 +115,8 @@ func TestP256MeterAndRefusedResult(t *testing.T) {
 // record, with each of its reads failing once.
 func TestReadErrorsAreNotOutcomes(t *testing.T) {
 	n, m := ready(t)
+	n.KeepRawVectors(second)
+	n.NowUnix += 2
 	m.Capture() // lost: the next leaves a gap
 	used := m.Capture()
 	n.AcceptCaptures(used)
@@ -137,6 +139,7 @@ func TestReadErrorsAreNotOutcomes(t *testing.T) {
 		"config":       {[][]byte{signConfig(n, nextConfig(n))}, nil, ""},
 		"registration": {[][]byte{n.Sign(n.MeterRegistration("meter-2", statetest.Key("m2")), statetest.Body())}, nil, ""},
 		"node":         {[][]byte{n.Sign(n.Registration(node, 1, [32]byte{}), statetest.Root("org-01"), node.Key)}, nil, ""},
+		"expiry":       {[][]byte{n.Expiry(1, "org-00", "org-01", "org-02")}, nil, ""},
 		"revocation":   {[][]byte{n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/gateway-00"), NodeId: "gateway-00"}, statetest.Root("org-00"))}, nil, ""},
 		"rollover": {[][]byte{n.Sign(&recordv1.MeterKeyRollover{Header: n.Header("meter/" + m.ID), MeterId: m.ID,
 			Key: statetest.Tagged(2, statetest.Key("new")), FirstCounter: 9, TlsSpki: make([]byte, 32)}, statetest.Body(), m.Key)}, nil, ""},

@@ -128,6 +128,10 @@ var protobufStatements = map[string]func() (headed, statementBody){
 		m := new(recordv1.EvidenceErasure)
 		return m, evidenceErasure{m}
 	},
+	record.TypeRawVectorExpiry: func() (headed, statementBody) {
+		m := new(recordv1.RawVectorExpiry)
+		return m, rawVectorExpiry{m}
+	},
 }
 
 func parseStatement(m *recordv1.Envelope) (*statement, error) {

@@ -141,6 +141,25 @@ class Vectors(unittest.TestCase):
             with self.assertRaises(Refused):
                 tlog.check_inclusion(tlog.leaf_hash(leaf["record"] + b"x"), leaf["index"], certificate.size, leaf["proof"], certificate.root)
 
+    def test_expiry(self):
+        v = load("expiry.json")
+        proof = wire.decode("ProvenExpiry", base64.b64decode(v["proof"]))
+        leaf, certificate = proof["decision"], tlog.parse_certificate(proof["certificate"])
+        tlog.check_inclusion(tlog.leaf_hash(leaf["record"]), leaf["index"], certificate.size, leaf["proof"], certificate.root)
+        envelope = statements.parse_record(leaf["record"], "statement")
+        self.assertEqual(envelope["payload_type"], "application/vnd.lacre.raw-vector-expiry.v1+protobuf")
+        self.assertEqual(envelope["payload"], base64.b64decode(v["decision"]))
+        signed = crypto.pae(envelope["payload_type"], envelope["payload"])
+        self.assertEqual(crypto.digest("statement", signed).hex(), v["digest"])
+        decision = wire.decode("RawVectorExpiry", envelope["payload"])
+        self.assertEqual((decision["below_height"], len(decision["last_block"])), (1, 32))
+        configs = [statements.parse_record(item["configuration"]["record"], "statement") for item in proof["configurations"]["configurations"]]
+        newest = wire.decode("NetworkConfig", configs[-1]["payload"])
+        self.assertGreater(newest["limits"]["raw_vector_retention_nano"], 0)
+        roots = [one["root_key"] for one in newest["organisations"]]
+        by = [key for key in roots for s in envelope["signatures"] if crypto.verify(key, signed, s["signature"])]
+        self.assertGreater(2 * len(by), len(roots))
+
     def test_recovery(self):
         v = {name: base64.b64decode(text) for name, text in load("recovery.json").items() if name != "header"}
         lock = wire.decode("RecoveryLock", v["lock"])

@@ -54,7 +54,7 @@ Organisation: 1 id string, 2 root_key bytes, 3 evidence_key bytes
 Replica: 1 node_id string, 2 organisation string, 3 cosigner_key bytes, 4 log_key bytes
 NotifiedBody: 1 id string, 2 keys bytes*, 3 threshold uint32, 4 organisation string
 Limits: 1 lateness_bound_nano int64, 2 future_bound_nano int64, 3 max_missing_ranges uint32,
-    4 max_uncertified_blocks uint32
+    4 max_uncertified_blocks uint32, 5 raw_vector_retention_nano int64
 NetworkConfig: 1 header StatementHeader, 2 name string, 3 organisations Organisation*, 4 replicas Replica*,
     5 quorum uint32, 6 notified_bodies NotifiedBody*, 7 limits Limits, 8 record_version uint32,
     9 recovery Recovery
@@ -88,6 +88,7 @@ NationalTable: 1 header StatementHeader, 2 table_id string, 3 version uint32, 4 
     11 source string, 12 source_status SourceStatus
 EvidenceErasure: 1 header StatementHeader, 2 evidence bytes, 3 organisation string, 4 rule string,
     5 evidence_key bytes
+RawVectorExpiry: 1 header StatementHeader, 2 below_height uint64, 3 last_block bytes, 4 rule string
 CanaryCommitment: 1 header StatementHeader, 2 canary_id string, 3 commitment bytes, 4 notified_body string
 CanaryVector: 1 meter_id string, 2 counter uint64, 3 raw_digest bytes, 4 result bytes
 CanaryExpectation: 1 salt bytes, 2 vectors CanaryVector*
@@ -108,6 +109,7 @@ Completeness: 1 version uint32, 2 certificate bytes, 3 first_counter uint64, 4 l
     5 registration ProvenRecord, 6 rollovers ProvenRecord*, 7 measurements ProvenRecord*
 ConfigurationHistory: 1 configurations CertifiedConfiguration*
 CertifiedConfiguration: 1 configuration ProvenRecord, 2 certificate bytes
+ProvenExpiry: 1 configurations ConfigurationHistory, 2 decision ProvenRecord, 3 certificate bytes
 """
 
 

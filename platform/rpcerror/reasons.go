@@ -40,7 +40,7 @@ var Reasons = []Entry{
 	{reason.FutureDated, codes.FailedPrecondition, false, "The capture time is after the block's time plus the bound (rule S2).", "Correct the meter's clock; the sample is accepted once block time has caught up."},
 	{reason.BackDated, codes.InvalidArgument, true, "The capture time is before the block that the sample names (rule S2).", "Correct the meter's clock."},
 	{reason.TimeNotMonotonic, codes.InvalidArgument, true, "Capture times decrease while counters increase (rule S2).", "Correct the meter's clock."},
-	{reason.UnknownBlock, codes.FailedPrecondition, true, "The sample names a block that is not on this ledger.", "Check that meter and gateway belong to the same network."},
+	{reason.UnknownBlock, codes.FailedPrecondition, true, "The sample, or a decision on raw vectors, names a block that is not on this ledger.", "Check that meter and gateway belong to the same network; draft the decision again."},
 	{reason.Duplicate, codes.AlreadyExists, true, "The same submission is on the ledger already.", "Nothing to do: use the receipt or index that comes with the answer."},
 	{reason.Equivocation, codes.AlreadyExists, true, "Another sample bears this counter, or the chain of samples is broken (rule S3); a security event is recorded.", "Examine the meter: its key signed two histories."},
 	{reason.CounterOutOfRange, codes.OutOfRange, true, "The counter is below the first counter of the meter's key, or in a gap that was given up (rule S3).", "Examine the meter's stored counter; what came too late for its gap stays in the refused store as evidence."},
@@ -64,6 +64,7 @@ var Reasons = []Entry{
 	{reason.InvalidStatement, codes.InvalidArgument, true, "The statement is well formed and signed, but says what cannot be.", "Read the detail, draft it again."},
 	{reason.WrongPlace, codes.InvalidArgument, true, "A record stands where it may not in a submission or block.", "Submit one statement, one event, heartbeats alone, or one endorsement set followed by its measurements."},
 	{reason.EvidenceErased, codes.FailedPrecondition, true, "The erasure of this piece of evidence is on the ledger.", "Nothing to do: it is neither kept nor given out, and every proof of the measurement stands."},
+	{reason.RetentionNotOver, codes.FailedPrecondition, false, "Raw vectors would expire that the configuration in force still keeps: its retention is not over, or it sets none.", "The detail names both ages; expire fewer blocks, wait, or change the retention with `lacre network change`."},
 	{reason.EvidenceUnreadable, codes.InvalidArgument, true, "The bytes are not evidence sealed to an authority's key in force, or do not open under the key given.", "Seal to the evidence key that the network's configuration names; open with the same network, meter, media type and key."},
 	{reason.PermissionDenied, codes.PermissionDenied, false, "The caller's key is not registered in a role that may call this method (rule N1).", "Register the node, or use its own key; the detail names both roles."},
 	{reason.KeyEnded, codes.PermissionDenied, false, "A statement on the ledger ended the registration of the caller's key, or put another key in its place (rule N1).", "The detail names the statement: use the newer key, or ask whoever made it; what a meter has measured stays in its outbox."},
@@ -76,6 +77,7 @@ var Reasons = []Entry{
 	{reason.NotContracted, codes.PermissionDenied, true, "The module is withheld, and the approval's policy does not name this endorser's organisation.", "Hand it only to the endorsers of the policy's organisations; a renewed approval may name another."},
 	{reason.ProfileViolation, codes.InvalidArgument, true, "The module breaks the sandbox profile.", "Build it as sandbox/DESIGN.md says; `lacre module inspect` names the rule."},
 	{reason.UnsupportedVersion, codes.FailedPrecondition, false, "The network's configuration, or the directory, names a version that this program does not know; the node has stopped serving.", "Install the build that the message asks for and start it on the same directory; nothing is lost."},
+	{reason.RawVectorExpired, codes.NotFound, false, "A decision on the ledger let this raw vector go, and the replica that was asked kept it no longer.", "Ask a replica that keeps raw vectors, or use a bundle that was made before; receipt and proofs stand, and the detail names the decision."},
 	{reason.DataLoss, codes.DataLoss, false, "Stored bytes do not match their digests; the node has stopped serving.", "Follow the runbook for a damaged replica; other replicas are not affected."},
 }
 

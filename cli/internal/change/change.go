@@ -158,7 +158,7 @@ func bodies(c *recordv1.NetworkConfig, o Order) error {
 
 // LimitNames are the limits that Order.Limits may name.
 func LimitNames() []string {
-	return []string{"lateness", "future-bound", "max-missing-ranges", "max-uncertified-blocks"}
+	return []string{"lateness", "future-bound", "max-missing-ranges", "max-uncertified-blocks", "raw-vector-retention"}
 }
 
 func limits(c *recordv1.NetworkConfig, o Order) error {
@@ -167,7 +167,7 @@ func limits(c *recordv1.NetworkConfig, o Order) error {
 		var err error
 		var span time.Duration
 		var count uint64
-		if name == "lateness" || name == "future-bound" {
+		if name == "lateness" || name == "future-bound" || name == "raw-vector-retention" {
 			span, err = time.ParseDuration(value)
 		} else {
 			count, err = strconv.ParseUint(value, 10, 32)
@@ -184,6 +184,8 @@ func limits(c *recordv1.NetworkConfig, o Order) error {
 			c.Limits.MaxMissingRanges = uint32(count)
 		case "max-uncertified-blocks":
 			c.Limits.MaxUncertifiedBlocks = uint32(count)
+		case "raw-vector-retention":
+			c.Limits.RawVectorRetentionNano = int64(span)
 		default:
 			return fmt.Errorf("limit %.80q: want one of %s", name, strings.Join(LimitNames(), ", "))
 		}
@@ -217,6 +219,14 @@ func Difference(before, after *recordv1.NetworkConfig) []string {
 	return lines
 }
 
+// retention is how long raw vectors are kept at least, in words.
+func retention(l *recordv1.Limits) string {
+	if l.GetRawVectorRetentionNano() == 0 {
+		return "for ever"
+	}
+	return time.Duration(l.GetRawVectorRetentionNano()).String()
+}
+
 // item is one thing that a configuration says.
 type item struct{ name, value string }
 
@@ -230,6 +240,7 @@ func items(c *recordv1.NetworkConfig) []item {
 		{"limit future-bound", time.Duration(l.GetFutureBoundNano()).String()},
 		{"limit max-missing-ranges", strconv.FormatUint(uint64(l.GetMaxMissingRanges()), 10)},
 		{"limit max-uncertified-blocks", strconv.FormatUint(uint64(l.GetMaxUncertifiedBlocks()), 10)},
+		{"limit raw-vector-retention", retention(l)},
 	}
 	for _, o := range c.GetOrganisations() {
 		list = append(list, item{"organisation " + o.GetId(), fmt.Sprintf("root key %x, evidence key %x", o.GetRootKey(), o.GetEvidenceKey())})

@@ -66,8 +66,8 @@ func TestDraftChangesWhatIsAskedAndNothingElse(t *testing.T) {
 		"a replica leaves, with a quorum":  {change.Order{RemoveReplicas: []string{"replica-03"}, Quorum: 3}, []string{"quorum  3 of 4 replicas  ->  3 of 3 replicas", "- replica replica-03"}},
 		"a notified body joins":            {change.Order{Bodies: []founding.Body{body}}, []string{"+ notified body second"}},
 		"a notified body in another place": {change.Order{Bodies: []founding.Body{{ID: "nb", Keys: body.Keys, Threshold: 1}}}, []string{"  notified body nb"}},
-		"limits": {change.Order{Limits: []string{"lateness=96h", "future-bound=20s", "max-missing-ranges=128", "max-uncertified-blocks=7"}},
-			[]string{"limit lateness  24h0m0s  ->  96h0m0s", "limit future-bound  10s  ->  20s", "limit max-missing-ranges  8  ->  128", "limit max-uncertified-blocks  8  ->  7"}},
+		"limits": {change.Order{Limits: []string{"lateness=96h", "future-bound=20s", "max-missing-ranges=128", "max-uncertified-blocks=7", "raw-vector-retention=720h"}},
+			[]string{"limit lateness  24h0m0s  ->  96h0m0s", "limit future-bound  10s  ->  20s", "limit max-missing-ranges  8  ->  128", "limit max-uncertified-blocks  8  ->  7", "limit raw-vector-retention  for ever  ->  720h0m0s"}},
 		"an evidence key":        {change.Order{EvidenceKeys: []string{"org-00=" + evidence}}, []string{"  organisation org-00"}},
 		"a later record version": {change.Order{RecordVersion: state.RecordVersion + 1}, []string{"record version"}},
 	} {

@@ -366,6 +366,13 @@ func (s *Script) administrative(m *Meter) []byte {
 		if choice > 200 {
 			return n.Erasure(digest.Of(digest.Evidence, []byte{choice % 4}), OrganisationID(int(choice/4)%2))
 		}
+		if choice > 160 { // raw vectors of some of the oldest blocks: the next ones, or too young
+			below := uint64(choice%4) + 1
+			if newest, err := state.NewestExpiry(n.Store); err == nil {
+				below += newest.GetBelowHeight()
+			}
+			return n.Expiry(min(below, n.Store.Head().Height+1), OrganisationID(0), OrganisationID(1), OrganisationID(2))
+		}
 		joining := NewReplica("replica-04", OrganisationID(3))
 		return n.Sign(n.Registration(joining.Node, 1, digest.Zero), Root(joining.Organisation))
 	}
@@ -391,6 +398,7 @@ func (s *Script) configuration() []byte {
 	if choice%2 == 0 {
 		c.Limits.LatenessBoundNano = int64(1+choice) * 600 * Second
 		c.Limits.MaxMissingRanges = 1 + uint32(choice)%8
+		c.Limits.RawVectorRetentionNano = int64(choice) % 3 * 600 * Second
 	} else {
 		joining := NewReplica("replica-04", OrganisationID(3))
 		if !slices.ContainsFunc(s.replicas, func(r Replica) bool { return r.ID == joining.ID }) {

@@ -2053,7 +2053,7 @@ type StreamBlocksResponse struct {
 	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
 	// leaves are its leaves, the header last and in full.
 	Leaves []*Leaf `protobuf:"bytes,2,rep,name=leaves,proto3" json:"leaves,omitempty"`
-	// raw_vectors belong to the measurements, in their order, in the full view; empty where erased.
+	// raw_vectors belong to the measurements, in their order, in the full view; empty where they expired and went.
 	RawVectors [][]byte `protobuf:"bytes,3,rep,name=raw_vectors,json=rawVectors,proto3" json:"raw_vectors,omitempty"`
 	// certificate certifies this block; it may be absent, then a later block's covers it.
 	Certificate   []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`

@@ -124,6 +124,71 @@ func (x *CertifiedConfiguration) GetCertificate() []byte {
 	return nil
 }
 
+// ProvenExpiry shows to whoever does not hold the ledger yet that the raw vectors of old blocks may be absent. Nothing in
+// it is trusted: it is verified from the genesis configuration.
+type ProvenExpiry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// configurations say which replicas certify the decision's tree.
+	Configurations *ConfigurationHistory `protobuf:"bytes,1,opt,name=configurations,proto3" json:"configurations,omitempty"`
+	// decision is the leaf of a RawVectorExpiry with its inclusion proof to the certificate's tree.
+	Decision *ProvenRecord `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// certificate is of a tree that holds the decision.
+	Certificate   []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProvenExpiry) Reset() {
+	*x = ProvenExpiry{}
+	mi := &file_lacre_record_v1_configurations_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProvenExpiry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProvenExpiry) ProtoMessage() {}
+
+func (x *ProvenExpiry) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_configurations_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProvenExpiry.ProtoReflect.Descriptor instead.
+func (*ProvenExpiry) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_configurations_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ProvenExpiry) GetConfigurations() *ConfigurationHistory {
+	if x != nil {
+		return x.Configurations
+	}
+	return nil
+}
+
+func (x *ProvenExpiry) GetDecision() *ProvenRecord {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
+func (x *ProvenExpiry) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 var File_lacre_record_v1_configurations_proto protoreflect.FileDescriptor
 
 const file_lacre_record_v1_configurations_proto_rawDesc = "" +
@@ -133,7 +198,11 @@ const file_lacre_record_v1_configurations_proto_rawDesc = "" +
 	"\x0econfigurations\x18\x01 \x03(\v2'.lacre.record.v1.CertifiedConfigurationR\x0econfigurations\"\x7f\n" +
 	"\x16CertifiedConfiguration\x12C\n" +
 	"\rconfiguration\x18\x01 \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\rconfiguration\x12 \n" +
-	"\vcertificate\x18\x02 \x01(\fR\vcertificateB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"\xba\x01\n" +
+	"\fProvenExpiry\x12M\n" +
+	"\x0econfigurations\x18\x01 \x01(\v2%.lacre.record.v1.ConfigurationHistoryR\x0econfigurations\x129\n" +
+	"\bdecision\x18\x02 \x01(\v2\x1d.lacre.record.v1.ProvenRecordR\bdecision\x12 \n" +
+	"\vcertificate\x18\x03 \x01(\fR\vcertificateB?Z=github.com/lacre-metrology/lacre/gen/lacre/record/v1;recordv1b\x06proto3"
 
 var (
 	file_lacre_record_v1_configurations_proto_rawDescOnce sync.Once
@@ -147,20 +216,23 @@ func file_lacre_record_v1_configurations_proto_rawDescGZIP() []byte {
 	return file_lacre_record_v1_configurations_proto_rawDescData
 }
 
-var file_lacre_record_v1_configurations_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_lacre_record_v1_configurations_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_lacre_record_v1_configurations_proto_goTypes = []any{
 	(*ConfigurationHistory)(nil),   // 0: lacre.record.v1.ConfigurationHistory
 	(*CertifiedConfiguration)(nil), // 1: lacre.record.v1.CertifiedConfiguration
-	(*ProvenRecord)(nil),           // 2: lacre.record.v1.ProvenRecord
+	(*ProvenExpiry)(nil),           // 2: lacre.record.v1.ProvenExpiry
+	(*ProvenRecord)(nil),           // 3: lacre.record.v1.ProvenRecord
 }
 var file_lacre_record_v1_configurations_proto_depIdxs = []int32{
 	1, // 0: lacre.record.v1.ConfigurationHistory.configurations:type_name -> lacre.record.v1.CertifiedConfiguration
-	2, // 1: lacre.record.v1.CertifiedConfiguration.configuration:type_name -> lacre.record.v1.ProvenRecord
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: lacre.record.v1.CertifiedConfiguration.configuration:type_name -> lacre.record.v1.ProvenRecord
+	0, // 2: lacre.record.v1.ProvenExpiry.configurations:type_name -> lacre.record.v1.ConfigurationHistory
+	3, // 3: lacre.record.v1.ProvenExpiry.decision:type_name -> lacre.record.v1.ProvenRecord
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_configurations_proto_init() }
@@ -175,7 +247,7 @@ func file_lacre_record_v1_configurations_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_configurations_proto_rawDesc), len(file_lacre_record_v1_configurations_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

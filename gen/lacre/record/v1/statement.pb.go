@@ -393,7 +393,7 @@ type StatementHeader struct {
 	// network_id is the digest of the genesis configuration; empty only in that configuration itself.
 	NetworkId []byte `protobuf:"bytes,1,opt,name=network_id,json=networkId,proto3" json:"network_id,omitempty"`
 	// subject names what the statement is about: "network", "node/ID", "algorithm/HEX", "meter/ID", "table/ID",
-	// "evidence/HEX" or "canary/ID".
+	// "evidence/HEX", "canary/ID" or "raw-vectors".
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
 	// sequence numbers the statements on one subject from 1.
 	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
@@ -692,8 +692,10 @@ type Limits struct {
 	MaxMissingRanges uint32 `protobuf:"varint,3,opt,name=max_missing_ranges,json=maxMissingRanges,proto3" json:"max_missing_ranges,omitempty"`
 	// max_uncertified_blocks bounds how far the ledger runs ahead of its certificates (rule C7).
 	MaxUncertifiedBlocks uint32 `protobuf:"varint,4,opt,name=max_uncertified_blocks,json=maxUncertifiedBlocks,proto3" json:"max_uncertified_blocks,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// raw_vector_retention_nano: raw vectors may expire once their block is so old, by the ledger's own time; 0: none ever.
+	RawVectorRetentionNano int64 `protobuf:"varint,5,opt,name=raw_vector_retention_nano,json=rawVectorRetentionNano,proto3" json:"raw_vector_retention_nano,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -750,6 +752,13 @@ func (x *Limits) GetMaxMissingRanges() uint32 {
 func (x *Limits) GetMaxUncertifiedBlocks() uint32 {
 	if x != nil {
 		return x.MaxUncertifiedBlocks
+	}
+	return 0
+}
+
+func (x *Limits) GetRawVectorRetentionNano() int64 {
+	if x != nil {
+		return x.RawVectorRetentionNano
 	}
 	return 0
 }
@@ -2315,6 +2324,80 @@ func (x *EvidenceErasure) GetEvidenceKey() []byte {
 	return nil
 }
 
+// RawVectorExpiry lets the raw vectors of all blocks below a height go; a majority of root keys signs. Records, their
+// digests and all proofs stay. It obliges nobody: each replica's operator decides whether it keeps them.
+type RawVectorExpiry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// header has the subject "raw-vectors".
+	Header *StatementHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// below_height is the first block whose raw vectors stay; above that of the statement before.
+	BelowHeight uint64 `protobuf:"varint,2,opt,name=below_height,json=belowHeight,proto3" json:"below_height,omitempty"`
+	// last_block is the digest of the header of block below_height-1, 32 bytes: it binds all digests before it.
+	LastBlock []byte `protobuf:"bytes,3,opt,name=last_block,json=lastBlock,proto3" json:"last_block,omitempty"`
+	// rule is the legal rule or policy that demands or allows it, at most 256 bytes.
+	Rule          string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RawVectorExpiry) Reset() {
+	*x = RawVectorExpiry{}
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RawVectorExpiry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RawVectorExpiry) ProtoMessage() {}
+
+func (x *RawVectorExpiry) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RawVectorExpiry.ProtoReflect.Descriptor instead.
+func (*RawVectorExpiry) Descriptor() ([]byte, []int) {
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RawVectorExpiry) GetHeader() *StatementHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *RawVectorExpiry) GetBelowHeight() uint64 {
+	if x != nil {
+		return x.BelowHeight
+	}
+	return 0
+}
+
+func (x *RawVectorExpiry) GetLastBlock() []byte {
+	if x != nil {
+		return x.LastBlock
+	}
+	return nil
+}
+
+func (x *RawVectorExpiry) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
 // CanaryCommitment says that a notified body knows what certain samples must give, without saying which; it signs.
 type CanaryCommitment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2332,7 +2415,7 @@ type CanaryCommitment struct {
 
 func (x *CanaryCommitment) Reset() {
 	*x = CanaryCommitment{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2427,7 @@ func (x *CanaryCommitment) String() string {
 func (*CanaryCommitment) ProtoMessage() {}
 
 func (x *CanaryCommitment) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[21]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2440,7 @@ func (x *CanaryCommitment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryCommitment.ProtoReflect.Descriptor instead.
 func (*CanaryCommitment) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{21}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CanaryCommitment) GetHeader() *StatementHeader {
@@ -2405,7 +2488,7 @@ type CanaryVector struct {
 
 func (x *CanaryVector) Reset() {
 	*x = CanaryVector{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2417,7 +2500,7 @@ func (x *CanaryVector) String() string {
 func (*CanaryVector) ProtoMessage() {}
 
 func (x *CanaryVector) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[22]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2430,7 +2513,7 @@ func (x *CanaryVector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryVector.ProtoReflect.Descriptor instead.
 func (*CanaryVector) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{22}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CanaryVector) GetMeterId() string {
@@ -2474,7 +2557,7 @@ type CanaryExpectation struct {
 
 func (x *CanaryExpectation) Reset() {
 	*x = CanaryExpectation{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2569,7 @@ func (x *CanaryExpectation) String() string {
 func (*CanaryExpectation) ProtoMessage() {}
 
 func (x *CanaryExpectation) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[23]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2582,7 @@ func (x *CanaryExpectation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryExpectation.ProtoReflect.Descriptor instead.
 func (*CanaryExpectation) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{23}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CanaryExpectation) GetSalt() []byte {
@@ -2535,7 +2618,7 @@ type CanaryReveal struct {
 
 func (x *CanaryReveal) Reset() {
 	*x = CanaryReveal{}
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2630,7 @@ func (x *CanaryReveal) String() string {
 func (*CanaryReveal) ProtoMessage() {}
 
 func (x *CanaryReveal) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_record_v1_statement_proto_msgTypes[24]
+	mi := &file_lacre_record_v1_statement_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2643,7 @@ func (x *CanaryReveal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryReveal.ProtoReflect.Descriptor instead.
 func (*CanaryReveal) Descriptor() ([]byte, []int) {
-	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{24}
+	return file_lacre_record_v1_statement_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CanaryReveal) GetHeader() *StatementHeader {
@@ -2623,12 +2706,13 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x1c\n" +
 	"\tthreshold\x18\x03 \x01(\rR\tthreshold\x12\"\n" +
-	"\forganisation\x18\x04 \x01(\tR\forganisation\"\xc8\x01\n" +
+	"\forganisation\x18\x04 \x01(\tR\forganisation\"\x83\x02\n" +
 	"\x06Limits\x12.\n" +
 	"\x13lateness_bound_nano\x18\x01 \x01(\x03R\x11latenessBoundNano\x12*\n" +
 	"\x11future_bound_nano\x18\x02 \x01(\x03R\x0ffutureBoundNano\x12,\n" +
 	"\x12max_missing_ranges\x18\x03 \x01(\rR\x10maxMissingRanges\x124\n" +
-	"\x16max_uncertified_blocks\x18\x04 \x01(\rR\x14maxUncertifiedBlocks\"\xc7\x03\n" +
+	"\x16max_uncertified_blocks\x18\x04 \x01(\rR\x14maxUncertifiedBlocks\x129\n" +
+	"\x19raw_vector_retention_nano\x18\x05 \x01(\x03R\x16rawVectorRetentionNano\"\xc7\x03\n" +
 	"\rNetworkConfig\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12C\n" +
@@ -2760,7 +2844,13 @@ const file_lacre_record_v1_statement_proto_rawDesc = "" +
 	"\bevidence\x18\x02 \x01(\fR\bevidence\x12\"\n" +
 	"\forganisation\x18\x03 \x01(\tR\forganisation\x12\x12\n" +
 	"\x04rule\x18\x04 \x01(\tR\x04rule\x12!\n" +
-	"\fevidence_key\x18\x05 \x01(\fR\vevidenceKey\"\xae\x01\n" +
+	"\fevidence_key\x18\x05 \x01(\fR\vevidenceKey\"\xa1\x01\n" +
+	"\x0fRawVectorExpiry\x128\n" +
+	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12!\n" +
+	"\fbelow_height\x18\x02 \x01(\x04R\vbelowHeight\x12\x1d\n" +
+	"\n" +
+	"last_block\x18\x03 \x01(\fR\tlastBlock\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\"\xae\x01\n" +
 	"\x10CanaryCommitment\x128\n" +
 	"\x06header\x18\x01 \x01(\v2 .lacre.record.v1.StatementHeaderR\x06header\x12\x1b\n" +
 	"\tcanary_id\x18\x02 \x01(\tR\bcanaryId\x12\x1e\n" +
@@ -2833,7 +2923,7 @@ func file_lacre_record_v1_statement_proto_rawDescGZIP() []byte {
 }
 
 var file_lacre_record_v1_statement_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_lacre_record_v1_statement_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_lacre_record_v1_statement_proto_goTypes = []any{
 	(Role)(0),                 // 0: lacre.record.v1.Role
 	(AlgorithmAction)(0),      // 1: lacre.record.v1.AlgorithmAction
@@ -2862,11 +2952,12 @@ var file_lacre_record_v1_statement_proto_goTypes = []any{
 	(*ErrorBand)(nil),         // 24: lacre.record.v1.ErrorBand
 	(*NationalTable)(nil),     // 25: lacre.record.v1.NationalTable
 	(*EvidenceErasure)(nil),   // 26: lacre.record.v1.EvidenceErasure
-	(*CanaryCommitment)(nil),  // 27: lacre.record.v1.CanaryCommitment
-	(*CanaryVector)(nil),      // 28: lacre.record.v1.CanaryVector
-	(*CanaryExpectation)(nil), // 29: lacre.record.v1.CanaryExpectation
-	(*CanaryReveal)(nil),      // 30: lacre.record.v1.CanaryReveal
-	(*Envelope)(nil),          // 31: lacre.record.v1.Envelope
+	(*RawVectorExpiry)(nil),   // 27: lacre.record.v1.RawVectorExpiry
+	(*CanaryCommitment)(nil),  // 28: lacre.record.v1.CanaryCommitment
+	(*CanaryVector)(nil),      // 29: lacre.record.v1.CanaryVector
+	(*CanaryExpectation)(nil), // 30: lacre.record.v1.CanaryExpectation
+	(*CanaryReveal)(nil),      // 31: lacre.record.v1.CanaryReveal
+	(*Envelope)(nil),          // 32: lacre.record.v1.Envelope
 }
 var file_lacre_record_v1_statement_proto_depIdxs = []int32{
 	6,  // 0: lacre.record.v1.NetworkConfig.header:type_name -> lacre.record.v1.StatementHeader
@@ -2875,7 +2966,7 @@ var file_lacre_record_v1_statement_proto_depIdxs = []int32{
 	9,  // 3: lacre.record.v1.NetworkConfig.notified_bodies:type_name -> lacre.record.v1.NotifiedBody
 	10, // 4: lacre.record.v1.NetworkConfig.limits:type_name -> lacre.record.v1.Limits
 	12, // 5: lacre.record.v1.NetworkConfig.recovery:type_name -> lacre.record.v1.Recovery
-	31, // 6: lacre.record.v1.Recovery.locks:type_name -> lacre.record.v1.Envelope
+	32, // 6: lacre.record.v1.Recovery.locks:type_name -> lacre.record.v1.Envelope
 	14, // 7: lacre.record.v1.RecoveryLock.locked:type_name -> lacre.record.v1.RecoveryPoint
 	14, // 8: lacre.record.v1.RecoveryLock.certified:type_name -> lacre.record.v1.RecoveryPoint
 	14, // 9: lacre.record.v1.RecoveryLock.head:type_name -> lacre.record.v1.RecoveryPoint
@@ -2898,15 +2989,16 @@ var file_lacre_record_v1_statement_proto_depIdxs = []int32{
 	3,  // 26: lacre.record.v1.NationalTable.rounding:type_name -> lacre.record.v1.Rounding
 	4,  // 27: lacre.record.v1.NationalTable.source_status:type_name -> lacre.record.v1.SourceStatus
 	6,  // 28: lacre.record.v1.EvidenceErasure.header:type_name -> lacre.record.v1.StatementHeader
-	6,  // 29: lacre.record.v1.CanaryCommitment.header:type_name -> lacre.record.v1.StatementHeader
-	28, // 30: lacre.record.v1.CanaryExpectation.vectors:type_name -> lacre.record.v1.CanaryVector
-	6,  // 31: lacre.record.v1.CanaryReveal.header:type_name -> lacre.record.v1.StatementHeader
-	5,  // 32: lacre.record.v1.CanaryReveal.verdicts:type_name -> lacre.record.v1.CanaryVerdict
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	6,  // 29: lacre.record.v1.RawVectorExpiry.header:type_name -> lacre.record.v1.StatementHeader
+	6,  // 30: lacre.record.v1.CanaryCommitment.header:type_name -> lacre.record.v1.StatementHeader
+	29, // 31: lacre.record.v1.CanaryExpectation.vectors:type_name -> lacre.record.v1.CanaryVector
+	6,  // 32: lacre.record.v1.CanaryReveal.header:type_name -> lacre.record.v1.StatementHeader
+	5,  // 33: lacre.record.v1.CanaryReveal.verdicts:type_name -> lacre.record.v1.CanaryVerdict
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_lacre_record_v1_statement_proto_init() }
@@ -2921,7 +3013,7 @@ func file_lacre_record_v1_statement_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_record_v1_statement_proto_rawDesc), len(file_lacre_record_v1_statement_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -406,10 +406,12 @@ type FetchBlocksResponse struct {
 	Height uint64 `protobuf:"varint,1,opt,name=height,proto3" json:"height,omitempty"`
 	// records are its leaves, the header last.
 	Records [][]byte `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
-	// raw_vectors belong to the measurements among records, in their order.
+	// raw_vectors belong to the measurements among records, in their order; empty where they expired and went.
 	RawVectors [][]byte `protobuf:"bytes,3,rep,name=raw_vectors,json=rawVectors,proto3" json:"raw_vectors,omitempty"`
 	// certificate certifies this height, if the replica has it.
-	Certificate   []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// expiry is a lacre.record.v1.ProvenExpiry, exact bytes: in the first block of a stream of which a raw vector is empty.
+	Expiry        []byte `protobuf:"bytes,5,opt,name=expiry,proto3" json:"expiry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +474,13 @@ func (x *FetchBlocksResponse) GetCertificate() []byte {
 	return nil
 }
 
+func (x *FetchBlocksResponse) GetExpiry() []byte {
+	if x != nil {
+		return x.Expiry
+	}
+	return nil
+}
+
 var File_lacre_replica_v1_replica_proto protoreflect.FileDescriptor
 
 const file_lacre_replica_v1_replica_proto_rawDesc = "" +
@@ -500,13 +509,14 @@ const file_lacre_replica_v1_replica_proto_rawDesc = "" +
 	"\x12FetchBlocksRequest\x12\x1f\n" +
 	"\vfrom_height\x18\x01 \x01(\x04R\n" +
 	"fromHeight\x12\x1b\n" +
-	"\tto_height\x18\x02 \x01(\x04R\btoHeight\"\x8a\x01\n" +
+	"\tto_height\x18\x02 \x01(\x04R\btoHeight\"\xa2\x01\n" +
 	"\x13FetchBlocksResponse\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x18\n" +
 	"\arecords\x18\x02 \x03(\fR\arecords\x12\x1f\n" +
 	"\vraw_vectors\x18\x03 \x03(\fR\n" +
 	"rawVectors\x12 \n" +
-	"\vcertificate\x18\x04 \x01(\fR\vcertificate2\xde\x02\n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x16\n" +
+	"\x06expiry\x18\x05 \x01(\fR\x06expiry2\xde\x02\n" +
 	"\x0eReplicaService\x12K\n" +
 	"\x06Cosign\x12\x1f.lacre.replica.v1.CosignRequest\x1a .lacre.replica.v1.CosignResponse\x12Q\n" +
 	"\bPosition\x12!.lacre.replica.v1.PositionRequest\x1a\".lacre.replica.v1.PositionResponse\x12N\n" +

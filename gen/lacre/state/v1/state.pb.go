@@ -1046,6 +1046,88 @@ func (x *ErasedEvidence) GetKeys() [][]byte {
 	return nil
 }
 
+// RawExpiry is a decision that the raw vectors of old blocks may go.
+type RawExpiry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// last is the statement that made it.
+	Last *StatementRef `protobuf:"bytes,1,opt,name=last,proto3" json:"last,omitempty"`
+	// below_height is the first block whose raw vectors stay.
+	BelowHeight uint64 `protobuf:"varint,2,opt,name=below_height,json=belowHeight,proto3" json:"below_height,omitempty"`
+	// height is the block that brought it.
+	Height uint64 `protobuf:"varint,3,opt,name=height,proto3" json:"height,omitempty"`
+	// rule is the statement's.
+	Rule string `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	// organisations are those whose root keys signed, ascending.
+	Organisations []string `protobuf:"bytes,5,rep,name=organisations,proto3" json:"organisations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RawExpiry) Reset() {
+	*x = RawExpiry{}
+	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RawExpiry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RawExpiry) ProtoMessage() {}
+
+func (x *RawExpiry) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RawExpiry.ProtoReflect.Descriptor instead.
+func (*RawExpiry) Descriptor() ([]byte, []int) {
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RawExpiry) GetLast() *StatementRef {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *RawExpiry) GetBelowHeight() uint64 {
+	if x != nil {
+		return x.BelowHeight
+	}
+	return 0
+}
+
+func (x *RawExpiry) GetHeight() uint64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+func (x *RawExpiry) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *RawExpiry) GetOrganisations() []string {
+	if x != nil {
+		return x.Organisations
+	}
+	return nil
+}
+
 // MeterChain is where a meter's counters stand; apart from Meter because every measurement writes it.
 type MeterChain struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1063,7 +1145,7 @@ type MeterChain struct {
 
 func (x *MeterChain) Reset() {
 	*x = MeterChain{}
-	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1157,7 @@ func (x *MeterChain) String() string {
 func (*MeterChain) ProtoMessage() {}
 
 func (x *MeterChain) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_state_v1_state_proto_msgTypes[13]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1170,7 @@ func (x *MeterChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeterChain.ProtoReflect.Descriptor instead.
 func (*MeterChain) Descriptor() ([]byte, []int) {
-	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MeterChain) GetNewestCounter() uint64 {
@@ -1130,7 +1212,7 @@ type CounterPage struct {
 
 func (x *CounterPage) Reset() {
 	*x = CounterPage{}
-	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1224,7 @@ func (x *CounterPage) String() string {
 func (*CounterPage) ProtoMessage() {}
 
 func (x *CounterPage) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_state_v1_state_proto_msgTypes[14]
+	mi := &file_lacre_state_v1_state_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1237,7 @@ func (x *CounterPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterPage.ProtoReflect.Descriptor instead.
 func (*CounterPage) Descriptor() ([]byte, []int) {
-	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{14}
+	return file_lacre_state_v1_state_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CounterPage) GetIndexPlusOne() []uint64 {
@@ -1251,7 +1333,13 @@ const file_lacre_state_v1_state_proto_rawDesc = "" +
 	"\x10commitment_index\x18\x04 \x01(\x04R\x0fcommitmentIndex\"V\n" +
 	"\x0eErasedEvidence\x120\n" +
 	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12\x12\n" +
-	"\x04keys\x18\x02 \x03(\fR\x04keys\"\xd0\x01\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\"\xb2\x01\n" +
+	"\tRawExpiry\x120\n" +
+	"\x04last\x18\x01 \x01(\v2\x1c.lacre.state.v1.StatementRefR\x04last\x12!\n" +
+	"\fbelow_height\x18\x02 \x01(\x04R\vbelowHeight\x12\x16\n" +
+	"\x06height\x18\x03 \x01(\x04R\x06height\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\x12$\n" +
+	"\rorganisations\x18\x05 \x03(\tR\rorganisations\"\xd0\x01\n" +
 	"\n" +
 	"MeterChain\x12%\n" +
 	"\x0enewest_counter\x18\x01 \x01(\x04R\rnewestCounter\x12#\n" +
@@ -1273,7 +1361,7 @@ func file_lacre_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_lacre_state_v1_state_proto_rawDescData
 }
 
-var file_lacre_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_lacre_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_lacre_state_v1_state_proto_goTypes = []any{
 	(*StatementRef)(nil),   // 0: lacre.state.v1.StatementRef
 	(*Config)(nil),         // 1: lacre.state.v1.Config
@@ -1288,8 +1376,9 @@ var file_lacre_state_v1_state_proto_goTypes = []any{
 	(*Table)(nil),          // 10: lacre.state.v1.Table
 	(*Canary)(nil),         // 11: lacre.state.v1.Canary
 	(*ErasedEvidence)(nil), // 12: lacre.state.v1.ErasedEvidence
-	(*MeterChain)(nil),     // 13: lacre.state.v1.MeterChain
-	(*CounterPage)(nil),    // 14: lacre.state.v1.CounterPage
+	(*RawExpiry)(nil),      // 13: lacre.state.v1.RawExpiry
+	(*MeterChain)(nil),     // 14: lacre.state.v1.MeterChain
+	(*CounterPage)(nil),    // 15: lacre.state.v1.CounterPage
 }
 var file_lacre_state_v1_state_proto_depIdxs = []int32{
 	0,  // 0: lacre.state.v1.Config.last:type_name -> lacre.state.v1.StatementRef
@@ -1305,12 +1394,13 @@ var file_lacre_state_v1_state_proto_depIdxs = []int32{
 	7,  // 10: lacre.state.v1.Table.versions:type_name -> lacre.state.v1.Version
 	0,  // 11: lacre.state.v1.Canary.last:type_name -> lacre.state.v1.StatementRef
 	0,  // 12: lacre.state.v1.ErasedEvidence.last:type_name -> lacre.state.v1.StatementRef
-	6,  // 13: lacre.state.v1.MeterChain.missing:type_name -> lacre.state.v1.MissingRange
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	0,  // 13: lacre.state.v1.RawExpiry.last:type_name -> lacre.state.v1.StatementRef
+	6,  // 14: lacre.state.v1.MeterChain.missing:type_name -> lacre.state.v1.MissingRange
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_lacre_state_v1_state_proto_init() }
@@ -1324,7 +1414,7 @@ func file_lacre_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_state_v1_state_proto_rawDesc), len(file_lacre_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
