@@ -59,11 +59,14 @@ func (c *Certificate) check() error {
 
 // Text is the signed note: body, empty line, one line for each signature.
 func (c *Certificate) Text() []byte {
-	b := c.Checkpoint.appendBody(nil)
-	b = append(b, '\n')
-	b = append(append(b, c.Log.Line()...), '\n')
+	return c.appendText(make([]byte, 0, 128+192*(1+len(c.Cosignatures)))) // a guess that names of 60 bytes keep
+}
+
+func (c *Certificate) appendText(b []byte) []byte {
+	b = append(c.Checkpoint.appendBody(b), '\n')
+	b = append(c.Log.appendLine(b), '\n')
 	for _, s := range c.Cosignatures {
-		b = append(append(b, s.Line()...), '\n')
+		b = append(s.appendLine(b), '\n')
 	}
 	return b
 }
@@ -74,15 +77,15 @@ func ParseCertificate(text []byte) (*Certificate, error) {
 	if len(text) > MaxCertificateSize {
 		return nil, malformed("certificate", 0, "%d bytes, at most %d", len(text), MaxCertificateSize)
 	}
-	body, signatures, ok := strings.Cut(string(text), "\n\n")
-	if !ok {
+	end := bytes.Index(text, []byte("\n\n"))
+	if end < 0 {
 		return nil, malformed("certificate", 0, "no empty line after the checkpoint")
 	}
-	checkpoint, err := ParseCheckpoint([]byte(body + "\n"))
+	checkpoint, err := ParseCheckpoint(text[:end+1])
 	if err != nil {
 		return nil, err
 	}
-	lines, ok := splitLines(signatures)
+	lines, ok := splitLines(string(text[end+2:]))
 	if !ok || len(lines) < 2 || len(lines) > 1+MaxCosignatures {
 		return nil, malformed("certificate", 0, "want one log signature and 1 to %d cosignatures, each line ended by a newline", MaxCosignatures)
 	}
@@ -98,7 +101,7 @@ func ParseCertificate(text []byte) (*Certificate, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(c.Text(), text) {
+	if !bytes.Equal(c.appendText(make([]byte, 0, len(text))), text) {
 		return nil, malformed("certificate", 0, "not the canonical form")
 	}
 	return c, nil

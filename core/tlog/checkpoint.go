@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func (c Checkpoint) Body() []byte { return c.appendBody(nil) }
 func (c Checkpoint) appendBody(b []byte) []byte {
 	b = append(append(b, c.Origin...), '\n')
 	b = append(strconv.AppendUint(b, c.Size, 10), '\n')
-	return append(append(b, encodeBase64(c.Root[:])...), '\n')
+	return append(base64.StdEncoding.AppendEncode(b, c.Root[:]), '\n')
 }
 
 // Check says whether the checkpoint can be written (*FormatError if not): a
@@ -76,15 +77,13 @@ func ParseCheckpoint(body []byte) (Checkpoint, error) {
 	if c.Size, ok = parseDecimal(lines[1]); !ok {
 		return Checkpoint{}, malformed("checkpoint", 2, "size %.30q is not a decimal number in range", lines[1])
 	}
-	root, ok := decodeBase64(lines[2])
-	if !ok || len(root) != digest.Size {
+	if !decodeExactly(c.Root[:], lines[2]) {
 		return Checkpoint{}, malformed("checkpoint", 3, "root %.60q is not the base64 of %d bytes", lines[2], digest.Size)
 	}
-	copy(c.Root[:], root)
 	if err := c.Check(); err != nil {
 		return Checkpoint{}, err
 	}
-	if !bytes.Equal(c.Body(), body) {
+	if !bytes.Equal(c.appendBody(make([]byte, 0, len(body))), body) {
 		return Checkpoint{}, malformed("checkpoint", 0, "not the canonical form")
 	}
 	return c, nil

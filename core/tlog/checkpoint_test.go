@@ -268,6 +268,7 @@ func FuzzParseVerifierKey(f *testing.F) {
 func FuzzParseSignatureLines(f *testing.F) {
 	f.Add(c2spCosignature)
 	f.Add("— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=")
+	f.Add("— a " + strings.Repeat("0", 89) + "A==") // as long as a log signature, and one byte short of it
 	f.Fuzz(func(t *testing.T, line string) {
 		if s, err := tlog.ParseCosignature(line); err == nil && s.Line() != line {
 			t.Errorf("%q came back as %q", line, s.Line())

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"strconv"
 	"strings"
+
+	"github.com/lacre-metrology/lacre/core/signature"
 )
 
 // Bounds on what is parsed. They are part of the format: writers keep them.
@@ -50,6 +52,20 @@ func decodeBase64(s string) ([]byte, bool) {
 	b, err := strict.DecodeString(s)
 	return b, err == nil
 }
+
+// decodeExactly is decodeBase64 of exactly as many bytes as dst has.
+func decodeExactly(dst []byte, s string) bool {
+	var room [(maxExactly + 2) / 3 * 4]byte
+	if len(dst) > maxExactly || len(s) != base64.StdEncoding.EncodedLen(len(dst)) || strings.ContainsAny(s, "\r\n") {
+		return false
+	}
+	var out [maxExactly + 2]byte // the decoder counts on whole groups of three
+	n, err := strict.Decode(out[:], room[:copy(room[:], s)])
+	return err == nil && n == len(dst) && copy(dst, out[:n]) == n
+}
+
+// maxExactly is the longest that decodeExactly reads: key ID, time stamp and signature.
+const maxExactly = 4 + 8 + signature.Size
 
 func encodeBase64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 

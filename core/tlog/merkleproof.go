@@ -6,7 +6,6 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
 )
 
 // Nodes reads the stored hashes of perfect subtrees. Node returns exactly what
@@ -93,7 +92,15 @@ func VerifyConsistency(size1, size2 uint64, path []digest.Digest, root1, root2 d
 	return nil
 }
 
-var hasher = rfc6962.DefaultHasher
+// hasher is this package's hashes, as the merkle module wants them.
+var hasher hashing
+
+type hashing struct{}
+
+func (hashing) EmptyRoot() []byte                      { return emptyRoot.Bytes() }
+func (hashing) HashLeaf(leaf []byte) []byte            { return LeafHash(leaf).Bytes() }
+func (hashing) HashChildren(left, right []byte) []byte { return hashChildren(left, right) }
+func (hashing) Size() int                              { return digest.Size }
 
 func raw(path []digest.Digest) [][]byte {
 	out := make([][]byte, len(path))

@@ -58,7 +58,16 @@ func (p *Proof) check() error {
 // Text is the canonical form.
 func (p *Proof) Text() []byte {
 	certificate := p.Certificate.Text()
-	b := make([]byte, 0, len(ProofHeader)+len("\nextra \nindex \n")+base64.StdEncoding.EncodedLen(len(p.Extra))+19+45*len(p.Path)+1+len(certificate))
+	return append(p.appendHead(make([]byte, 0, p.headSize()+len(certificate))), certificate...)
+}
+
+// headSize is how long appendHead's text is at most, in bytes.
+func (p *Proof) headSize() int {
+	return len(ProofHeader) + len("\nextra \nindex \n\n") + base64.StdEncoding.EncodedLen(len(p.Extra)) + 20 + 45*len(p.Path)
+}
+
+// appendHead writes what stands before the certificate, with the empty line.
+func (p *Proof) appendHead(b []byte) []byte {
 	b = append(b, ProofHeader+"\n"...)
 	if len(p.Extra) > 0 {
 		b = append(base64.StdEncoding.AppendEncode(append(b, "extra "...), p.Extra), '\n')
@@ -67,8 +76,7 @@ func (p *Proof) Text() []byte {
 	for _, h := range p.Path {
 		b = append(base64.StdEncoding.AppendEncode(b, h[:]), '\n')
 	}
-	b = append(b, '\n')
-	return append(b, certificate...)
+	return append(b, '\n')
 }
 
 // ParseProof reads what Text writes of a well-formed proof, and nothing else
@@ -77,18 +85,19 @@ func ParseProof(text []byte) (*Proof, error) {
 	if len(text) > MaxProofSize {
 		return nil, malformed("proof", 0, "%d bytes, at most %d", len(text), MaxProofSize)
 	}
-	head, note, ok := strings.Cut(string(text), "\n\n")
-	if !ok {
+	end := bytes.Index(text, []byte("\n\n"))
+	if end < 0 {
 		return nil, malformed("proof", 0, "no empty line before the checkpoint")
 	}
-	lines := strings.Split(head, "\n")
+	head, note := text[:end+2], text[end+2:]
+	lines := strings.Split(string(text[:end]), "\n")
 	if len(lines) > 3+maxProofHashes {
 		return nil, malformed("proof", 0, "%d lines before the checkpoint, at most %d", len(lines), 3+maxProofHashes)
 	}
 	if lines[0] != ProofHeader {
 		return nil, malformed("proof", 1, "%.60q, want %q", lines[0], ProofHeader)
 	}
-	p, at := new(Proof), 1
+	p, at, ok := new(Proof), 1, false
 	if encoded, has := strings.CutPrefix(lineAt(lines, at), "extra "); has {
 		if p.Extra, ok = decodeBase64(encoded); !ok || len(p.Extra) == 0 {
 			return nil, malformed("proof", at+1, "extra data is not standard base64 of at least one byte")
@@ -99,21 +108,23 @@ func ParseProof(text []byte) (*Proof, error) {
 	if p.Index, ok = parseDecimal(decimal); !has || !ok {
 		return nil, malformed("proof", at+1, "%.60q is not \"index \" and a decimal number", lineAt(lines, at))
 	}
-	for i, line := range lines[at+1:] {
-		h, ok := decodeBase64(line)
-		if !ok || len(h) != digest.Size {
-			return nil, malformed("proof", at+2+i, "%.60q is not the base64 of a hash", line)
+	if hashes := lines[at+1:]; len(hashes) > 0 {
+		p.Path = make([]digest.Digest, len(hashes))
+		for i, line := range hashes {
+			if !decodeExactly(p.Path[i][:], line) {
+				return nil, malformed("proof", at+2+i, "%.60q is not the base64 of a hash", line)
+			}
 		}
-		p.Path = append(p.Path, digest.Digest(h))
 	}
 	var err error
-	if p.Certificate, err = ParseCertificate([]byte(note)); err != nil {
+	if p.Certificate, err = ParseCertificate(note); err != nil {
 		return nil, err
 	}
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(p.Text(), text) {
+	// The certificate is in its one form, so what is left is before it.
+	if !bytes.Equal(p.appendHead(make([]byte, 0, p.headSize())), head) {
 		return nil, malformed("proof", 0, "not the canonical form")
 	}
 	return p, nil

@@ -3,6 +3,7 @@ package tlog
 import (
 	"crypto"
 	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"strconv"
@@ -128,38 +129,51 @@ func sameKey(name string, id uint32, key VerifierKey, want KeyType) error {
 }
 
 // Line is the signature line without its newline.
-func (s LogSignature) Line() string { return signatureLine(s.Name, s.KeyID, s.Bytes[:]) }
+func (s LogSignature) Line() string { return string(s.appendLine(nil)) }
 
-// Line is the signature line without its newline.
-func (s Cosignature) Line() string {
-	stamped := binary.BigEndian.AppendUint64(make([]byte, 0, 8+signature.Size), s.TimestampUnix)
-	return signatureLine(s.Name, s.KeyID, append(stamped, s.Bytes[:]...))
+func (s LogSignature) appendLine(b []byte) []byte {
+	var material [4 + signature.Size]byte
+	binary.BigEndian.PutUint32(material[:], s.KeyID)
+	copy(material[4:], s.Bytes[:])
+	return appendSignatureLine(b, s.Name, material[:])
 }
 
-func signatureLine(name string, id uint32, sig []byte) string {
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(sig)), id)
-	return linePrefix + name + " " + encodeBase64(append(b, sig...))
+// Line is the signature line without its newline.
+func (s Cosignature) Line() string { return string(s.appendLine(nil)) }
+
+func (s Cosignature) appendLine(b []byte) []byte {
+	var material [4 + 8 + signature.Size]byte
+	binary.BigEndian.PutUint32(material[:], s.KeyID)
+	binary.BigEndian.PutUint64(material[4:], s.TimestampUnix)
+	copy(material[4+8:], s.Bytes[:])
+	return appendSignatureLine(b, s.Name, material[:])
+}
+
+// appendSignatureLine writes a line of a key's name and of its ID with what it signed.
+func appendSignatureLine(b []byte, name string, material []byte) []byte {
+	b = append(append(append(b, linePrefix...), name...), ' ')
+	return base64.StdEncoding.AppendEncode(b, material)
 }
 
 // ParseLogSignature reads what LogSignature.Line writes.
 func ParseLogSignature(line string) (LogSignature, error) {
-	name, id, sig, err := parseSignatureLine("log signature", line, signature.Size)
+	var material [4 + signature.Size]byte
+	name, err := parseSignatureLine("log signature", line, material[:])
 	if err != nil {
 		return LogSignature{}, err
 	}
-	s := LogSignature{Name: name, KeyID: id}
-	copy(s.Bytes[:], sig)
-	return s, nil
+	return LogSignature{Name: name, KeyID: binary.BigEndian.Uint32(material[:]), Bytes: [signature.Size]byte(material[4:])}, nil
 }
 
 // ParseCosignature reads what Cosignature.Line writes.
 func ParseCosignature(line string) (Cosignature, error) {
-	name, id, sig, err := parseSignatureLine("cosignature", line, 8+signature.Size)
+	var material [4 + 8 + signature.Size]byte
+	name, err := parseSignatureLine("cosignature", line, material[:])
 	if err != nil {
 		return Cosignature{}, err
 	}
-	s := Cosignature{Name: name, KeyID: id, TimestampUnix: binary.BigEndian.Uint64(sig)}
-	copy(s.Bytes[:], sig[8:])
+	s := Cosignature{Name: name, KeyID: binary.BigEndian.Uint32(material[:]),
+		TimestampUnix: binary.BigEndian.Uint64(material[4:]), Bytes: [signature.Size]byte(material[4+8:])}
 	if s.TimestampUnix == 0 || s.TimestampUnix > maxTimestamp {
 		return Cosignature{}, malformed("cosignature", 0, "time stamp %d of %s is outside 1..%d", s.TimestampUnix, name, uint64(maxTimestamp))
 	}
@@ -170,21 +184,22 @@ func ParseCosignature(line string) (Cosignature, error) {
 // cosignature.
 const maxSignatureLine = len(linePrefix) + MaxNameSize + 1 + (4+8+signature.Size+2)/3*4
 
-func parseSignatureLine(object, line string, size int) (name string, id uint32, sig []byte, err error) {
+// parseSignatureLine reads a line whose base64 is exactly as long as material.
+func parseSignatureLine(object, line string, material []byte) (name string, err error) {
 	if len(line) > maxSignatureLine {
-		return "", 0, nil, malformed(object, 0, "line of %d bytes, at most %d", len(line), maxSignatureLine)
+		return "", malformed(object, 0, "line of %d bytes, at most %d", len(line), maxSignatureLine)
 	}
 	rest, ok := strings.CutPrefix(line, linePrefix)
 	name, encoded, found := strings.Cut(rest, " ")
 	if !ok || !found || !validName(name) {
-		return "", 0, nil, malformed(object, 0, "%.60q is not em dash, space, name, space, base64", line)
+		return "", malformed(object, 0, "%.60q is not em dash, space, name, space, base64", line)
+	}
+	if decodeExactly(material, encoded) {
+		return name, nil
 	}
 	b, ok := decodeBase64(encoded)
 	if !ok {
-		return "", 0, nil, malformed(object, 0, "%.60q is not standard base64", encoded)
+		return "", malformed(object, 0, "%.60q is not standard base64", encoded)
 	}
-	if len(b) != 4+size {
-		return "", 0, nil, malformed(object, 0, "key ID and signature of %s have %d bytes, want %d", name, len(b), 4+size)
-	}
-	return name, binary.BigEndian.Uint32(b), b[4:], nil
+	return "", malformed(object, 0, "key ID and signature of %s have %d bytes, want %d", name, len(b), len(material))
 }
