@@ -69,6 +69,7 @@ type Sample struct {
 	Header
 	Bytes  []byte        // exactly what was signed, without the PAE
 	Digest digest.Digest // the sample's identity
+	signed []byte        // the PAE, of which Bytes are the end
 }
 
 // Parse decodes and checks a header's exact bytes. Errors are *reason.Error:
@@ -113,7 +114,8 @@ func Parse(b []byte) (*Sample, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	return &Sample{Header: h, Bytes: b, Digest: digest.Of(digest.Sample, envelope.PAE(PayloadType, b))}, nil
+	signed := envelope.PAE(PayloadType, b)
+	return &Sample{Header: h, Bytes: signed[len(signed)-len(b):], Digest: digest.Of(digest.Sample, signed), signed: signed}, nil
 }
 
 func (h *Header) check() error {
@@ -230,8 +232,8 @@ func CheckSignatureForm(sig []byte) error {
 	return reason.New(reason.Malformed, "the meter's signature has %d bytes, want %d", len(sig), signature.Size)
 }
 
-// Signed is the message that the signature covers.
-func (s *Sample) Signed() []byte { return envelope.PAE(PayloadType, s.Bytes) }
+// Signed is the message that the signature covers; nobody changes it.
+func (s *Sample) Signed() []byte { return s.signed }
 
 // DigestRaw is the digest that a header names for an encoded raw vector.
 func DigestRaw(vector []byte) digest.Digest { return digest.Of(digest.RawVector, vector) }
