@@ -17,29 +17,29 @@ import (
 func GetConfig(view View) (*Config, error) { return newReader(view).loadConfig() }
 
 // GetNode is a node's standing.
-func GetNode(view View, id string) (*statev1.Node, error) { return newReader(view).node(id) }
+func GetNode(view View, id string) (*statev1.Node, error) { return lookup(view).node(id) }
 
 // GetAlgorithm is an approved module's standing.
 func GetAlgorithm(view View, module digest.Digest) (*statev1.Algorithm, error) {
-	return message[statev1.Algorithm](newReader(view), AlgorithmKey(module))
+	return message[statev1.Algorithm](lookup(view), AlgorithmKey(module))
 }
 
 // GetMeter is a meter's standing.
-func GetMeter(view View, id string) (*statev1.Meter, error) { return newReader(view).meter(id) }
+func GetMeter(view View, id string) (*statev1.Meter, error) { return lookup(view).meter(id) }
 
 // GetCanary is what a notified body committed to; nil before the commitment.
 func GetCanary(view View, id string) (*statev1.Canary, error) {
-	return message[statev1.Canary](newReader(view), CanaryKey(id))
+	return message[statev1.Canary](lookup(view), CanaryKey(id))
 }
 
 // GetMeterChain is where a meter's counters stand; nil before its first sample.
 func GetMeterChain(view View, id string) (*statev1.MeterChain, error) {
-	return message[statev1.MeterChain](newReader(view), ChainKey(id))
+	return message[statev1.MeterChain](lookup(view), ChainKey(id))
 }
 
 // IndexOf finds the leaf of a measurement; ok is false where the counter is missing.
 func IndexOf(view View, meter string, counter uint64) (index uint64, ok bool, err error) {
-	return newReader(view).indexOf(meter, counter)
+	return lookup(view).indexOf(meter, counter)
 }
 
 // NextStatement tells what the next statement on a subject must carry (rule
@@ -61,7 +61,7 @@ func NextStatement(view View, subject string) (sequence uint64, predecessor dige
 // the subject of a node or a meter, "" for a stranger. A key that its owner
 // replaced is still found: compare with tls_spki of the owner.
 func TLSSubject(view View, spki []byte) (string, error) {
-	subject, err := newReader(view).raw(tlsKey(spki))
+	subject, err := lookup(view).raw(tlsKey(spki))
 	return string(subject), err
 }
 

@@ -10,7 +10,8 @@ import (
 )
 
 // reader is a view with decoded values and, in a block, its writes so far. A
-// value that was read is kept, so each key is read and decoded once.
+// value that was read is kept, so each key is read and decoded once; a reader
+// for one look-up (lookup) keeps nothing and is never written to.
 type reader struct {
 	view   View
 	memory *Memory // the view's; may be nil
@@ -32,11 +33,25 @@ type cell struct {
 }
 
 func newReader(view View) *reader {
-	r := &reader{view: view, cells: make(map[string]*cell), approved: make(map[digest.Digest]*approved)}
+	r := lookup(view)
+	r.cells, r.approved = make(map[string]*cell), make(map[digest.Digest]*approved)
+	return r
+}
+
+// lookup is a reader for one value.
+func lookup(view View) *reader {
+	r := &reader{view: view}
 	if v, ok := view.(Remembering); ok {
 		r.memory = v.Memory()
 	}
 	return r
+}
+
+// note keeps what was read.
+func (r *reader) note(key string, c *cell) {
+	if r.cells != nil {
+		r.cells[key] = c
+	}
 }
 
 func (c *cell) encode() ([]byte, error) {
@@ -55,7 +70,7 @@ func (r *reader) raw(key string) ([]byte, error) {
 			return nil, fmt.Errorf("read state %q: %w", key, err)
 		}
 		c = &cell{present: value != nil, raw: value}
-		r.cells[key] = c
+		r.note(key, c)
 	}
 	return c.raw, nil
 }
@@ -96,7 +111,7 @@ func message[T any, M interface {
 			}
 			c.message = m
 		}
-		r.cells[key] = c
+		r.note(key, c)
 	}
 	if !c.present {
 		return nil, nil

@@ -180,12 +180,12 @@ func (f *Follower) Snapshot() (*Snapshot, error) {
 
 // Registry tells who holds a TLS key, from the newest certified state (rule N1).
 func (f *Follower) Registry() identity.Registry {
-	return registry.Of(func() (state.View, uint64) {
+	return registry.Of(func() (state.View, uint64, digest.Digest) {
 		s := f.snapshot.Load()
 		if s == nil {
-			return nil, 0
+			return nil, 0, digest.Zero
 		}
-		return s, s.head.Size
+		return s, s.head.Size, s.head.Admin
 	}, f.log)
 }
 

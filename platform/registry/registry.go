@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
@@ -25,38 +27,64 @@ var roles = map[recordv1.Role]identity.Role{
 	recordv1.Role_ROLE_AUTHORITY: identity.RoleAuthority,
 }
 
-// Certified is the newest state and the size of the certified tree: what was
-// registered at or above it does not count yet.
-type Certified func() (view state.View, size uint64)
+// Certified is the newest state, the size of the certified tree (what was
+// registered at or above it does not count yet), and the running digest of the
+// administrative records in the state (rule S6), read before it.
+type Certified func() (view state.View, size uint64, admin digest.Digest)
 
 // Of is the registry that a ledger's state holds. A revoked node, a barred
 // meter and a replaced key are strangers; so is everybody while the view is nil.
 // It tells strangers who were known which statement ended that (identity.Teller).
 func Of(certified Certified, log *slog.Logger) identity.Registry {
-	return &ofLedger{certified, log}
+	return &ofLedger{certified: certified, log: log}
 }
 
 type ofLedger struct {
 	certified Certified
 	log       *slog.Logger
+
+	// Whoever was found is known until the next administrative record: nothing
+	// else changes what find reads, and a certified tree only grows.
+	mu    sync.RWMutex
+	admin digest.Digest // of which known was found
+	known map[identity.SPKI]identity.Peer
 }
+
+// maxKnown bounds the peers that are remembered; then it is begun anew.
+const maxKnown = 1 << 16
 
 // Role implements identity.Registry.
 func (r *ofLedger) Role(spki identity.SPKI) (identity.Peer, bool) {
-	v, size := r.certified()
+	v, size, admin := r.certified()
 	if v == nil {
 		return identity.Peer{}, false
+	}
+	r.mu.RLock()
+	peer, ok := r.known[spki]
+	ok = ok && r.admin == admin
+	r.mu.RUnlock()
+	if ok {
+		return peer, true
 	}
 	peer, ok, err := find(v, size, spki)
 	if err != nil {
 		r.log.Error("registry cannot be read", "error", err)
 	}
-	return peer, ok && err == nil
+	if !ok || err != nil {
+		return peer, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.admin != admin || len(r.known) >= maxKnown {
+		r.admin, r.known = admin, make(map[identity.SPKI]identity.Peer)
+	}
+	r.known[spki] = peer
+	return peer, true
 }
 
 // Ended implements identity.Teller.
 func (r *ofLedger) Ended(spki identity.SPKI) error {
-	v, size := r.certified()
+	v, size, _ := r.certified()
 	if v == nil {
 		return nil
 	}

@@ -28,7 +28,12 @@ func TestN1_RolesComeFromTheLedger(t *testing.T) {
 	n.Accept(n.Sign(m, statetest.Body()))
 
 	size := uint64(1 << 40)
-	r := registry.Of(func() (state.View, uint64) { return n.Store, size }, slog.New(slog.DiscardHandler))
+	of := func() identity.Registry {
+		return registry.Of(func() (state.View, uint64, digest.Digest) {
+			return n.Store, size, n.Store.Head().Admin
+		}, slog.New(slog.DiscardHandler))
+	}
+	r := of()
 	for _, c := range []struct {
 		spki identity.SPKI
 		want identity.Peer
@@ -67,7 +72,9 @@ func TestN1_RolesComeFromTheLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	size = meter.GetRegistrationIndex()
-	stranger("a registration that is not certified yet", meterTLS)
+	if got, ok := of().Role(meterTLS); ok {
+		t.Errorf("a registration that is not certified yet: %+v", got)
+	}
 	size = 1 << 40
 
 	replaced := n.Registration(n.Endorsers[1], 0, digest.Zero)
@@ -118,8 +125,45 @@ func TestN1_RolesComeFromTheLedger(t *testing.T) {
 
 	n.Store.Fail = func(string) error { return errors.New("disk") }
 	stranger("a state that cannot be read", spki("gateway-00"))
-	none := registry.Of(func() (state.View, uint64) { return nil, 0 }, slog.New(slog.DiscardHandler))
+	none := registry.Of(func() (state.View, uint64, digest.Digest) { return nil, 0, digest.Zero }, slog.New(slog.DiscardHandler))
 	if _, ok := none.Role(spki("gateway-00")); ok {
 		t.Error("somebody is known without a state")
+	}
+}
+
+// Whoever was found is known without reading the state again, until the next
+// administrative record.
+func TestN1_PeersAreKnownUntilTheNextStatement(t *testing.T) {
+	n := statetest.New(t, statetest.Options{})
+	r := registry.Of(func() (state.View, uint64, digest.Digest) {
+		return n.Store, n.Store.Head().Size, n.Store.Head().Admin
+	}, slog.New(slog.DiscardHandler))
+	known := func(node string) bool { _, ok := r.Role(spki(node)); return ok }
+	unreadable := func() { n.Store.Fail = func(string) error { return errors.New("disk") } }
+	readable := func() { n.Store.Fail = nil }
+
+	if !known("endorser-01") || known("nobody") {
+		t.Fatal("the registry is wrong before anything happened")
+	}
+	unreadable()
+	if !known("endorser-01") {
+		t.Error("a peer that was found is read again")
+	}
+	if known("endorser-02") {
+		t.Error("a peer is known that was never read")
+	}
+	readable()
+	n.Apply(n.Begin()) // a block without a statement
+	unreadable()
+	if !known("endorser-01") {
+		t.Error("a block without a statement makes a peer be read again")
+	}
+	readable()
+	n.Accept(n.Sign(&recordv1.NodeRevocation{Header: n.Header("node/endorser-01"), NodeId: "endorser-01"}, statetest.Root("org-01")))
+	if known("endorser-01") {
+		t.Error("a revoked node is known from before")
+	}
+	if !known("endorser-02") {
+		t.Error("another node is lost")
 	}
 }

@@ -87,17 +87,26 @@ func (a Allow) authorise(method string, caller identity.Peer, registry identity.
 // identify returns who holds the other end of the connection. Without a certificate, or with a key that the registry
 // does not know, that is somebody of the public: such a caller could as well have left the certificate away.
 func identify(ctx context.Context, registry identity.Registry) identity.Peer {
-	public := identity.Peer{Role: identity.RolePublic}
+	spki, shown := shownKey(ctx)
+	return holder(registry, spki, shown)
+}
+
+// shownKey is the key that the other end of the connection proved to hold; a connection keeps it.
+func shownKey(ctx context.Context) (spki identity.SPKI, shown bool) {
 	connection, ok := peer.FromContext(ctx)
 	if !ok {
-		return public
+		return spki, false
 	}
 	tlsInfo, ok := connection.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return public
+		return spki, false
 	}
-	spki, ok := identity.PeerSPKI(tlsInfo.State)
-	if !ok {
+	return identity.PeerSPKI(tlsInfo.State)
+}
+
+func holder(registry identity.Registry, spki identity.SPKI, shown bool) identity.Peer {
+	public := identity.Peer{Role: identity.RolePublic}
+	if !shown {
 		return public
 	}
 	if registry != nil {

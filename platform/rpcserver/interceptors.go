@@ -75,8 +75,9 @@ func (s *Server) admitUnary(ctx context.Context, request any, info *grpc.UnarySe
 }
 
 func (s *Server) admitStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	spki, shown := shownKey(stream.Context())
 	admitted := &admittedStream{ServerStream: stream, admit: func() error {
-		return s.allow.authorise(info.FullMethod, identify(stream.Context(), s.options.Registry), s.options.Registry)
+		return s.allow.authorise(info.FullMethod, holder(s.options.Registry, spki, shown), s.options.Registry)
 	}}
 	if err := admitted.admit(); err != nil {
 		return err

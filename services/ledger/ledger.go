@@ -181,7 +181,10 @@ func open(c Config, clock func() time.Time, log *slog.Logger) (_ *Service, err e
 	if err != nil {
 		return nil, err
 	}
-	s.registry = registry.Of(func() (state.View, uint64) { return s.store, s.collector.Newest().Block.Size }, s.log)
+	s.registry = registry.Of(func() (state.View, uint64, digest.Digest) {
+		head, _ := s.store.Head()
+		return s.store, s.collector.Newest().Block.Size, head.Admin
+	}, s.log)
 	s.book.Store(&c.Peers)
 	if s.peers, err = peers.New(s.peerList(c.Peers), s.node, maxMessageBytes, s.traces, s.log); err != nil {
 		return nil, err
