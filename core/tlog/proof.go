@@ -97,7 +97,8 @@ func ParseProof(text []byte) (*Proof, error) {
 	if lines[0] != ProofHeader {
 		return nil, malformed("proof", 1, "%.60q, want %q", lines[0], ProofHeader)
 	}
-	p, at, ok := new(Proof), 1, false
+	p, at := new(Proof), 1
+	var ok bool
 	if encoded, has := strings.CutPrefix(lineAt(lines, at), "extra "); has {
 		if p.Extra, ok = decodeBase64(encoded); !ok || len(p.Extra) == 0 {
 			return nil, malformed("proof", at+1, "extra data is not standard base64 of at least one byte")
