@@ -5,7 +5,8 @@
 //
 // Invariants:
 //   - An object is there whole or not at all.
-//   - Nothing is ever deleted.
+//   - Nothing is deleted but what Delete is asked for: the store asks for objects whose
+//     raw vectors expired, if its operator wants that.
 //
 // A known hole: in a bucket that is not a directory here, durability is the
 // provider's word. The store reads back what it stored, before it lets its own
@@ -122,6 +123,18 @@ func (b *Bucket) sync(name string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close(), durable.SyncDir(b.dir))
+}
+
+// Delete is that of storage.Cold.
+func (b *Bucket) Delete(ctx context.Context, name string) error {
+	err := b.bucket.Delete(ctx, name)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return b.Check(ctx) // where the whole bucket is gone, nothing is known of the object
+	}
+	if err != nil || b.dir == "" {
+		return err
+	}
+	return durable.SyncDir(b.dir)
 }
 
 // Range is that of storage.Cold.

@@ -89,6 +89,14 @@ func TestBucket(t *testing.T) {
 			if _, err := b.Range(ctx, "2.raw", 0, 1); !errors.Is(err, storage.ErrAbsent) {
 				t.Errorf("another object: %v", err)
 			}
+			for range 2 { // also what is not there
+				if err := b.Delete(ctx, "1.raw"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := b.Range(ctx, "1.raw", 0, 1); !errors.Is(err, storage.ErrAbsent) {
+				t.Errorf("a deleted object: %v", err)
+			}
 			if got := b.Where("1.raw"); !strings.HasSuffix(got, "/1.raw") || strings.Contains(got, "region") {
 				t.Errorf("it is said to be at %s", got)
 			}
@@ -110,6 +118,9 @@ func TestBucketThatIsAwayHasLostNothing(t *testing.T) {
 		ctx := context.WithoutCancel(t.Context())
 		if _, err := b.Range(ctx, "1.raw", 0, 1); err == nil || errors.Is(err, storage.ErrAbsent) {
 			t.Errorf("an object there: %v", err)
+		}
+		if err := b.Delete(ctx, "1.raw"); err == nil {
+			t.Error("an object of a bucket that is away counts as deleted")
 		}
 		if err := b.Check(ctx); check && (err == nil || !strings.Contains(err.Error(), "Remedy: ") || strings.Contains(err.Error(), "region=us-east-1")) {
 			t.Errorf("the bucket: %v", err)

@@ -20,6 +20,7 @@ type Copied struct {
 	Segments     uint32 // number of the newest segment
 	Packed       uint32 // segments up to this one are packed
 	Cold         uint32 // raw vectors of segments up to this one are in cold storage, and not in the backup
+	Dropped      uint32 // raw vectors of segments up to this one expired
 	TailBytes    int64  // of the newest segment
 }
 
@@ -58,8 +59,8 @@ func (s *Store) Backup(ctx context.Context, have Held, give Give) (Copied, error
 		switch {
 		case number <= t.packed:
 			for _, k := range packedKinds {
-				if k == kindRawVector && number <= t.cold {
-					continue // cold storage has it
+				if k == kindRawVector && number <= max(t.cold, t.dropped) {
+					continue // cold storage has it, or nobody
 				}
 				err = errors.Join(err, s.copyFile(packedName(number, k), None, give))
 			}
@@ -72,7 +73,7 @@ func (s *Store) Backup(ctx context.Context, have Held, give Give) (Copied, error
 			return Copied{}, err
 		}
 	}
-	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, Packed: t.packed, Cold: t.cold, TailBytes: t.end.offset}, nil
+	return Copied{Blocks: t.blocks, Size: t.size, AppliedIndex: t.applied, Segments: t.end.segment, Packed: t.packed, Cold: t.cold, Dropped: t.dropped, TailBytes: t.end.offset}, nil
 }
 
 // copyDB gives store.db and returns what the copy holds.

@@ -29,6 +29,7 @@ type Block struct {
 	Leaves      [][]byte        // exact bytes of the records; the header is last
 	LeafHashes  []digest.Digest // RFC 6962 leaf hashes, one for each leaf
 	RawVectors  []RawVector     // ascending by leaf, at most one for each
+	Lacking     int             // measurements whose raw vectors are not given: they expired before the block came here
 	Nodes       []Node          // the perfect subtrees of level 1 and above that this block completes, in any order
 	Writes      []state.Write   // ascending by key, each key once
 	Lock        Lock            // what this replica signed for the block; zero if it did not sign (rule C7)

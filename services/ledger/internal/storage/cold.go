@@ -21,6 +21,8 @@ type Cold interface {
 	// Range returns bytes of an object, fewer where it ends; ErrAbsent if there is
 	// no such object.
 	Range(ctx context.Context, name string, offset, length int64) ([]byte, error)
+	// Delete removes an object, for ever when it returns; nothing if there is none.
+	Delete(ctx context.Context, name string) error
 	// Where says where an object is, for whoever must look for it.
 	Where(name string) string
 }
@@ -96,30 +98,22 @@ func (s *Store) MoveCold(ctx context.Context, after time.Duration, rest Rest) (d
 	}
 	defer s.packing.Unlock()
 	t := s.recent.Load().tip
-	number := t.cold + 1
+	number := max(t.cold, t.dropped) + 1
 	if s.tail == nil || number >= t.packed {
 		return false, nil
 	}
-	old, err := s.olderThan(&t, number, after)
-	if err != nil || !old {
+	height, ok, err := s.endsIn(&t, number)
+	if err != nil || !ok {
+		return false, err
+	}
+	if old, err := s.olderThan(&t, height, after); err != nil || !old {
 		return false, err
 	}
 	if err := s.upload(ctx, number, newPacer(rest)); err != nil {
 		return false, err
 	}
-	err = s.write(func() error {
-		next := s.tip
-		next.cold = number
-		err := s.update(next.write)
-		if err == nil {
-			s.publish(next, nil)
-		}
-		return err
-	})
-	if errors.Is(err, ErrClosed) {
+	if err := s.count(func(next *tip) { next.cold = number }); err != nil {
 		return false, err
-	} else if err != nil {
-		return false, &PoisonedError{Cause: err}
 	}
 	moved, err := s.packedSegment(number)
 	if err != nil {
@@ -130,13 +124,13 @@ func (s *Store) MoveCold(ctx context.Context, after time.Duration, rest Rest) (d
 	return true, s.options.disk.Remove(packedPath(s.dir, number, kindRawVector))
 }
 
-// olderThan tells whether the block that begins behind a segment, and so each in
-// it, is older than the newest block by a duration.
-func (s *Store) olderThan(t *tip, number uint32, after time.Duration) (bool, error) {
+// endsIn is the height of the block that reaches behind a segment, or begins there:
+// no later one has anything in the segment. ok is false where nothing packed tells.
+func (s *Store) endsIn(t *tip, number uint32) (height uint64, ok bool, err error) {
 	for next := number + 1; next <= t.packed; next++ {
 		f, err := s.packed.open(next, kindRecord, true)
 		if err != nil {
-			return false, err
+			return 0, false, err
 		}
 		groups := f.index.groups
 		f.close()
@@ -144,17 +138,20 @@ func (s *Store) olderThan(t *tip, number uint32, after time.Duration) (bool, err
 			continue // one raw vector that needed a segment to itself
 		}
 		height, err := s.HeightOf(groups[0].first)
-		if err != nil {
-			return false, err
-		}
-		block, _, err := s.Block(height)
-		if err != nil {
-			return false, err
-		}
-		head, _ := s.Head()
-		return height+recoverBlocks < t.blocks && head.BlockTimeUnixNano-block.BlockTimeUnixNano >= int64(after), nil
+		return height, err == nil, err
 	}
-	return false, nil
+	return 0, false, nil
+}
+
+// olderThan tells whether a block is older than the newest by a duration, and none
+// that opening re-hashes.
+func (s *Store) olderThan(t *tip, height uint64, after time.Duration) (bool, error) {
+	block, _, err := s.Block(height)
+	if err != nil {
+		return false, err
+	}
+	head, _ := s.Head()
+	return height+recoverBlocks < t.blocks && head.BlockTimeUnixNano-block.BlockTimeUnixNano >= int64(after), nil
 }
 
 // upload stores a segment's raw vectors in cold storage and reads them back.
@@ -200,5 +197,8 @@ func (p *packed) object(name string, size, ahead int64) *coldObject {
 func (s *Store) ColdBytes() int64 { return s.packed.coldBytes.Load() }
 
 // ColdSegments is how many segments have their raw vectors in cold storage: the
-// first ones.
-func (s *Store) ColdSegments() uint32 { return s.packed.cold.Load() }
+// first ones of those whose raw vectors did not expire.
+func (s *Store) ColdSegments() uint32 {
+	dropped := s.packed.dropped.Load()
+	return max(s.packed.cold.Load(), dropped) - dropped
+}

@@ -18,7 +18,8 @@ import (
 type shelf struct {
 	mu      sync.Mutex
 	objects map[string][]byte
-	put     func(store func()) error // nil: store
+	put     func(store func()) error  // nil: store
+	remove  func(remove func()) error // nil: remove
 	answer  func(name string, b []byte) ([]byte, error)
 	asked   int
 }
@@ -56,6 +57,17 @@ func (c *shelf) Range(_ context.Context, name string, offset, length int64) ([]b
 		return c.answer(name, b)
 	}
 	return b, nil
+}
+
+func (c *shelf) Delete(_ context.Context, name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	remove := func() { delete(c.objects, name) }
+	if c.remove != nil {
+		return c.remove(remove)
+	}
+	remove()
+	return nil
 }
 
 func (c *shelf) Where(name string) string { return "shelf/" + name }

@@ -47,6 +47,9 @@ func (s *Store) commit(b *Batch) error {
 	for i := range b.Blocks {
 		block := &b.Blocks[i]
 		next.blocks, next.size = next.blocks+1, block.Ref.Size
+		if block.Lacking > 0 {
+			next.lacking, next.prunedBelow = next.lacking+uint64(block.Lacking), max(next.prunedBelow, next.blocks)
+		}
 		if !block.Lock.IsZero() {
 			next.lock, next.cosignature = block.Lock, block.Cosignature
 		}
@@ -64,10 +67,11 @@ func (s *Store) commit(b *Batch) error {
 	if err != nil {
 		return err
 	}
-	rolled := next.end.segment > s.tip.end.segment
+	rolled := next.end.segment > s.tip.end.segment // or raw vectors expired: there is something to do behind
 	for i := range b.Blocks {
 		for _, w := range b.Blocks[i].Writes {
 			s.hot.put(w.Key, w.Value)
+			rolled = rolled || string(w.Key) == state.KeyExpiry
 		}
 	}
 	s.publish(next, added)

@@ -63,8 +63,8 @@ func FuzzDecodeTip(f *testing.F) {
 			return
 		}
 		again := decoded.encode()[sealBytes:]
-		if n := tipFixedBytes + 4*int(v[0]-1); v[0] < tipVersion { // it has fewer numbers of segments
-			again = append([]byte{v[0]}, append(again[1:n:n], again[tipFixedBytes+8:]...)...)
+		if n := tipFixedBytes + laterFields(v[0]); v[0] < tipVersion { // it has fewer numbers
+			again = append([]byte{v[0]}, append(again[1:n:n], again[tipFixedBytes+laterFields(tipVersion):]...)...)
 		}
 		if !bytes.Equal(again, v) {
 			t.Fatalf("%x encodes as %x", v, again)

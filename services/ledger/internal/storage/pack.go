@@ -51,7 +51,8 @@ func (s *Store) Pack(ctx context.Context, rest Rest) (done bool, err error) {
 	return true, s.options.disk.Remove(segmentPath(s.dir, number))
 }
 
-// Full is told when a segment is full; one that packs listens.
+// Full is told when a segment is full, or a decision lets raw vectors go; one that
+// packs and drops listens.
 func (s *Store) Full() <-chan struct{} { return s.full }
 
 // Packed is how many segments are packed: the first ones.
@@ -167,9 +168,9 @@ func walkSegment(dir string, number uint32, visit func(k kind, leaf uint64, b []
 	}
 }
 
-// tidyPacked removes what an interrupted Pack or MoveCold left: plain segments that
+// tidyPacked removes what an interrupted Pack, MoveCold or DropExpired left: plain segments that
 // are packed, packed ones that were not committed, and raw vectors that are in
-// cold storage.
+// cold storage or expired.
 func (s *Store) tidyPacked() error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, segmentsDir))
 	if err != nil {
@@ -178,7 +179,7 @@ func (s *Store) tidyPacked() error {
 	for _, e := range entries {
 		n, suffix, ok := segmentFileName(e.Name())
 		plain := suffix == segmentSuffix
-		moved := n <= s.tip.cold && suffix == packedSuffix(kindRawVector)
+		moved := n <= max(s.tip.cold, s.tip.dropped) && suffix == packedSuffix(kindRawVector)
 		if !ok || (plain == (n > s.tip.packed) && !moved) {
 			continue
 		}

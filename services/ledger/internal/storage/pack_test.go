@@ -191,12 +191,12 @@ func TestStoreOfAnEarlierVersionIsReadAndUpgraded(t *testing.T) {
 				return err
 			}
 			old := append(room(len(value)), earlier)
-			old = append(old, value[1:tipFixedBytes+4*int(earlier-1)]...)
+			old = append(old, value[1:tipFixedBytes+laterFields(earlier)]...)
 			b, err := tableMeta.in(tx)
 			if err != nil {
 				return err
 			}
-			return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+8:]...))
+			return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+laterFields(tipVersion):]...))
 		})
 		before := listing(t, dir)
 		s, err := OpenReadOnly(dir, small())

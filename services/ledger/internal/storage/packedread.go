@@ -23,6 +23,7 @@ const (
 type packed struct {
 	dir       string
 	cold      atomic.Uint32                              // raw vectors of segments 1 to cold are in cold storage
+	dropped   atomic.Uint32                              // raw vectors of segments 1 to dropped are gone
 	coldBytes atomic.Int64                               // of those
 	away      Cold                                       // nil if none is configured
 	timeout   time.Duration                              // of one request to it
@@ -106,6 +107,9 @@ func (p *packed) open(number uint32, k kind, shared bool) (*packedFile, error) {
 
 // attach opens the file, here or in cold storage.
 func (f *packedFile) attach(p *packed, number uint32, k kind, shared bool) error {
+	if p.isDropped(number, k) {
+		return errDropped
+	}
 	if p.isCold(number, k) {
 		return f.fromCold(p, number, shared)
 	}
@@ -116,6 +120,8 @@ func (f *packedFile) attach(p *packed, number uint32, k kind, shared bool) error
 		return nil
 	case scarce(err):
 		return fmt.Errorf("%s: %w: %w", f.name, ErrScarce, err)
+	case missing(err) && p.isDropped(number, k): // meanwhile
+		return errDropped
 	case missing(err) && p.isCold(number, k): // it was moved meanwhile
 		return f.fromCold(p, number, shared)
 	}
@@ -123,7 +129,11 @@ func (f *packedFile) attach(p *packed, number uint32, k kind, shared bool) error
 }
 
 func (p *packed) isCold(number uint32, k kind) bool {
-	return k == kindRawVector && number <= p.cold.Load()
+	return k == kindRawVector && number <= p.cold.Load() && number > p.dropped.Load()
+}
+
+func (p *packed) isDropped(number uint32, k kind) bool {
+	return k == kindRawVector && number <= p.dropped.Load()
 }
 
 // fromCold makes f read the object of cold storage; single reads ask for what

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/lacre-metrology/lacre/core/digest"
+	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/tlog"
 	"go.etcd.io/bbolt"
@@ -149,8 +150,9 @@ func (s *Store) Record(index uint64) ([]byte, error) {
 }
 
 // RawVector returns the raw vector of the measurement at an index;
-// ErrNoRawVector if the leaf has none, ErrNotStored beyond the newest,
-// *DataLossError if it is damaged.
+// ErrNoRawVector if the leaf has none, ErrNotStored beyond the newest, a
+// *reason.Error of RAW_VECTOR_EXPIRED if it is gone by a decision in the state, and
+// *DataLossError if it is damaged, or gone without one.
 func (s *Store) RawVector(index uint64) ([]byte, error) {
 	var at placed
 	var height uint64
@@ -163,19 +165,37 @@ func (s *Store) RawVector(index uint64) ([]byte, error) {
 		return nil, err
 	}
 	if at.raw.length == 0 {
-		return nil, fmt.Errorf("record %d: %w", index, ErrNoRawVector)
+		return nil, s.without(height, index)
 	}
 	r := s.frames(true)
 	defer r.close()
 	raw, err := r.read(at.raw, kindRawVector, index)
+	if isAway(err) {
+		err = s.absent(height, index, err)
+	}
 	return sound(raw, height, err)
+}
+
+// without says why a leaf was committed without a raw vector.
+func (s *Store) without(height, index uint64) error {
+	t := s.recent.Load().tip
+	if height < t.prunedBelow { // else it cannot be a measurement
+		leaf, err := s.Record(index)
+		if err != nil {
+			return err
+		}
+		if t.lacks(height, leaf) {
+			return s.absent(height, index, errNeverHere)
+		}
+	}
+	return fmt.Errorf("record %d: %w", index, ErrNoRawVector)
 }
 
 // Stored is a whole block as another replica or an auditor wants it.
 type Stored struct {
 	Ref        state.BlockRef
 	Leaves     [][]byte    // exact bytes, the header last
-	RawVectors []RawVector // ascending by leaf
+	RawVectors []RawVector // ascending by leaf; without bytes where it expired
 }
 
 // Load returns a whole block with its bytes; ErrNotStored above the newest.
@@ -185,6 +205,7 @@ func (s *Store) Load(height uint64) (Stored, error) {
 		return Stored{}, err
 	}
 	out := Stored{Ref: value.ref, Leaves: leaves}
+	height, t := value.ref.Height, s.recent.Load().tip
 	return out, s.eachFrame(&value, func(i int, p placed, r *frames) error {
 		index := value.ref.FirstIndex + uint64(i)
 		if leaves == nil {
@@ -194,11 +215,20 @@ func (s *Store) Load(height uint64) (Stored, error) {
 			}
 			out.Leaves = append(out.Leaves, leaf)
 		}
-		if p.raw.length == 0 {
+		var raw []byte
+		var err error
+		switch {
+		case p.raw.length > 0:
+			raw, err = r.read(p.raw, kindRawVector, index)
+		case t.lacks(height, out.Leaves[i]):
+			err = errNeverHere
+		default:
 			return nil
 		}
-		raw, err := r.read(p.raw, kindRawVector, index)
-		if err != nil {
+		if isAway(err) {
+			err = s.absent(height, index, err)
+		}
+		if err != nil && reason.Of(err) != reason.RawVectorExpired {
 			return err
 		}
 		out.RawVectors = append(out.RawVectors, RawVector{Leaf: i, Bytes: raw})

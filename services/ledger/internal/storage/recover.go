@@ -89,6 +89,7 @@ func (s *Store) load() error {
 	}
 	s.packed.count.Store(t.packed)
 	s.packed.cold.Store(t.cold)
+	s.packed.dropped.Store(t.dropped)
 	if err := s.checkSegments(&t); err != nil {
 		return err
 	}
@@ -167,6 +168,7 @@ func (s *Store) loadUnchecked() error {
 		s.tip = t
 		s.packed.count.Store(t.packed)
 		s.packed.cold.Store(t.cold)
+		s.packed.dropped.Store(t.dropped)
 		s.recent.Store(r)
 		return nil
 	})
@@ -208,6 +210,9 @@ func (s *Store) checkSegments(t *tip) error {
 	if t.cold > t.packed {
 		return tableMeta.damage(keyTip, fmt.Sprintf("raw vectors of segments up to %d are in cold storage, %d are packed", t.cold, t.packed))
 	}
+	if t.dropped > t.packed || t.erased > t.dropped {
+		return tableMeta.damage(keyTip, fmt.Sprintf("raw vectors of segments up to %d are dropped, objects of those up to %d deleted, %d are packed", t.dropped, t.erased, t.packed))
+	}
 	if err := s.checkPackedFiles(t); err != nil {
 		return err
 	}
@@ -239,6 +244,9 @@ func (s *Store) checkPackedFiles(t *tip) error {
 			return err
 		}
 		for _, k := range packedKinds {
+			if s.packed.isDropped(n, k) {
+				continue
+			}
 			if s.packed.isCold(n, k) {
 				s.packed.coldBytes.Add(committed.raws.bytes)
 				continue

@@ -26,6 +26,8 @@
 //     frame one over length, kind, leaf index and bytes. Reads check them.
 //     Accidents are found on reading; Verify finds what digests can show.
 //   - Raw vectors of the oldest packed segments may be in cold storage (cold.go).
+//   - One that is absent is counted so, and a decision in the state covers its block
+//     (expire.go); else it is damage.
 //   - Damage is reported (DataLossError), never repaired and never served.
 //
 // Known holes. (1) Whoever can write the files can compute checksums too: a
@@ -109,7 +111,7 @@ type Store struct {
 
 	packing sync.RWMutex // held by Pack; for reading by Backup, which wants the files to stay
 
-	full    chan struct{} // told when a segment is full; has room for one
+	full    chan struct{} // told when a segment is full, or raw vectors expired; has room for one
 	writing sync.Mutex    // held by Commit, PutCertificates, RefreshCosignature, Close
 	tail    *tail         // the open segment; under writing; nil when reading only
 	tip     tip           // what the newest transaction committed; under writing

@@ -20,7 +20,10 @@ type tip struct {
 	stateKeys   uint64   // so that a key that a damaged page hides is missed
 	packed      uint32   // segments 1 to packed are packed
 	cold        uint32   // raw vectors of segments 1 to cold are in cold storage
-	prunedBelow uint64   // raw vectors of lower heights may be absent; always 0: erasure is not built
+	dropped     uint32   // raw vectors of segments 1 to dropped expired, and are gone
+	erased      uint32   // cold storage has no objects of segments 1 to erased
+	lacking     uint64   // raw vectors that had expired before their blocks came here
+	prunedBelow uint64   // raw vectors of lower heights may be absent, where a decision in the state says so
 	lock        Lock     // rule C1
 	cosignature []byte   // the newest exact signature lines over lock
 }
@@ -41,15 +44,15 @@ const (
 	// tipVersion is the version of the whole store: the form of its tables and
 	// segments, and what the state's values mean. A program that changes either
 	// raises it, so that an older one does not start on the directory.
-	// Version 1 has no packed segments, version 2 none in cold storage, and no field
-	// for them.
-	tipVersion      = 3
+	// Version 1 has no packed segments, version 2 none in cold storage, version 3
+	// none that were dropped, and no field for them.
+	tipVersion      = 4
 	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size // of version 1
 	certificateTipN = 16
 )
 
 func (t *tip) encode() []byte {
-	b := room(tipFixedBytes + 8 + len(t.cosignature))
+	b := room(tipFixedBytes + laterFields(tipVersion) + len(t.cosignature))
 	b = append(b, tipVersion)
 	b = binary.BigEndian.AppendUint64(b, t.blocks)
 	b = binary.BigEndian.AppendUint64(b, t.size)
@@ -61,8 +64,14 @@ func (t *tip) encode() []byte {
 	b = append(b, t.lock.Root[:]...)
 	b = binary.BigEndian.AppendUint32(b, t.packed)
 	b = binary.BigEndian.AppendUint32(b, t.cold)
+	b = binary.BigEndian.AppendUint32(b, t.dropped)
+	b = binary.BigEndian.AppendUint32(b, t.erased)
+	b = binary.BigEndian.AppendUint64(b, t.lacking)
 	return append(b, t.cosignature...)
 }
+
+// laterFields is what the fields take that version 1 does not have.
+func laterFields(version byte) int { return [tipVersion + 1]int{0, 0, 4, 8, 24}[version] }
 
 func decodeTip(b []byte) (tip, error) {
 	var t tip
@@ -70,8 +79,8 @@ func decodeTip(b []byte) (tip, error) {
 		return t, reason.New(reason.UnsupportedVersion, "the store is of version %d; this binary knows %d", b[0], tipVersion)
 	}
 	fixed := tipFixedBytes
-	if len(b) > 0 && b[0] > 1 {
-		fixed += 4 * int(b[0]-1)
+	if len(b) > 0 {
+		fixed += laterFields(b[0])
 	}
 	if len(b) < fixed {
 		return t, tableMeta.damage(keyTip, fmt.Sprintf("the value has %d bytes, want at least %d", len(b), fixed))
@@ -101,11 +110,16 @@ func decodeTip(b []byte) (tip, error) {
 		t.cold = binary.BigEndian.Uint32(r)
 		r = r[4:]
 	}
+	if b[0] > 3 {
+		t.dropped, t.erased = binary.BigEndian.Uint32(r), binary.BigEndian.Uint32(r[4:])
+		t.lacking = binary.BigEndian.Uint64(r[8:])
+		r = r[16:]
+	}
 	if len(r) > 0 {
 		t.cosignature = clone(r)
 	}
-	if t.prunedBelow != 0 {
-		return t, tableMeta.damage(keyTip, fmt.Sprintf("raw vectors below height %d were pruned by a later version of this program", t.prunedBelow))
+	if t.prunedBelow != 0 && b[0] < 4 {
+		return t, tableMeta.damage(keyTip, fmt.Sprintf("raw vectors below height %d are said to have expired by a program that drops none", t.prunedBelow))
 	}
 	return t, nil
 }

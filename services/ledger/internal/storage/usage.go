@@ -15,6 +15,7 @@ type Usage struct {
 	SegmentBytes                int64       // of all segments, up to the committed tail
 	Packed                      PackedUsage // the part of the above that is packed
 	Cold                        ColdUsage
+	Expired                     ExpiredUsage
 	Tables                      []TableUsage // of store.db
 	DBBytes                     int64        // of the file
 	FreeBytes                   int64        // of its pages that hold nothing
@@ -35,6 +36,14 @@ type ColdUsage struct {
 	Bytes      int64  // not of RawBytes nor SegmentBytes
 }
 
+// ExpiredUsage is what is in neither any more.
+type ExpiredUsage struct {
+	Segments   uint32 // whose raw vectors were dropped
+	RawVectors uint64 // not of Usage.RawVectors: dropped here, and those that had expired before their blocks came
+	Dropped    uint64 // of these, the ones of dropped segments
+	Below      uint64 // no block from this height on lacks one
+}
+
 // TableUsage is one table's share of store.db.
 type TableUsage struct {
 	Name   string
@@ -46,17 +55,23 @@ type TableUsage struct {
 // Usage adds up where the bytes are; it reads the index, not the segments.
 func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	t := s.recent.Load().tip
-	u := &Usage{Blocks: t.blocks, Records: t.size, Packed: PackedUsage{Segments: t.packed}, Cold: ColdUsage{Segments: t.cold}}
+	u := &Usage{Blocks: t.blocks, Records: t.size, Packed: PackedUsage{Segments: t.packed}, Cold: ColdUsage{Segments: max(t.cold, t.dropped) - t.dropped},
+		Expired: ExpiredUsage{Segments: t.dropped, RawVectors: t.lacking, Below: t.prunedBelow}}
 	for n := uint32(1); n <= t.packed; n++ {
 		p, err := s.packedSegment(n)
 		if err != nil {
 			return nil, err
 		}
 		u.Packed.RecordBytes += p.records.bytes
-		if n <= t.cold {
+		switch {
+		case n <= t.dropped:
+			u.Expired.RawVectors += p.rawItems
+			u.Expired.Dropped += p.rawItems
+			continue
+		case n <= t.cold:
 			u.Cold.RawVectors += p.rawItems
 			u.Cold.Bytes += p.raws.bytes
-		} else {
+		default:
 			u.Packed.RawBytes += p.raws.bytes
 		}
 		u.Packed.RawVectors += p.rawItems

@@ -31,7 +31,21 @@ type Report struct {
 	Values     uint64           // whose seals were checked
 	Cold       uint64           // raw vectors in cold storage, of RawVectors if they were read
 	Skipped    uint64           // of Cold, those that were not read (Options.SkipCold)
+	Expired    Expired          // not of RawVectors
 	Problems   []*DataLossError // in order of discovery, at most 1,000
+}
+
+// Expired is what is not here any more by decisions in the state.
+type Expired struct {
+	RawVectors uint64
+	From, To   uint64 // the first and the last block of which one is gone
+}
+
+func (e *Expired) add(height uint64) {
+	if e.RawVectors == 0 {
+		e.From = height
+	}
+	e.RawVectors, e.To = e.RawVectors+1, height
 }
 
 // Err is nil if nothing is wrong, and all problems otherwise.
@@ -119,6 +133,9 @@ func (v *verification) packedFiles(ctx context.Context) error {
 			continue
 		}
 		for _, k := range packedKinds {
+			if v.store.packed.isDropped(n, k) {
+				continue
+			}
 			if v.store.packed.isCold(n, k) {
 				continue // the checksums of groups and index cover each byte, and blocks read all
 			}
@@ -126,6 +143,9 @@ func (v *verification) packedFiles(ctx context.Context) error {
 			got, err := sumFile(ctx, packedPath(v.store.dir, n, k), newPacer(nil))
 			if ctx.Err() != nil {
 				return fmt.Errorf("verify %s: %w", name, ctx.Err())
+			}
+			if missing(err) && (v.store.packed.isDropped(n, k) || v.store.packed.isCold(n, k)) {
+				continue // meanwhile
 			}
 			named := slices.ContainsFunc(v.report.Problems, func(p *DataLossError) bool { return p.File == name })
 			switch {
@@ -165,7 +185,7 @@ func (v *verification) blocks(ctx context.Context) error {
 		}
 		v.report.Blocks++
 		v.report.Records, v.report.RawVectors, v.report.Bytes = check.tree.Size(), check.raws, check.bytes
-		v.report.Cold, v.report.Skipped = check.cold, check.skipped
+		v.report.Cold, v.report.Skipped, v.report.Expired = check.cold, check.skipped, check.expired
 		if v.progress != nil {
 			v.progress(Progress{Blocks: v.report.Blocks, Of: v.tip.blocks, Bytes: check.bytes})
 		}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 
@@ -27,6 +28,9 @@ type blockCheck struct {
 
 	cold, skipped uint64 // raw vectors in cold storage, and those of them that were not read
 	unreachable   error  // cold storage did not answer: nothing more can be said
+
+	decided uint64  // the state lets raw vectors of lower blocks go, as it was last read
+	expired Expired // those that are gone
 }
 
 // newBlockCheck begins behind a block, given the tree up to it; prev is nil at
@@ -82,6 +86,10 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 				}
 			}
 			if raw, lost = c.read(p.raw, kindRawVector, index); lost != nil {
+				if isAway(lost) && c.lets(b.ref.Height) {
+					c.expired.add(b.ref.Height)
+					return true
+				}
 				lost.Want, _ = rawDigest(leaf)
 				if raw != nil {
 					lost.Got = digest.Of(digest.RawVector, raw)
@@ -91,7 +99,11 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 			}
 			c.raws++
 		}
-		if leaf != nil {
+		switch {
+		case leaf == nil:
+		case p.raw.length == 0 && c.lacks(b.ref.Height, leaf):
+			c.expired.add(b.ref.Height)
+		default:
 			add(c.content(p, index, leaf, raw))
 		}
 		return true
@@ -110,6 +122,25 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 	ref := b.ref
 	c.prev = &ref
 	return leaves, problems
+}
+
+// lacks tells whether a leaf is a measurement that was committed without its raw
+// vector, and that a decision in the state lets this be.
+func (c *blockCheck) lacks(height uint64, leaf []byte) bool {
+	t := c.store.recent.Load().tip
+	return t.lacks(height, leaf) && c.lets(height)
+}
+
+// lets tells whether the state lets the raw vectors of a block go. It is asked
+// again where it did not before: decisions come while a verification runs.
+func (c *blockCheck) lets(height uint64) bool {
+	if height >= c.decided {
+		// A value that cannot be read is named by whoever checks the state: then nothing is decided.
+		if decision, err := state.NewestExpiry(c.store); err == nil {
+			c.decided = decision.GetBelowHeight()
+		}
+	}
+	return height < c.decided
 }
 
 // follows checks that a frame lies right behind the one before, and that
@@ -170,6 +201,10 @@ func (c *blockCheck) read(f frame, k kind, index uint64) ([]byte, *DataLossError
 	c.bytes += int64(len(b))
 	if reason.Of(err) == reason.NotReady {
 		c.unreachable = err
+	}
+	if errors.Is(err, errDropped) {
+		return nil, &DataLossError{Height: None, Index: int64(index), File: packedName(f.at.segment, k), Offset: None,
+			What: "the raw vector is counted as expired, and no decision in the state here lets it go", Cause: err}
 	}
 	if err != nil {
 		return b, asDataLoss(err)
