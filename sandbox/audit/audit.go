@@ -124,6 +124,7 @@ func Run(ctx context.Context, source Source, options Options) (*Report, error) {
 		a.partial = a.partial || failure != nil || ctx.Err() != nil // jobs may have been dropped
 		err = errors.Join(err, failure)
 	}
+	a.cut = err != nil
 	return a.finish(), err
 }
 
@@ -138,8 +139,10 @@ type auditor struct {
 	trustEnded  string                                // why certificates could not be judged
 	ended       bool                                  // at a block that does not hold
 	partial     bool                                  // some block was not judged to the end
+	cut         bool                                  // the audit could not go on to the newest block
 	report      *Report
 	findings    findings
+	absences    absences // of raw vectors
 }
 
 func (a *auditor) find(f Finding) { a.findings.add(f) }
@@ -194,7 +197,7 @@ func (a *auditor) block(ctx context.Context, source Source, b *Block) (bool, err
 			raw := b.raw(m.leaf)
 			switch described := state.DescribeRaw(raw); {
 			case raw == nil:
-				a.find(m.finding(DataLoss, "the raw vector is absent, and no record says that it was erased"))
+				a.absences.add(m.finding(DataLoss, "the raw vector is absent, and no record lets it go"), a.decided)
 			case described.Digest != m.Sample.RawDigest:
 				f := m.finding(RawVectorAltered, "the raw vector is not the one that the meter signed")
 				f.Claimed, f.Found = m.Sample.RawDigest.String(), sample.DigestRaw(raw).String()
@@ -383,6 +386,7 @@ func (a *auditor) finish() *Report {
 	} else if a.findings.total() == 0 {
 		a.find(Finding{Kind: MissingBlock, Verdict: receipt.Undecidable, Detail: "the source has no block"})
 	}
+	a.expired()
 	r.Findings, r.Omitted = a.findings.sorted()
 	r.conclude(a.runners != nil)
 	return r

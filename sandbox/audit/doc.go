@@ -5,7 +5,8 @@
 //
 // Source: architecture, "Threats" (enough endorsers collude: audit re-executes
 // the raw vector and names them), rules S1 to S6 and C4 to C6, "Storage" (an
-// absent raw vector is DATA_LOSS); the paper's fourth attack.
+// absent raw vector is DATA_LOSS unless a decision on the ledger lets it go); the
+// paper's fourth attack.
 //
 // Invariants:
 //   - Blocks are judged by core/state's Replay alone, the transition that the

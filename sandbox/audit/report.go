@@ -28,7 +28,8 @@ const (
 	WrongRoot Kind = "WRONG_ROOT"
 	// Uncertified: no certificate covers the newest blocks. Undecidable.
 	Uncertified Kind = "UNCERTIFIED"
-	// DataLoss: a raw vector is absent without a recorded erasure.
+	// DataLoss: a raw vector is absent, and no recorded decision lets it go. Undecidable
+	// where the audit ended before the newest block.
 	DataLoss Kind = "DATA_LOSS"
 	// RawVectorAltered: a raw vector has not the digest that the meter signed.
 	RawVectorAltered Kind = "RAW_VECTOR_ALTERED"
@@ -106,6 +107,8 @@ type Report struct {
 	Measurements uint64            `json:"measurements"` // Measurement leaves among them
 	Codes        map[uint32]uint64 `json:"codes"`        // measurements by result code
 	ReExecuted   uint64            `json:"reExecuted"`
+	// Expired are raw vectors that the source has no more, by decisions on the ledger.
+	Expired Expired `json:"expired"`
 	// Computations counts the Measurement leaves that each organisation endorsed
 	// (rule S5): what accounting counts.
 	Computations map[string]uint64 `json:"computations"`
@@ -128,6 +131,12 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "network       %s\n", r.Network)
 	fmt.Fprintf(&b, "replayed      blocks %d to %d, %d records, %d measurements\n", r.FromHeight, r.Height, r.Records, r.Measurements)
 	fmt.Fprintf(&b, "re-executed   %d measurements, sample of %d per mille chosen with seed %d\n", r.ReExecuted, r.SamplePermille, r.Seed)
+	if e := r.Expired; e.RawVectors > 0 {
+		fmt.Fprintf(&b, "expired       the raw vectors of %d measurements of blocks %d to %d; not re-executed\n", e.RawVectors, e.FromHeight, e.ToHeight)
+		for _, d := range e.Decisions {
+			fmt.Fprintf(&b, "              %s\n", d)
+		}
+	}
 	if r.Certified {
 		fmt.Fprintf(&b, "certified     up to block %d\n", r.CertifiedHeight)
 	}
@@ -161,5 +170,8 @@ func (r *Report) conclude(reExecuting bool) {
 		r.Conclusion = fmt.Sprintf("every block is valid and certified; %d of %d measurements were re-executed with the same results", r.ReExecuted, r.Measurements)
 	default:
 		r.Conclusion = fmt.Sprintf("every block is valid and certified; all %d measurements were re-executed with the same results", r.Measurements)
+	}
+	if e := r.Expired; e.RawVectors > 0 && r.Verdict == receipt.Verified {
+		r.Conclusion += fmt.Sprintf("; the raw vectors of %d expired by decisions on the ledger, in blocks %d to %d", e.RawVectors, e.FromHeight, e.ToHeight)
 	}
 }

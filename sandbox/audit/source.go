@@ -10,8 +10,8 @@ type Block struct {
 	Height uint64
 	Leaves [][]byte // exact bytes, the header last
 	// Raw are the raw vectors by the leaf's place in the block; empty or absent
-	// for leaves that are no measurement, and for what the source has lost (no
-	// vector has 0 bytes).
+	// for leaves that are no measurement, and for what the source has lost or let go
+	// by a decision (no vector has 0 bytes).
 	Raw [][]byte
 	// Certificate is the signed note on the tree after this block; nil when the
 	// source has none: a later one covers the block.

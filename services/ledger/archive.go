@@ -76,7 +76,7 @@ func (a *Archive) Blocks() uint64 {
 type ArchivedBlock struct {
 	Height      uint64
 	Leaves      [][]byte // exact bytes, the header last
-	RawVectors  [][]byte // by the leaf's place; nil for other leaves, and where the vector is lost
+	RawVectors  [][]byte // by the leaf's place; nil for other leaves, and where the vector is lost or expired
 	Certificate []byte   // of this very height; nil if it has none
 }
 
@@ -117,7 +117,8 @@ func (a *Archive) salvage(b *ArchivedBlock) error {
 			continue
 		}
 		raw, err := a.store.RawVector(ref.FirstIndex + uint64(i))
-		if lost := (*storage.DataLossError)(nil); err != nil && !errors.As(err, &lost) && !errors.Is(err, storage.ErrNoRawVector) {
+		lost := (*storage.DataLossError)(nil)
+		if err != nil && !errors.As(err, &lost) && reason.Of(err) != reason.RawVectorExpired {
 			return err
 		}
 		b.RawVectors[i] = raw
@@ -133,14 +134,19 @@ func (a *Archive) Record(index uint64) ([]byte, error) {
 
 // ArchiveReport is what Verify found.
 type ArchiveReport struct {
-	Blocks     uint64   `json:"blocks"`
-	Records    uint64   `json:"records"`
-	RawVectors uint64   `json:"raw_vectors"`
-	Bytes      int64    `json:"bytes"`  // of records and raw vectors, re-hashed
-	Values     uint64   `json:"values"` // whose seals were checked
-	Cold       uint64   `json:"raw_vectors_in_cold_storage"`
-	Skipped    uint64   `json:"raw_vectors_not_read"` // of Cold; RawVectors does not count them
-	Problems   []string `json:"problems"`             // what is missing or damaged, and where
+	Blocks     uint64 `json:"blocks"`
+	Records    uint64 `json:"records"`
+	RawVectors uint64 `json:"raw_vectors"`
+	Bytes      int64  `json:"bytes"`  // of records and raw vectors, re-hashed
+	Values     uint64 `json:"values"` // whose seals were checked
+	Cold       uint64 `json:"raw_vectors_in_cold_storage"`
+	Skipped    uint64 `json:"raw_vectors_not_read"` // of Cold; RawVectors does not count them
+	// Expired counts raw vectors that are gone by decisions on the ledger, of blocks from
+	// ExpiredFrom to ExpiredTo; RawVectors does not count them.
+	Expired     uint64   `json:"raw_vectors_expired"`
+	ExpiredFrom uint64   `json:"raw_vectors_expired_from_height"`
+	ExpiredTo   uint64   `json:"raw_vectors_expired_to_height"`
+	Problems    []string `json:"problems"` // what is missing or damaged, and where
 }
 
 // Verify re-hashes every stored byte. progress is told of blocks done and of
@@ -154,7 +160,8 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, of uint64)) (*
 	if err != nil {
 		return nil, err
 	}
-	report := &ArchiveReport{Blocks: found.Blocks, Records: found.Records, RawVectors: found.RawVectors, Bytes: found.Bytes, Values: found.Values, Cold: found.Cold, Skipped: found.Skipped, Problems: []string{}}
+	report := &ArchiveReport{Blocks: found.Blocks, Records: found.Records, RawVectors: found.RawVectors, Bytes: found.Bytes, Values: found.Values, Cold: found.Cold, Skipped: found.Skipped,
+		Expired: found.Expired.RawVectors, ExpiredFrom: found.Expired.From, ExpiredTo: found.Expired.To, Problems: []string{}}
 	for _, p := range found.Problems {
 		report.Problems = append(report.Problems, p.Error())
 	}

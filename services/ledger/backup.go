@@ -51,6 +51,7 @@ type Backup struct {
 	Segments        uint32 `json:"segments"`
 	Packed          uint32 `json:"packed"`     // the first ones
 	Cold            uint32 `json:"cold"`       // their raw vectors are in cold storage, and not in the backup
+	Dropped         uint32 `json:"dropped"`    // the raw vectors of these expired and are gone
 	TailBytes       int64  `json:"tail_bytes"` // of the newest segment
 }
 
@@ -102,7 +103,7 @@ func describe(store *storage.Store, nodeID string, copied storage.Copied) (*Back
 	return &Backup{
 		Version: backupVersion, NodeID: nodeID, NetworkID: config.NetworkID.String(),
 		Height: head.Height, Header: head.Header.String(), Records: copied.Size, AppliedIndex: copied.AppliedIndex,
-		Segments: copied.Segments, Packed: copied.Packed, Cold: copied.Cold, TailBytes: copied.TailBytes,
+		Segments: copied.Segments, Packed: copied.Packed, Cold: copied.Cold, Dropped: copied.Dropped, TailBytes: copied.TailBytes,
 	}, err
 }
 
@@ -296,7 +297,7 @@ func settle(dir, storeDir, fresh string, manifest *Backup) error {
 	}
 	for n := range manifest.Packed { // what an earlier backup brought
 		names := []string{storage.PlainName(n + 1)}
-		if n < manifest.Cold {
+		if n < max(manifest.Cold, manifest.Dropped) {
 			names = append(names, storage.RawName(n+1))
 		}
 		for _, name := range names {

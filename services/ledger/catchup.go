@@ -24,15 +24,16 @@ type place struct{ height, index uint64 }
 
 // lacking is what this replica should fetch before it takes part in the
 // ordering. One that is of the configuration that it knows, and lacks little,
-// fetches nothing: the ordering engine brings it.
-func (s *Service) lacking(config *state.Config, past past, answers map[string]*replicav1.PositionResponse, asked int) (place, bool) {
+// fetches nothing: the ordering engine brings it. One that holds blocks without raw
+// vectors fetches on until it holds the decision that let them go.
+func (s *Service) lacking(config *state.Config, past past, answers map[string]*replicav1.PositionResponse, asked int, owes bool) (place, bool) {
 	to, ok := furthest(answers)
 	head := s.machine.Head().Block.Height
 	if !ok || to.height <= head {
 		return place{}, false
 	}
 	member := config.Replica(s.config.NodeID) != nil && !dismissed(answers, (len(config.Message.GetReplicas())-1)/3)
-	outdated := head == 0 || s.alone || !member || s.machine.Restoring() || past.heard < past.needed && asked > patientAsks
+	outdated := owes || head == 0 || s.alone || !member || s.machine.Restoring() || past.heard < past.needed && asked > patientAsks
 	return to, outdated || to.height-head > fetchAbove
 }
 

@@ -66,6 +66,7 @@ type Config struct {
 	Peers          []Peer           `yaml:"peers" doc:"where the other replicas are"`
 	SegmentBytes   int64            `yaml:"segment_bytes" doc:"size at which a file of records and raw vectors is full, and is packed behind; 0: 64 MiB"`
 	Cold           ColdConfig       `yaml:"cold" doc:"where raw vectors of old segments are kept"`
+	Expiry         ExpiryConfig     `yaml:"expiry" doc:"what becomes of raw vectors that expired by a decision on the ledger"`
 	Admin          admin.Config     `yaml:"admin" doc:"metrics, profiles, health and version over HTTP, for the operator"`
 	Tracing        tracing.Config   `yaml:"tracing" doc:"traces of measurements, to an OpenTelemetry collector"`
 }
@@ -95,7 +96,7 @@ func (c *Config) Validate() error {
 	if n := c.SegmentBytes; n != 0 && (n < minSegmentBytes || n > maxSegmentBytes) {
 		failures = append(failures, fmt.Errorf("segment_bytes: is %d, want 0 or %d to %d", n, minSegmentBytes, maxSegmentBytes))
 	}
-	failures = append(failures, c.Cold.validate(), c.Tiles.Validate(), validatePeers(c.Peers))
+	failures = append(failures, c.Cold.validate(), c.validateExpiry(), c.Tiles.Validate(), validatePeers(c.Peers))
 	return errors.Join(failures...)
 }
 

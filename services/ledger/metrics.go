@@ -123,6 +123,7 @@ func (s *Service) gauges() *admin.Gauges {
 	g.Gauge("lacre_ledger_packed_segments", "Full segments of records and raw vectors that are packed.", nil, one(func() float64 { return float64(s.store.Packed()) }))
 	g.Gauge("lacre_ledger_cold_segments", "Packed segments whose raw vectors are in cold storage.", nil, one(func() float64 { return float64(s.store.ColdSegments()) }))
 	g.Gauge("lacre_ledger_cold_bytes", "Bytes of raw vectors in cold storage.", nil, one(func() float64 { return float64(s.store.ColdBytes()) }))
+	g.Gauge("lacre_ledger_expired_segments", "Packed segments whose raw vectors expired and were dropped.", nil, one(func() float64 { return float64(s.store.DroppedSegments()) }))
 	g.Gauge("lacre_ledger_disk_refuses_writes", refusesWritesHelp, nil, one(func() float64 { return 0 }))
 	return g
 }

@@ -21,13 +21,16 @@ const (
 	maxSegmentBytes = 1 << 30
 )
 
-// pack packs full segments as they come, and moves raw vectors to cold storage as
-// they grow old, behind everything else.
+// pack packs full segments as they come, drops raw vectors that expired, and moves
+// others to cold storage as they grow old, behind everything else.
 func (s *Service) pack(ctx context.Context) error {
 	ticker := time.NewTicker(packInterval)
 	defer ticker.Stop()
 	for {
 		if err := s.packFull(ctx); err != nil {
+			return err
+		}
+		if err := s.dropExpired(ctx); err != nil {
 			return err
 		}
 		if err := s.moveOld(ctx); err != nil {

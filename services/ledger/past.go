@@ -28,13 +28,17 @@ func (s *Service) askPast(ctx context.Context) error {
 			return err
 		}
 		past := pastOf(config, s.config.NodeID, answers)
-		if to, ok := s.lacking(config, past, answers, asked); ok {
+		owes, err := s.store.Owes()
+		if err != nil {
+			return err
+		}
+		if to, ok := s.lacking(config, past, answers, asked, owes); ok {
 			if err := s.catchUp(ctx, to); err != nil {
 				return err
 			}
 			continue
 		}
-		if past.heard >= past.needed {
+		if past.heard >= past.needed && !owes {
 			lock := s.store.Lock()
 			past.seen = max(past.seen, s.collector.Seen(s.signer.Name())) // in certificates that were fetched
 			first := past.signFrom(lock.Height, s.machine.Head())

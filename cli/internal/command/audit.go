@@ -264,6 +264,9 @@ func (o *auditOutcome) text() string {
 	if s := o.Storage; s != nil {
 		fmt.Fprintf(&b, "stored        %d blocks, %d records, %d raw vectors: %d bytes and %d values re-hashed, %d problems\n",
 			s.Blocks, s.Records, s.RawVectors, s.Bytes, s.Values, len(s.Problems))
+		if s.Expired > 0 {
+			fmt.Fprintf(&b, "              %d raw vectors of blocks %d to %d expired\n", s.Expired, s.ExpiredFrom, s.ExpiredTo)
+		}
 		for _, p := range s.Problems {
 			fmt.Fprintf(&b, "finding       %s (%s)\n", p, receipt.Refuted)
 		}

@@ -172,7 +172,8 @@ the directory is whole: that what it says is right, and certified, is shown by
 
 Raw vectors that were moved to cold storage are read there: name it as the
 replica's configuration does (cold.store), or leave them out; then only their
-records are checked, and the answer says how many were not read.
+records are checked, and the answer says how many were not read. One that is gone
+by a decision on the ledger is no damage, and is counted; without one it is.
 
 Exit code: 0 nothing is missing or damaged, 1 something is, 4 not even the index
 of the stored bytes holds together.`,
@@ -200,6 +201,9 @@ of the stored bytes holds together.`,
 			}
 			if report.Skipped > 0 {
 				text += fmt.Sprintf("; %d raw vectors in cold storage were not read", report.Skipped)
+			}
+			if report.Expired > 0 {
+				text += fmt.Sprintf("; %d raw vectors of blocks %d to %d expired by decisions on the ledger (\"lacre ledger info\" names them)", report.Expired, report.ExpiredFrom, report.ExpiredTo)
 			}
 			text += ": "
 			code := ExitOK

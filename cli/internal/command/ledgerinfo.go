@@ -43,6 +43,13 @@ lacre_ledger_disk_bytes tells the files' sizes.`,
 			if c := i.Cold; c.Segments > 0 {
 				fmt.Fprintf(&b, "cold            raw vectors of %d segments with %d measurements: %d bytes, not here\n", c.Segments, c.Measurements, c.RawBytes)
 			}
+			if e := i.Expired; e.Measurements > 0 {
+				fmt.Fprintf(&b, "expired         raw vectors of %d measurements, %d segments dropped\n", e.Measurements, e.Segments)
+			}
+			for n, d := range i.Expired.Decisions {
+				fmt.Fprintf(&b, "decision %-7draw vectors below block %d may go: record %d of block %d, signed by %s: %s\n",
+					n+1, d.BelowHeight, d.Record, d.Height, strings.Join(d.Organisations, ", "), d.Rule)
+			}
 			fmt.Fprintf(&b, "each measurement: raw vector %d bytes, everything else %d bytes\n", i.RawPerMeasurement, i.BytesPerMeasurement)
 			return a.print(i, b.String())
 		},

@@ -89,14 +89,20 @@ func newBundle(a *app) *cobra.Command {
 func newBundleGet(a *app) *cobra.Command {
 	var t target
 	var out, module string
+	var without bool
 	c := a.reading(&cobra.Command{
 		Use:   "get METER COUNTER",
 		Short: "Get the bundle of a measurement from the ledger",
 		Long: `Asks a replica for a measurement's receipt together with endorsements,
 registration, approval, configuration and raw vector, each with its own proof.
-With --module the bundle also carries the module.`,
+With --module the bundle also carries the module.
+
+A raw vector that expired by a decision on the ledger is refused, with the
+decision: ask a replica that keeps raw vectors, or take the bundle without. It
+verifies all the same, but nobody computes the result again from it.`,
 		Example: `  lacre bundle get my-meter 1 --out bundle
-  lacre receipt verify bundle --trust trust --module speed`,
+  lacre receipt verify bundle --trust trust --module speed
+  lacre bundle get my-meter 1 --without-raw-vector --out bundle`,
 		Args: exactly(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			key, err := measurementKey(args)
@@ -108,7 +114,7 @@ With --module the bundle also carries the module.`,
 			}
 			var encoded []byte
 			err = t.call(c.Context(), recordv1.Role_ROLE_REPLICA, func(ctx context.Context, c grpc.ClientConnInterface) error {
-				response, err := ledgerv1.NewLedgerServiceClient(c).GetBundle(ctx, &ledgerv1.GetBundleRequest{Measurement: key})
+				response, err := ledgerv1.NewLedgerServiceClient(c).GetBundle(ctx, &ledgerv1.GetBundleRequest{Measurement: key, WithoutRawVector: without})
 				encoded = response.GetBundle()
 				return err
 			})
@@ -136,6 +142,7 @@ With --module the bundle also carries the module.`,
 	t.flags(c)
 	c.Flags().StringVar(&out, "out", "", "file to write")
 	c.Flags().StringVar(&module, "module", "", "file of a module to add, or \"speed\" for the built-in one")
+	c.Flags().BoolVar(&without, "without-raw-vector", false, "leave the raw vector out")
 	return c
 }
 

@@ -80,7 +80,7 @@ func block(response *ledgerv1.StreamBlocksResponse) (*audit.Block, error) {
 			continue
 		}
 		if r, err := record.Parse(content); err == nil && r.GetMeasurement() != nil {
-			if len(vectors[0]) > 0 { // empty where erased
+			if len(vectors[0]) > 0 { // empty where they expired
 				b.Raw[i] = vectors[0]
 			}
 			vectors = vectors[1:]

@@ -3,8 +3,9 @@ package statetest
 import (
 	"crypto"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/lacre-metrology/lacre/core/record"
-	"github.com/lacre-metrology/lacre/core/state"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -35,11 +36,10 @@ func (n *Network) SignExpiry(e *recordv1.RawVectorExpiry, organisations ...strin
 // four, and certifies it.
 func (n *Network) KeepRawVectors(nano int64) {
 	n.TB.Helper()
-	n.Config.Header = n.Header(record.SubjectNetwork)
-	n.Config.Limits.RawVectorRetentionNano = nano
-	n.Accept(n.Sign(n.Config, Root(OrganisationID(0)), Root(OrganisationID(1)), Root(OrganisationID(2))))
+	next := proto.CloneOf(n.Config)
+	next.Header = n.Header(record.SubjectNetwork)
+	next.Limits.RawVectorRetentionNano = nano
+	n.Accept(n.Sign(next, Root(OrganisationID(0)), Root(OrganisationID(1)), Root(OrganisationID(2))))
 	n.Apply(n.Begin()) // certified by both quorums, which are one
-	config, err := state.GetConfig(n.Store)
-	n.must(err)
-	n.Config = config.Message
+	n.Config = next
 }

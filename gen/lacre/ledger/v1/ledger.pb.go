@@ -1076,9 +1076,11 @@ func (x *GetReceiptResponse) GetReceipt() []byte {
 type GetBundleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// measurement is what is wanted.
-	Measurement   *MeasurementKey `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Measurement *MeasurementKey `protobuf:"bytes,1,opt,name=measurement,proto3" json:"measurement,omitempty"`
+	// without_raw_vector leaves the raw vector out; without it a bundle whose raw vector expired is refused.
+	WithoutRawVector bool `protobuf:"varint,2,opt,name=without_raw_vector,json=withoutRawVector,proto3" json:"without_raw_vector,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetBundleRequest) Reset() {
@@ -1116,6 +1118,13 @@ func (x *GetBundleRequest) GetMeasurement() *MeasurementKey {
 		return x.Measurement
 	}
 	return nil
+}
+
+func (x *GetBundleRequest) GetWithoutRawVector() bool {
+	if x != nil {
+		return x.WithoutRawVector
+	}
+	return false
 }
 
 // GetBundleResponse is a bundle.
@@ -2184,9 +2193,10 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x11GetReceiptRequest\x12A\n" +
 	"\vmeasurement\x18\x01 \x01(\v2\x1f.lacre.ledger.v1.MeasurementKeyR\vmeasurement\".\n" +
 	"\x12GetReceiptResponse\x12\x18\n" +
-	"\areceipt\x18\x01 \x01(\fR\areceipt\"U\n" +
+	"\areceipt\x18\x01 \x01(\fR\areceipt\"\x83\x01\n" +
 	"\x10GetBundleRequest\x12A\n" +
-	"\vmeasurement\x18\x01 \x01(\v2\x1f.lacre.ledger.v1.MeasurementKeyR\vmeasurement\"+\n" +
+	"\vmeasurement\x18\x01 \x01(\v2\x1f.lacre.ledger.v1.MeasurementKeyR\vmeasurement\x12,\n" +
+	"\x12without_raw_vector\x18\x02 \x01(\bR\x10withoutRawVector\"+\n" +
 	"\x11GetBundleResponse\x12\x16\n" +
 	"\x06bundle\x18\x01 \x01(\fR\x06bundle\"R\n" +
 	"\x1aGetConsistencyProofRequest\x12\x1b\n" +

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sort"
 
@@ -20,7 +19,8 @@ import (
 
 // GetBundle returns the receipt of a measurement with every statement that it
 // rests on, all statements on its meter, and its raw vector. The certificate is
-// the newest, so that it covers the statements that came after the measurement.
+// the newest, so that it covers the statements that came after the measurement. A
+// raw vector that expired is an error, unless the caller wants the bundle without.
 func (s *Server) GetBundle(_ context.Context, request *ledgerv1.GetBundleRequest) (*ledgerv1.GetBundleResponse, error) {
 	index, err := s.locate(request.GetMeasurement())
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Server) GetBundle(_ context.Context, request *ledgerv1.GetBundleRequest
 		return nil, err
 	}
 	g := gatherer{server: s, certificate: certificate, index: index, measurement: m}
-	bundle, err := g.bundle()
+	bundle, err := g.bundle(request.GetWithoutRawVector())
 	if err != nil {
 		return nil, fmt.Errorf("bundle of record %d: %w", index, err)
 	}
@@ -61,7 +61,7 @@ type gatherer struct {
 	measurement *receipt.Measurement
 }
 
-func (g *gatherer) bundle() (*recordv1.Bundle, error) {
+func (g *gatherer) bundle(withoutRaw bool) (*recordv1.Bundle, error) {
 	b := &recordv1.Bundle{}
 	var err error
 	if b.Receipt, err = g.server.receiptUnder(g.index, g.certificate); err != nil {
@@ -90,11 +90,11 @@ func (g *gatherer) bundle() (*recordv1.Bundle, error) {
 	if err := g.nationalTable(b); err != nil {
 		return nil, err
 	}
-	// An erased vector is left out; erasure is not built, so none is missing.
-	if b.RawVector, err = g.server.Store.RawVector(g.index); err != nil && !errors.Is(err, storage.ErrNoRawVector) {
-		return nil, err
+	if withoutRaw {
+		return b, nil
 	}
-	return b, nil
+	b.RawVector, err = g.server.Store.RawVector(g.index)
+	return b, err
 }
 
 func (g *gatherer) prove(index uint64) (*recordv1.ProvenRecord, error) {

@@ -64,7 +64,16 @@ func (r *Replica) Forward(ctx context.Context, request *replicav1.ForwardRequest
 
 // FetchBlocks streams whole blocks to a replica that lacks them.
 func (r *Replica) FetchBlocks(request *replicav1.FetchBlocksRequest, stream grpc.ServerStreamingServer[replicav1.FetchBlocksResponse]) error {
+	proven := false
 	return r.fetchBlocks(stream.Context(), request.GetFromHeight(), request.GetToHeight(), func(height uint64, stored storage.Stored, certificate []byte) error {
-		return stream.Send(&replicav1.FetchBlocksResponse{Height: height, Records: stored.Leaves, RawVectors: vectors(stored), Certificate: certificate})
+		block := &replicav1.FetchBlocksResponse{Height: height, Records: stored.Leaves, RawVectors: vectors(stored), Certificate: certificate}
+		if !proven && lacks(stored) {
+			var err error
+			if block.Expiry, err = r.server.expiryProof(); err != nil {
+				return err
+			}
+			proven = true
+		}
+		return stream.Send(block)
 	})
 }

@@ -52,11 +52,18 @@ type Machine struct {
 	tree     *tlog.Range // owned by the apply goroutine
 	restored restoring   // owned by the apply goroutine
 	cosigns  membership  // owned by the apply goroutine
-	head     atomic.Pointer[Head]
-	visible  atomic.Uint64
-	bad      atomic.Uint64 // proposals that applied as an empty block, since the start
-	goal     atomic.Uint64 // height that blocks are being fetched up to; 0 when none are
-	entries  entryIndices
+
+	// Of fetched blocks, owned by the apply goroutine: raw vectors of lower ones may be
+	// missing, by a decision that is held or was proven; whether a replica is still
+	// looked for that kept them.
+	expiredBelow uint64
+	wantWhole    bool
+
+	head    atomic.Pointer[Head]
+	visible atomic.Uint64
+	bad     atomic.Uint64 // proposals that applied as an empty block, since the start
+	goal    atomic.Uint64 // height that blocks are being fetched up to; 0 when none are
+	entries entryIndices
 }
 
 // Head is the newest applied block and what follows from it.
@@ -260,19 +267,19 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 	if err != nil {
 		return propose.Applied{}, err
 	}
-	if err := b.add(sealed, vectorsOf(sealed, proposal.GetSubmissions(), results), true); err != nil {
+	if err := b.add(sealed, vectorsOf(sealed, proposal.GetSubmissions(), results), 0, true); err != nil {
 		return propose.Applied{}, err
 	}
 	return propose.Applied{Height: b.head.Height, Results: results, Ignored: ignored}, nil
 }
 
 // add appends a sealed block to the tree and to the batch, and cosigns it if it
-// is certain to be committed.
-func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector, certain bool) error {
+// is certain to be committed. It lacks so many raw vectors, which expired.
+func (b *building) add(sealed *state.Sealed, vectors []storage.RawVector, lacking int, certain bool) error {
 	nodes := storage.Extend(b.tree, sealed.LeafHashes)
 	ref := sealed.Complete(b.tree.Root())
 	block := storage.Block{Ref: ref, Leaves: sealed.Records, LeafHashes: sealed.LeafHashes,
-		RawVectors: vectors, Nodes: nodes, Writes: sealed.Writes}
+		RawVectors: vectors, Lacking: lacking, Nodes: nodes, Writes: sealed.Writes}
 	if err := b.pending.Add(block); err != nil {
 		return err
 	}

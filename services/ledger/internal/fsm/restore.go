@@ -176,7 +176,7 @@ func (m *Machine) fetchUpTo(ctx context.Context, p pointer) error {
 		blocks, bytes = nil, 0
 		return m.Head().Block.Height + 1
 	}
-	err := m.fetch(ctx, from, p.height, func(b *replicav1.FetchBlocksResponse) error {
+	take := func(b *replicav1.FetchBlocksResponse) error {
 		if failed != nil {
 			return failed
 		}
@@ -194,7 +194,14 @@ func (m *Machine) fetchUpTo(ctx context.Context, p pointer) error {
 			progress.tell(ctx)
 		}
 		return err
-	})
+	}
+	// What expired elsewhere may still be with another replica: each is asked first for
+	// whole blocks.
+	m.wantWhole = true
+	err := m.fetch(ctx, from, p.height, take)
+	if m.wantWhole = false; errors.Is(err, errExpired) && failed == nil && ctx.Err() == nil {
+		err = m.fetch(ctx, from, p.height, take)
+	}
 	return errors.Join(failed, err)
 }
 
@@ -253,7 +260,7 @@ func (m *Machine) take(blocks []*replicav1.FetchBlocksResponse, p pointer) (kept
 func (b *building) keep(batch storage.Batch, reached bool) (err error) {
 	last := &batch.Blocks[len(batch.Blocks)-1]
 	var signed *certify.Signed
-	if reached {
+	if reached && last.Lacking == 0 { // rule C2
 		if signed, err = b.sign(last.Ref); err != nil {
 			return err
 		}
@@ -298,6 +305,10 @@ func (b *building) adopt(blocks []storage.Block) error {
 }
 
 func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
+	lacking, err := b.allowed(fetched)
+	if err != nil {
+		return err
+	}
 	vectors, err := placed(fetched.GetRecords(), fetched.GetRawVectors())
 	if err != nil {
 		return err
@@ -313,7 +324,7 @@ func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
 	if err != nil {
 		return err
 	}
-	if err := b.add(sealed, vectors, false); err != nil || len(fetched.GetCertificate()) == 0 {
+	if err := b.add(sealed, vectors, lacking, false); err != nil || len(fetched.GetCertificate()) == 0 {
 		return err
 	}
 	certificate, err := tlog.ParseCertificate(fetched.GetCertificate())
@@ -335,9 +346,11 @@ func (b *building) replay(fetched *replicav1.FetchBlocksResponse) error {
 	return nil
 }
 
-// placed assigns raw vectors, which come in the order of the measurements, to leaves.
+// placed assigns raw vectors, which come in the order of the measurements, to leaves;
+// an empty one is left out.
 func placed(leaves, raw [][]byte) ([]storage.RawVector, error) {
 	var vectors []storage.RawVector
+	measurements := 0
 	for i, leaf := range leaves {
 		r, err := record.Parse(leaf)
 		if err != nil {
@@ -346,13 +359,16 @@ func placed(leaves, raw [][]byte) ([]storage.RawVector, error) {
 		if r.GetMeasurement() == nil {
 			continue
 		}
-		if len(vectors) == len(raw) {
+		if measurements == len(raw) {
 			return nil, fmt.Errorf("block has more measurements than its %d raw vectors", len(raw))
 		}
-		vectors = append(vectors, storage.RawVector{Leaf: i, Bytes: raw[len(vectors)]})
+		if len(raw[measurements]) > 0 {
+			vectors = append(vectors, storage.RawVector{Leaf: i, Bytes: raw[measurements]})
+		}
+		measurements++
 	}
-	if len(vectors) != len(raw) {
-		return nil, fmt.Errorf("block has %d measurements and %d raw vectors", len(vectors), len(raw))
+	if measurements != len(raw) {
+		return nil, fmt.Errorf("block has %d measurements and %d raw vectors", measurements, len(raw))
 	}
 	return vectors, nil
 }

@@ -197,6 +197,10 @@ func (v *verification) blocks(ctx context.Context) error {
 		v.report.add(tableMeta.damage(keyTip, fmt.Sprintf("the lock is on height %d, there are %d blocks", v.tip.lock.Height, v.tip.blocks)))
 	}
 	v.report.add(check.tip(&v.tip))
+	if o := check.owed; o.RawVectors > 0 {
+		v.report.add(&DataLossError{Height: int64(o.From), Index: None, File: dbName, Offset: None, What: fmt.Sprintf(
+			"%d raw vectors of blocks %d to %d had expired when the blocks were fetched, and no block here holds the decision: the fetching did not end", o.RawVectors, o.From, o.To)})
+	}
 	return nil
 }
 

@@ -31,6 +31,7 @@ type blockCheck struct {
 
 	decided uint64  // the state lets raw vectors of lower blocks go, as it was last read
 	expired Expired // those that are gone
+	owed    Expired // those that never came, and whose decision has not come yet either
 }
 
 // newBlockCheck begins behind a block, given the tree up to it; prev is nil at
@@ -102,7 +103,11 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 		switch {
 		case leaf == nil:
 		case p.raw.length == 0 && c.lacks(b.ref.Height, leaf):
-			c.expired.add(b.ref.Height)
+			if c.lets(b.ref.Height) {
+				c.expired.add(b.ref.Height)
+			} else {
+				c.owed.add(b.ref.Height)
+			}
 		default:
 			add(c.content(p, index, leaf, raw))
 		}
@@ -125,10 +130,10 @@ func (c *blockCheck) block(b *blockValue) (leaves [][]byte, problems []*DataLoss
 }
 
 // lacks tells whether a leaf is a measurement that was committed without its raw
-// vector, and that a decision in the state lets this be.
+// vector, because it had expired.
 func (c *blockCheck) lacks(height uint64, leaf []byte) bool {
 	t := c.store.recent.Load().tip
-	return t.lacks(height, leaf) && c.lets(height)
+	return t.lacks(height, leaf)
 }
 
 // lets tells whether the state lets the raw vectors of a block go. It is asked
