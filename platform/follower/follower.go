@@ -109,7 +109,10 @@ type Follower struct {
 	networkID   digest.Digest
 	connections []*grpc.ClientConn
 	clients     []ledgerv1.LedgerServiceClient
-	preferred   atomic.Int64 // index of the replica that answered last
+	spkis       []identity.SPKI // of the replicas, as configured
+	registry    identity.Registry
+	preferred   atomic.Int64 // index of the replica that is followed
+	leading     atomic.Int64 // index of the replica to hand submissions to; or unknown
 	log         *slog.Logger
 	quiet       time.Duration // quietAfter but in tests
 	doubt       time.Duration // doubtAfter but in tests
@@ -118,6 +121,9 @@ type Follower struct {
 	changed     atomic.Pointer[chan struct{}]
 	keeper      *keeper
 }
+
+// unknown is the index of no replica.
+const unknown = -1
 
 // Option changes what New makes.
 type Option func(*rpcclient.Options)
@@ -138,6 +144,8 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, probe: probeAfter, keeper: newKeeper(c.State, networkID, log)}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
+	f.leading.Store(unknown)
+	f.registry = registry.Of(f.certified, log)
 	for _, r := range c.Replicas {
 		spki, err := digest.Parse(r.SPKI)
 		if err != nil {
@@ -151,6 +159,7 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+		f.spkis = append(f.spkis, identity.SPKI(spki))
 		f.connections = append(f.connections, connection)
 		f.clients = append(f.clients, ledgerv1.NewLedgerServiceClient(connection))
 	}
@@ -179,14 +188,14 @@ func (f *Follower) Snapshot() (*Snapshot, error) {
 }
 
 // Registry tells who holds a TLS key, from the newest certified state (rule N1).
-func (f *Follower) Registry() identity.Registry {
-	return registry.Of(func() (state.View, uint64, digest.Digest) {
-		s := f.snapshot.Load()
-		if s == nil {
-			return nil, 0, digest.Zero
-		}
-		return s, s.head.Size, s.head.Admin
-	}, f.log)
+func (f *Follower) Registry() identity.Registry { return f.registry }
+
+func (f *Follower) certified() (view state.View, size uint64, admin digest.Digest) {
+	s := f.snapshot.Load()
+	if s == nil {
+		return nil, 0, digest.Zero
+	}
+	return s, s.head.Size, s.head.Admin
 }
 
 // Wait returns the first snapshot at or above a height.

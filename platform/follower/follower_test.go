@@ -638,6 +638,74 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// A replica that hands a submission on says who leads, and the next one goes there
+// at once: until that one is gone, or a name is nobody's here.
+func TestSubmissionsGoToWhoLeads(t *testing.T) {
+	l := populated(t)
+	var nodes []statetest.Replica
+	l.Do(func(n *statetest.Network) { nodes = n.Replicas })
+	var leader atomic.Value // the node id that a replica names
+	leader.Store("")
+	var asked [3]atomic.Int32
+	var gone atomic.Bool // of the second
+	var replicas []*ledgertest.Replica
+	for i := range asked {
+		l.TLS(t, nodes[i].Node)
+		replicas = append(replicas, l.Serve(t, nodes[i].ID, func(r *ledgertest.Replica) {
+			r.OnSubmit = func(context.Context, *ledgerv1.SubmitRequest) error {
+				asked[i].Add(1)
+				if i == 1 && gone.Load() {
+					return reason.New(reason.NotReady, "it is going away")
+				}
+				return nil
+			}
+			r.OnAnswer = func(a *ledgerv1.SubmitResponse) error {
+				if named, _ := leader.Load().(string); named != nodes[i].ID {
+					a.Leader = named
+				}
+				return nil
+			}
+		}))
+	}
+	f := open(t, l, replicas...)
+	start(t, f.Run)
+	mustSee(t, f, l)
+	number := 0
+	submit := func(want ...int32) {
+		t.Helper()
+		number++
+		name := fmt.Sprintf("meter-9%d", number)
+		var leaf []byte
+		l.Do(func(n *statetest.Network) {
+			leaf = n.Sign(n.MeterRegistration(name, statetest.Key(name)), statetest.Body())
+		})
+		if _, err := f.Submit(within(t), &ledgerv1.SubmitRequest{Records: [][]byte{leaf}}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range asked {
+			if got := asked[i].Load(); got != want[i] {
+				t.Errorf("submission %d: replica %d was asked %d times by now, want %d", number, i, got, want[i])
+			}
+		}
+	}
+	submit(1, 0, 0) // the first of the configuration
+	leader.Store(nodes[1].ID)
+	submit(2, 0, 0) // it hands on, and says to whom
+	submit(2, 1, 0)
+	leader.Store(nodes[2].ID)
+	submit(2, 2, 0)
+	submit(2, 2, 1)
+	leader.Store("somebody-else")
+	submit(2, 2, 2)
+	submit(2, 2, 3) // the name is nobody's here: who answered is asked again
+	leader.Store(nodes[1].ID)
+	submit(2, 2, 4)
+	gone.Store(true)
+	leader.Store("")
+	submit(2, 3, 5) // the next after it
+	submit(2, 3, 6)
+}
+
 // A machine that is gone ends no connection: it owes the answer, and does not say
 // how it is. It is not waited for; the next submission goes past it.
 func TestSubmitPassesAReplicaThatIsGone(t *testing.T) {

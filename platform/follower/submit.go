@@ -33,13 +33,13 @@ type answer struct {
 	err      error
 }
 
-// Submit hands a submission to the ledger: to the replica that answered last,
-// then to the others while one cannot tell, or seems to be gone. The answer has an
-// outcome for each record.
+// Submit hands a submission to the ledger: to the replica that led when the last
+// one was answered, then to the others while one cannot tell, or seems to be gone.
+// The answer has an outcome for each record.
 func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of those that still owe an answer
-	first := int(f.preferred.Load())
+	first := f.first()
 	answers, doubts := make(chan answer, len(f.clients)), make(chan int, len(f.clients))
 	asked, open, passed := 0, 0, make(map[int]bool)
 	ask := func() {
@@ -69,8 +69,9 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 			open--
 			if a.err == nil {
 				if passed[first] {
-					f.preferred.CompareAndSwap(int64(first), int64(a.at)) // the next submission need not find that out again
+					f.preferred.CompareAndSwap(int64(first), int64(a.at)) // it is not followed either
 				}
+				f.noteLeader(a.at, a.response.GetLeader())
 				return a.response, nil
 			}
 			switch reason.Of(a.err) {
@@ -82,6 +83,29 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 		}
 	}
 	return nil, errors.Join(failures...)
+}
+
+// first is the replica to which a submission goes first.
+func (f *Follower) first() int {
+	if at := f.leading.Load(); at != unknown {
+		return int(at)
+	}
+	return int(f.preferred.Load())
+}
+
+// noteLeader remembers who led when a replica answered: that one, or whom it
+// names. Whether that is true matters to speed alone, for every replica hands on
+// what it is given.
+func (f *Follower) noteLeader(at int, named string) {
+	if named != "" {
+		for i, spki := range f.spkis {
+			if peer, ok := f.registry.Role(spki); ok && peer.ID == named {
+				at = i
+				break
+			}
+		}
+	}
+	f.leading.Store(int64(at))
 }
 
 // ask hands a submission to one replica, and says so if it seems to be gone before

@@ -42,7 +42,10 @@ func TestReadsVerify(t *testing.T) {
 	c.rekey(via, c.mirror.Endorsers[0])
 	c.rollOver(via, m)
 	c.measure(via, m, 2)
-	c.accept(via, [][]byte{m.Heartbeat()}, nil)
+	answer := c.accept(via, [][]byte{m.Heartbeat()}, nil)
+	if led := c.leader(four...); answer.GetLeader() != led || led == via {
+		t.Errorf("%s handed a submission on and names %q as the leader, it is %s", via, answer.GetLeader(), led)
+	}
 	c.same(four...)
 
 	r := reader{cluster: c, client: c.public(via), trust: c.trust()}

@@ -225,8 +225,11 @@ type SubmitResponse struct {
 	Outcomes []*RecordOutcome `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
 	// certified_height is the height on which the answer rests.
 	CertifiedHeight uint64 `protobuf:"varint,2,opt,name=certified_height,json=certifiedHeight,proto3" json:"certified_height,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// leader is the node id of the replica to which this one handed the submission;
+	// empty when it leads itself. Handing the next one to it saves the way over here.
+	Leader        string `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitResponse) Reset() {
@@ -271,6 +274,13 @@ func (x *SubmitResponse) GetCertifiedHeight() uint64 {
 		return x.CertifiedHeight
 	}
 	return 0
+}
+
+func (x *SubmitResponse) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
 }
 
 // GetStatusRequest is empty.
@@ -2142,10 +2152,11 @@ const file_lacre_ledger_v1_ledger_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x18\n" +
-	"\areceipt\x18\x05 \x01(\fR\areceipt\"w\n" +
+	"\areceipt\x18\x05 \x01(\fR\areceipt\"\x8f\x01\n" +
 	"\x0eSubmitResponse\x12:\n" +
 	"\boutcomes\x18\x01 \x03(\v2\x1e.lacre.ledger.v1.RecordOutcomeR\boutcomes\x12)\n" +
-	"\x10certified_height\x18\x02 \x01(\x04R\x0fcertifiedHeight\"\x12\n" +
+	"\x10certified_height\x18\x02 \x01(\x04R\x0fcertifiedHeight\x12\x16\n" +
+	"\x06leader\x18\x03 \x01(\tR\x06leader\"\x12\n" +
 	"\x10GetStatusRequest\"\xc3\x03\n" +
 	"\x11GetStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x16\n" +

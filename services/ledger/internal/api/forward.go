@@ -27,6 +27,9 @@ func (s *Server) forward(ctx context.Context, request *ledgerv1.SubmitRequest) (
 		response, err := whileLeading(ctx, s.Order, leader, func(ctx context.Context) (*ledgerv1.SubmitResponse, error) {
 			return s.Peers.Forward(ctx, leader, request)
 		})
+		if err == nil {
+			response.Leader = leader
+		}
 		if !errors.Is(err, errDeposed) {
 			return response, err
 		}
