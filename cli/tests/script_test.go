@@ -16,6 +16,7 @@
 //	                           sets $DROPPER and $DROPPERSPKI
 //	keysigner FILE [wrong]     a program for `--signer`, with that key; exec'd by lacre
 //	public NAME FILE           set $NAME to the first 64 hexadecimal digits in FILE
+//	replace FILE OLD NEW       replace the one place in a file where a text stands
 //	flip FILE BYTE             flip one bit of a byte; from the end if negative
 package tests
 
@@ -76,7 +77,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "awaits": awaits, "dropper": dropper, "start": start, "stop": stop, "flip": flip, "public": public,
+			"exits": exits, "awaits": awaits, "dropper": dropper, "start": start, "stop": stop, "flip": flip, "public": public, "replace": replace,
 		},
 	})
 }
@@ -171,6 +172,17 @@ func stop(ts *testscript.TestScript, neg bool, args []string) {
 	p.command = nil
 	ts.Check(c.Process.Signal(os.Interrupt))
 	ts.Check(c.Wait())
+}
+
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if n := strings.Count(text, args[1]); n != 1 {
+		ts.Fatalf("%q stands %d times in %s, want once", args[1], n, args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, args[1], args[2], 1)), 0o600))
 }
 
 func flip(ts *testscript.TestScript, neg bool, args []string) {

@@ -24,8 +24,9 @@ func newNetwork(a *app) *cobra.Command {
 drafts the network of all member files; each signs the draft where its root key
 lies; one assembles the signatures. Nobody needs to trust whoever drafts or
 assembles: all that is signed follows from the draft, "sign" shows it, and
-"verify" checks the result. No command here opens a connection, but for "wait".`,
-	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a), newNetworkChange(a), newNetworkLearn(a))
+"verify" checks the result. No command up to there opens a connection; "wait",
+"change", "expire" and "learn" are for a founded network.`,
+	}, newNetworkDraft(a), newNetworkShow(a), newNetworkSign(a), newNetworkAssemble(a), newNetworkVerify(a), newNetworkWait(a), newNetworkChange(a), newNetworkExpire(a), newNetworkLearn(a))
 }
 
 // networkDraft is the command line of `network draft`.
