@@ -13,6 +13,9 @@ FUZZTIME ?= 10s
 TESTFLAGS ?=
 DIFFER ?= --count 200 # `make interop-py DIFFER=--all` flips every bit
 BENCH ?= .
+COUNT ?= 6
+OLD ?= main
+PACKAGES ?= work
 MEASURE ?= /tmp/lacre-measure
 ONLY ?=
 PREVIOUS ?= HEAD~1
@@ -131,8 +134,12 @@ robustness: ## kill, pause and cut off separate processes for DURATION (60s) as 
 	bin/robustness/robustness -bin bin/robustness -duration $(DURATION) $(addprefix -seed ,$(SEED)) $(ROBUSTNESS)
 
 .PHONY: bench
-bench: ## run the benchmarks that match BENCH (.)
-	go test -run '^$$' -bench '$(BENCH)' -benchmem work
+bench: ## run the benchmarks that match BENCH (.) of PACKAGES (all)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
+
+.PHONY: benchstat
+benchstat: bin/benchstat ## compare the benchmarks that match BENCH of PACKAGES with those of the commit OLD (main), COUNT (6) times each
+	tools/benchstat.sh bin/benchstat '$(OLD)' '$(BENCH)' '$(COUNT)' $(PACKAGES)
 
 .PHONY: measure
 measure: build ## measure rate, latency and cost on this machine into MEASURE (/tmp/lacre-measure), about 8 minutes
@@ -202,7 +209,7 @@ verify-deploy: ## example configurations are what the services write and accept;
 ##@ Tools (pinned in tools/, outside the workspace)
 
 .PHONY: tools
-tools: bin/buf bin/golangci-lint bin/govulncheck bin/modules bin/docs bin/fuzz $(PLUGINS) ## build them all into bin/
+tools: bin/buf bin/golangci-lint bin/govulncheck bin/benchstat bin/modules bin/docs bin/fuzz $(PLUGINS) ## build them all into bin/
 
 bin/buf: tools/buf/go.mod tools/buf/go.sum
 	cd tools/buf && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
@@ -212,9 +219,9 @@ bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	cd tools/lint && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
 	@touch $@
 
-$(PLUGINS) bin/govulncheck &: tools/go.mod tools/go.sum
+$(PLUGINS) bin/govulncheck bin/benchstat &: tools/go.mod tools/go.sum
 	cd tools && GOWORK=off GOBIN='$(CURDIR)/bin' go install tool
-	@touch $(PLUGINS) bin/govulncheck
+	@touch $(PLUGINS) bin/govulncheck bin/benchstat
 
 bin/modules bin/docs bin/fuzz &: tools/go.mod tools/go.sum $(TOOL_SOURCES)
 	cd tools && GOWORK=off go build -o '$(CURDIR)/bin/' ./modules ./docs ./fuzz

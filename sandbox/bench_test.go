@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lacre-metrology/lacre/algorithms/speed"
+	"github.com/lacre-metrology/lacre/core/benchtest"
 	w "github.com/lacre-metrology/lacre/sandbox/internal/wasmtest"
 	"github.com/lacre-metrology/lacre/sandbox/profile"
 )
@@ -36,16 +37,15 @@ func BenchmarkRun(b *testing.B) {
 		input[i] = byte(i)
 	}
 	for name, x := range executors(p) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+		b.Run("engine="+name, func(b *testing.B) {
+			benchtest.Loop(b, 1, func() {
 				if r, err := x.execute(input, plenty); err != nil || r.Code() != 0 {
 					b.Fatal(r, err)
 				}
-			}
+			})
 		})
 	}
-	b.Run("budgeted", func(b *testing.B) {
+	b.Run("engine=budgeted", func(b *testing.B) {
 		p := load(b, newEngine(b, Config{}), scan())
 		for b.Loop() {
 			if r, err := p.Run(input, plenty); err != nil || r.Code() != 0 {
@@ -62,12 +62,12 @@ func BenchmarkSpeed(b *testing.B) {
 	inputs := speedInputs(b, rand.New(rand.NewPCG(1, 0)))
 	input := inputs[len(inputs)-2] // the last pulse, whole
 	for name, x := range executors(p) {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
+		b.Run("engine="+name, func(b *testing.B) {
+			benchtest.Loop(b, 1, func() {
 				if r, err := x.execute(input, speedFuel); err != nil || r.Outcome != Completed {
 					b.Fatal(r, err)
 				}
-			}
+			})
 		})
 	}
 }

@@ -28,16 +28,16 @@ func passOf512(tb testing.TB) []byte {
 	return b
 }
 
-// BenchmarkModule512 is one measurement in wazero's compiler, input copied in.
-func BenchmarkModule512(b *testing.B) {
+// BenchmarkModule is one measurement in wazero's compiler, input copied in.
+func BenchmarkModule(b *testing.B) {
 	input, r := passOf512(b), newRunner(b)
 	for b.Loop() {
 		r.run(b, input)
 	}
 }
 
-// BenchmarkTwin512 is the same in Go.
-func BenchmarkTwin512(b *testing.B) {
+// BenchmarkTwin is the same in Go.
+func BenchmarkTwin(b *testing.B) {
 	input := passOf512(b)
 	for b.Loop() {
 		speed.Measure(input)

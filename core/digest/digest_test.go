@@ -123,11 +123,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkOf2KB(b *testing.B) {
-	data := make([]byte, 2048)
-	b.ReportAllocs()
-	for b.Loop() {
-		Of(Record, data)
-	}
-}

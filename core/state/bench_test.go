@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/lacre-metrology/lacre/core/benchtest"
 	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
 )
 
-// BenchmarkApply is the transition alone, signatures excluded (a host verifies
+// BenchmarkTransition is the transition alone, signatures excluded (a host verifies
 // them in batches before): one submission of so many measurements by 16 meters
 // a block, parsed, decided and sealed.
-func BenchmarkApply(b *testing.B) {
+func BenchmarkTransition(b *testing.B) {
 	for _, size := range []int{16, 256} {
 		n, _ := ready(b)
 		var captures []*statetest.Capture
@@ -29,9 +30,25 @@ func BenchmarkApply(b *testing.B) {
 		}
 		head := n.Store.Head()
 		options := state.Options{Verifier: yes{}}
-		b.Run(fmt.Sprintf("measurements=%d", size), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
+		// The leader asks the same of each submission before it is ordered, up to the
+		// first record that would be accepted.
+		b.Run(fmt.Sprintf("do=rehearse/measurements=%d", size), func(b *testing.B) {
+			benchtest.Loop(b, size, func() {
+				block, err := state.Begin(n.Store, head, options, head.CertifiedHeight, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				submission := state.ParseSubmission(records, raw)
+				if _, err := block.Checks(submission); err != nil {
+					b.Fatal(err)
+				}
+				if refused, err := block.Refused(submission); err != nil || refused != nil {
+					b.Fatal(refused, err)
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("do=apply/measurements=%d", size), func(b *testing.B) {
+			benchtest.Loop(b, size, func() {
 				block, err := state.Begin(n.Store, head, options, head.CertifiedHeight, nil)
 				if err != nil {
 					b.Fatal(err)
@@ -43,8 +60,7 @@ func BenchmarkApply(b *testing.B) {
 				if _, err := block.Seal(); err != nil {
 					b.Fatal(err)
 				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(size), "ns/measurement")
+			})
 		})
 	}
 }

@@ -304,13 +304,3 @@ func FuzzParseRange(f *testing.F) {
 		r.Root()
 	})
 }
-
-func BenchmarkRangeAppend256(b *testing.B) {
-	leaves := leavesOf(256)
-	r := tlog.NewRange()
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Append(leaves...)
-		r.Root()
-	}
-}

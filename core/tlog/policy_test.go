@@ -280,21 +280,3 @@ func FuzzParsePolicy(f *testing.F) {
 		_ = p.Check(signature.Direct{}, certificate) // must not panic
 	})
 }
-
-func BenchmarkPolicyCheck3of4(b *testing.B) {
-	net := newNetwork(b, 4, 3, 5)
-	certificate := net.certify(0, 1, 2)
-	for b.Loop() {
-		if err := net.policy.Check(signature.Direct{}, certificate); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkCosign(b *testing.B) {
-	net := newNetwork(b, 1, 1, 5)
-	c := net.checkpoint()
-	for b.Loop() {
-		net.cosign(0, c)
-	}
-}

@@ -375,28 +375,3 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkEncodeRice2x512(b *testing.B) {
-	samples := pulses(2, 512, 6)
-	b.SetBytes(2048)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Encode(rice, samples); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDecodeRice2x512(b *testing.B) {
-	coded, err := Encode(rice, pulses(2, 512, 6))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.SetBytes(2048)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Decode(rice, 2, 512, coded); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"runtime/pprof"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/lacre-metrology/lacre/core/benchtest"
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/sample"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -33,30 +33,20 @@ func BenchmarkApply(b *testing.B) {
 				b.StopTimer()
 				entry := r.measurements(meters)
 				r.machine.cache = signature.NewCache(1 << 16)
-				before := cpu(b)
+				before := benchtest.CPU(b)
 				b.StartTimer()
 				var applied propose.Applied
 				pprof.Do(b.Context(), pprof.Labels("measured", "yes"), func(context.Context) { applied = r.apply(entry) })
 				b.StopTimer()
-				spent += cpu(b) - before
+				spent += benchtest.CPU(b) - before
 				b.StartTimer()
 				if applied.Ignored != nil || !applied.Results[0][size].Accepted {
 					b.Fatalf("applied as %+v", applied)
 				}
 			}
-			b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/float64(size), "cpu-ns/measurement")
+			benchtest.Report(b, spent, size)
 		})
 	}
-}
-
-// cpu is the time that the process has used: unlike the elapsed time it says the
-// same on a machine that does other work too.
-func cpu(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // meters approves the module and registers so many meters, in the mirror and in

@@ -2,9 +2,9 @@ package storage
 
 import (
 	"fmt"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/lacre-metrology/lacre/core/benchtest"
 )
 
 // BenchmarkCommit commits blocks of 256 measurements of 2.6 KB each (600 bytes
@@ -26,22 +26,13 @@ func BenchmarkCommit(b *testing.B) {
 			records := 256 * blocksPerBatch
 			b.SetBytes(int64(records * 2600))
 			b.ReportAllocs()
-			before := cpuTime(b)
+			before := benchtest.CPU(b)
 			b.ResetTimer()
 			for i := range batches {
 				must(b, s.Commit(batches[i]))
 				batches[i] = Batch{}
 			}
-			b.ReportMetric(float64((cpuTime(b)-before).Microseconds())/float64(b.N*records), "cpu-us/record")
-			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*records), "us/record")
+			benchtest.Report(b, benchtest.CPU(b)-before, records)
 		})
 	}
-}
-
-// cpuTime is what this process has used, the kernel's work for it included.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var usage syscall.Rusage
-	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

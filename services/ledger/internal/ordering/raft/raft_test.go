@@ -323,7 +323,7 @@ func TestSnapshotIsAPointer(t *testing.T) {
 // four at a time, over three replicas.
 func BenchmarkPropose(b *testing.B) {
 	for _, window := range []int{1, 4} {
-		b.Run(fmt.Sprint(window, " in flight"), func(b *testing.B) {
+		b.Run(fmt.Sprintf("in-flight=%d", window), func(b *testing.B) {
 			ids := []string{"a", "b", "c"}
 			c := newCluster(b, nil, ids...)
 			c.start(ids...)
