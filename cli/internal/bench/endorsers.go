@@ -163,9 +163,7 @@ func (e *endorsing) batch(ctx context.Context, one *endorser) {
 			e.fail("meter %s: %v", s.id, err)
 			return
 		}
-		request.Samples = append(request.Samples, &computev1.SignedSample{
-			Header: shot.request.GetHeader(), Signature: shot.request.GetSignature(), RawVector: shot.request.GetRawVector(),
-		})
+		request.Samples = append(request.Samples, signedSample(shot))
 	}
 	began := time.Now()
 	response, err := computev1.NewComputeServiceClient(one.connection).Endorse(ctx, request)
@@ -182,6 +180,11 @@ func (e *endorsing) batch(ctx context.Context, one *endorser) {
 		one.claims.Add(int64(claims))
 		e.latencies.record(now.Sub(began))
 	}
+}
+
+// signedSample is a shot as an endorser takes it.
+func signedSample(s *shot) *computev1.SignedSample {
+	return &computev1.SignedSample{Header: s.request.GetHeader(), Signature: s.request.GetSignature(), RawVector: s.request.GetRawVector()}
 }
 
 // judge counts the claims of an answer that holds.

@@ -18,11 +18,14 @@ import (
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
-// programs are the binaries of the services, by role, in the order of starting.
-var programs = []struct {
+// roleProgram is the binary of a role's service.
+type roleProgram struct {
 	role recordv1.Role
 	name string
-}{
+}
+
+// programs are the binaries of the services, by role, in the order of starting.
+var programs = []roleProgram{
 	{recordv1.Role_ROLE_REPLICA, "lacre-ledger"},
 	{recordv1.Role_ROLE_ENDORSER, "lacre-compute"},
 	{recordv1.Role_ROLE_APPROVAL, "lacre-approval"},
@@ -91,17 +94,12 @@ func findProgram(name string) (string, error) {
 // after an error.
 func startFleet(network *devnet.Network) (*fleet, error) {
 	f := &fleet{network: network}
-	logs := filepath.Join(network.Dir, "logs")
-	if err := os.MkdirAll(logs, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(network.Dir, "logs"), 0o700); err != nil {
 		return f, err
 	}
 	for _, p := range programs {
-		path, err := findProgram(p.name)
-		if err != nil {
-			return f, err
-		}
 		for _, node := range network.ByRole(p.role) {
-			if err := f.start(path, node, filepath.Join(logs, node.ID+".log")); err != nil {
+			if err := f.start(node); err != nil {
 				return f, fmt.Errorf("node %s: %w", node.ID, err)
 			}
 		}
@@ -109,7 +107,17 @@ func startFleet(network *devnet.Network) (*fleet, error) {
 	return f, nil
 }
 
-func (f *fleet) start(program string, node devnet.Node, log string) error {
+// start starts the process of a node, which does not run.
+func (f *fleet) start(node devnet.Node) error {
+	at := slices.IndexFunc(programs, func(p roleProgram) bool { return p.role == node.Role })
+	program, err := findProgram(programs[at].name)
+	if err != nil {
+		return err
+	}
+	return f.spawn(program, node, filepath.Join(f.network.Dir, "logs", node.ID+".log"))
+}
+
+func (f *fleet) spawn(program string, node devnet.Node, log string) error {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -182,7 +190,7 @@ func (p *process) failure() error {
 
 // kill ends a node as a power cut would end its process.
 func (f *fleet) kill(id string) error {
-	for _, p := range f.processes {
+	for _, p := range f.live() {
 		if p.node.ID == id {
 			p.asked.Store(true)
 			return p.command.Process.Kill()
@@ -191,26 +199,47 @@ func (f *fleet) kill(id string) error {
 	return fmt.Errorf("no process of node %q", id)
 }
 
-// stop ends all processes, those started last first, and waits for them. Those
-// of one role end together: the last replica alone has no quorum to leave.
+// killed kills a node and waits for its end.
+func (f *fleet) killed(id string) error {
+	running := f.live()
+	if err := f.kill(id); err != nil {
+		return err
+	}
+	for _, p := range running {
+		if p.node.ID == id {
+			<-p.done
+		}
+	}
+	return nil
+}
+
+// stop ends all processes, those started last first, and waits for them.
 func (f *fleet) stop() error {
 	var failures []error
 	for _, role := range slices.Backward(programs) {
-		var stopping []*process
-		for _, p := range f.live() {
-			if p.node.Role == role.role {
-				p.asked.Store(true)
-				_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended this moment
-				stopping = append(stopping, p)
-			}
-		}
-		for _, p := range stopping {
-			failures = append(failures, p.await())
-		}
+		failures = append(failures, f.end(role.role))
 	}
 	if f.starts != nil {
 		close(f.starts)
 		f.starts = nil
+	}
+	return errors.Join(failures...)
+}
+
+// end ends the processes of a role, and waits for them. They end together: the
+// last replica alone has no quorum to leave.
+func (f *fleet) end(role recordv1.Role) error {
+	var stopping []*process
+	for _, p := range f.live() {
+		if p.node.Role == role {
+			p.asked.Store(true)
+			_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended this moment
+			stopping = append(stopping, p)
+		}
+	}
+	var failures []error
+	for _, p := range stopping {
+		failures = append(failures, p.await())
 	}
 	return errors.Join(failures...)
 }

@@ -37,7 +37,7 @@ func started(t *testing.T, script string) (*fleet, *process) {
 		}
 	})
 	node := devnet.Node{ID: "replica", Role: recordv1.Role_ROLE_REPLICA}
-	if err := f.start(program(t, script), node, filepath.Join(t.TempDir(), "log")); err != nil {
+	if err := f.spawn(program(t, script), node, filepath.Join(t.TempDir(), "log")); err != nil {
 		t.Fatal(err)
 	}
 	return f, f.processes[0]

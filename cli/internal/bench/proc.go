@@ -19,6 +19,9 @@ type usage struct {
 	user, system time.Duration
 	writtenBytes uint64 // handed to the disk, or on the way there
 	peakBytes    uint64 // of resident memory
+
+	residentBytes  uint64 // now
+	anonymousBytes uint64 // of these, those that are no file's pages: the heap
 }
 
 func (u usage) cpu() time.Duration { return u.user + u.system }
@@ -38,11 +41,13 @@ func readUsage(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	kilobytes, err := field(status, "VmHWM:")
-	if err != nil {
-		return usage{}, fmt.Errorf("%s/status: %w", dir, err)
+	for name, to := range map[string]*uint64{"VmHWM:": &u.peakBytes, "VmRSS:": &u.residentBytes, "RssAnon:": &u.anonymousBytes} {
+		kilobytes, err := field(status, name)
+		if err != nil {
+			return usage{}, fmt.Errorf("%s/status: %w", dir, err)
+		}
+		*to = kilobytes << 10
 	}
-	u.peakBytes = kilobytes << 10
 	io, err := os.ReadFile(dir + "/io")
 	if err != nil {
 		return usage{}, err
