@@ -78,7 +78,9 @@ type AuditPart struct {
 }
 
 // Failed says whether the ledger did not hold, or holds no measurement.
-func (r *AuditReport) Failed() bool { return r.Verdict != receipt.Verified.String() || r.Measurements == 0 }
+func (r *AuditReport) Failed() bool {
+	return r.Verdict != receipt.Verified.String() || r.Measurements == 0
+}
 
 // Audit audits a stopped replica from its disk, as `lacre audit --from DIR` does,
 // and measures it.

@@ -56,7 +56,7 @@ is measured and what is not.`,
 	f.Float64Var(&o.Backlog, "backlog", 0, "share of the clients that are cut off again and again, such as 0.1")
 	f.DurationVar(&o.Outage, "outage", o.Outage, "how long each of them is cut off")
 	f.DurationVar(&o.KillLeaderAfter, "kill-leader-after", 0, "kill -9 the leading replica so long into the window; 0 kills nothing")
-	c.AddCommand(newBenchTable(a), newBenchEndorsers(a), newBenchOverload(a), newBenchFeed(a), newBenchAudit(a))
+	c.AddCommand(newBenchTable(a), newBenchEndorsers(a), newBenchOverload(a), newBenchFeed(a), newBenchAudit(a), newBenchPlan(a))
 	return c
 }
 
