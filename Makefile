@@ -142,7 +142,7 @@ benchstat: bin/benchstat ## compare the benchmarks that match BENCH of PACKAGES 
 	tools/benchstat.sh bin/benchstat '$(OLD)' '$(BENCH)' '$(COUNT)' $(PACKAGES)
 
 .PHONY: measure
-measure: build ## measure rate, latency and cost on this machine into MEASURE (/tmp/lacre-measure), about 8 minutes
+measure: build ## measure rate, latency and cost on this machine into MEASURE (/tmp/lacre-measure), about 20 minutes
 	tools/measure.sh bin/lacre '$(MEASURE)'
 
 .PHONY: lint

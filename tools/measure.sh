@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The table of docs/performance.md, measured anew: tools/measure.sh LACRE DIRECTORY
-# Runs `lacre bench` under each setting, one after the other, and keeps each report as JSON beside table.md. About eight
-# minutes; the figures are worth something only on a machine that does nothing else.
+# Runs `lacre bench` under each setting, one after the other, and keeps each report as JSON beside table.md. About twenty
+# minutes; FEED=10000000 feeds more than a million. The figures are worth something only on a machine that does nothing else.
 set -euo pipefail
 lacre=${1:?usage: tools/measure.sh LACRE DIRECTORY}
 dir=${2:?usage: tools/measure.sh LACRE DIRECTORY}
@@ -28,5 +28,25 @@ measure endorsements1-600 --clients 600 --endorsements 1
 measure open-100 --rate 100 --clients 100
 measure open-300 --rate 300 --clients 300
 measure open-800 --rate 800 --clients 800
+
+measure backlog-600 --clients 600 --meters mixed --backlog 0.1
+measure replicas1-600 --clients 600 --replicas 1
+measure replicas7-600 --clients 600 --replicas 7
+
+alone() { # alone NAME SUBCOMMAND FLAGS...: a report that fits no table
+  local name=$1
+  shift
+  printf '\n=== %s: lacre bench %s\n' "$name" "$*" >&2
+  "$lacre" bench "$@" --json >"$dir/$name.json"
+}
+
+alone endorsers-ed25519 endorsers --clients 600 --duration "$duration"
+alone endorsers-p256 endorsers --clients 600 --meters p256 --duration "$duration"
+alone overload overload --stages=false
+rm -rf "$dir/fed" # of an earlier run
+alone feed feed --measurements "${FEED:-1000000}" --dir "$dir/fed" --keep
+alone audit audit "$dir/fed" --cross-check budgeted --profile "$dir/audit.pprof"
+rm -rf "$dir/fed"
+alone plan plan --from "$dir/ed25519-600.json"
 
 "$lacre" bench table "${reports[@]}" | tee "$dir/table.md"
