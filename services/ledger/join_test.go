@@ -94,7 +94,7 @@ func TestC6_ReplicaJoinsAndReplacesAnother(t *testing.T) {
 	// Not registered, nobody answers it: it waits, and signs nothing.
 	c.start(joining.ID)
 	n := c.nodes[joining.ID]
-	if answers, err := n.service.peers.Positions(c.context()); len(answers) != 0 || err == nil {
+	if answers, err := n.service.peers.Positions(c.context(), nil, 0); len(answers) != 0 || err == nil {
 		t.Errorf("a stranger is answered: %v", answers)
 	}
 	c.accept(via, [][]byte{c.registration(joining.Node)}, nil)

@@ -66,7 +66,7 @@ func (s *Service) passedOver(ctx context.Context) bool {
 	}
 	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	answers, _ := s.peers.Positions(asking) // who does not answer says nothing
+	answers, _ := s.peers.Positions(asking, nil, 0) // who does not answer says nothing
 	why := goOnWithout(config, s.config.NodeID, s.machine.Head().Block.Height, answers)
 	if why != "" {
 		s.log.WarnContext(ctx, "nobody leads this replica, and the others go on; it begins again, and fetches", "because", why)

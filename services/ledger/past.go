@@ -20,13 +20,16 @@ import (
 // keep a starting one quiet.
 func (s *Service) askPast(ctx context.Context) error {
 	for asked := 1; ; asked++ {
-		asking, cancel := context.WithTimeout(ctx, askTimeout)
-		answers, failures := s.peers.Positions(asking)
-		cancel()
 		config, err := state.GetConfig(s.store)
 		if err != nil {
 			return err
 		}
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		answers, failures := s.peers.Positions(asking, func(answers map[string]*replicav1.PositionResponse) bool {
+			past := pastOf(config, s.config.NodeID, answers)
+			return past.heard >= past.needed
+		}, askPatience)
+		cancel()
 		past := pastOf(config, s.config.NodeID, answers)
 		owes, err := s.store.Owes()
 		if err != nil {

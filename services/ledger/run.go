@@ -20,6 +20,7 @@ import (
 const (
 	askInterval     = 250 * time.Millisecond
 	askTimeout      = 2 * time.Second
+	askPatience     = askInterval // for more answers than rule C7 needs
 	refreshInterval = time.Second // rule C2: the newest cosignature, each second when idle
 	watchInterval   = 200 * time.Millisecond
 	memberTimeout   = 20 * time.Second // then the configuration is read again: it may have changed

@@ -205,25 +205,44 @@ func (p *Peers) Forward(ctx context.Context, leader string, submit *ledgerv1.Sub
 }
 
 // Positions asks all peers at once and returns the answers of those that gave
-// one before ctx ended, by node id, and why the others gave none.
-func (p *Peers) Positions(ctx context.Context) (map[string]*replicav1.PositionResponse, error) {
-	var mu sync.Mutex
+// one before ctx ended, by node id, and why the others gave none. Once what came
+// is enough it waits for the rest no longer than patience: one that is silent,
+// because its machine is gone or cut off, would hold up all of ctx. A nil enough
+// waits for all.
+func (p *Peers) Positions(ctx context.Context, enough func(map[string]*replicav1.PositionResponse) bool, patience time.Duration) (map[string]*replicav1.PositionResponse, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of those that still owe an answer
+	type answer struct {
+		id       string
+		position *replicav1.PositionResponse
+		err      error
+	}
+	all := p.all()
+	given := make(chan answer, len(all))
+	for _, each := range all {
+		go func() {
+			position, err := each.client.Position(ctx, &replicav1.PositionRequest{})
+			given <- answer{each.id, position, err}
+		}()
+	}
 	answers := make(map[string]*replicav1.PositionResponse)
 	var failures []error
-	var asking sync.WaitGroup
-	for _, each := range p.all() {
-		asking.Go(func() {
-			answer, err := each.client.Position(ctx, &replicav1.PositionRequest{})
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				failures = append(failures, fmt.Errorf("%s: %w", each.id, err))
-				return
+	var last <-chan time.Time // nil until enough came
+	for range all {
+		select {
+		case a := <-given:
+			if a.err != nil {
+				failures = append(failures, fmt.Errorf("%s: %w", a.id, a.err))
+				continue
 			}
-			answers[each.id] = answer
-		})
+			answers[a.id] = a.position
+		case <-last:
+			return answers, errors.Join(failures...)
+		}
+		if last == nil && enough != nil && enough(answers) {
+			last = time.After(patience)
+		}
 	}
-	asking.Wait()
 	return answers, errors.Join(failures...)
 }
 

@@ -5,7 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -70,7 +74,7 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if answers, err := p.Positions(ctx); len(answers) != 0 || err == nil {
+	if answers, err := p.Positions(ctx, nil, 0); len(answers) != 0 || err == nil {
 		t.Errorf("answers %v of nobody", answers)
 	}
 	if _, err := p.Forward(ctx, "replica-09", nil); reason.Of(err) != reason.NotLeader {
@@ -82,6 +86,57 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A peer that is silent, as one whose machine is gone, does not hold up what the
+// answers of the others are enough for.
+func TestASilentPeerIsNotWaitedForOnceThereIsEnough(t *testing.T) {
+	node, err := identity.NewNode(statetest.Key("tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	everybody := func(identity.SPKI) error { return nil }
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(node.ServerTLS())))
+	replicav1.RegisterReplicaServiceServer(server, standing{})
+	listening, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listening) }()
+	defer func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	p, err := New([]Peer{
+		{NodeID: "replica-01", Address: listening.Addr().String(), Check: everybody},
+		{NodeID: "replica-02", Address: silent.Addr().String(), Check: everybody},
+	}, node, 1<<20, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	enough := func(answers map[string]*replicav1.PositionResponse) bool { return len(answers) == 1 }
+	answers, err := p.Positions(t.Context(), enough, 0) // which does not end for the silent one
+	if err != nil || len(answers) != 1 || answers["replica-01"].GetAppliedHeight() != 7 {
+		t.Errorf("answers %v (%v), want the one of replica-01", answers, err)
+	}
+}
+
+// standing is a replica that answers where it stands.
+type standing struct {
+	replicav1.UnimplementedReplicaServiceServer
+}
+
+func (standing) Position(context.Context, *replicav1.PositionRequest) (*replicav1.PositionResponse, error) {
+	return &replicav1.PositionResponse{AppliedHeight: 7}, nil
 }
 
 func FuzzFromRequest(f *testing.F) {
