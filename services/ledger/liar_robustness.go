@@ -11,14 +11,16 @@ import (
 )
 
 // broadcast hands a cosignature to the peers, or what the suite has this replica
-// say instead. The victim of what only one is told is the first of them.
+// say instead. Only the last of them is told another root: it is to name the double
+// signer, and the first one may have ended with DATA_LOSS, because a leader that
+// equivocates gives that one other entries.
 func (s *Service) broadcast(signed certify.Signed) {
 	_ = fault.Around(fault.Publish, func() error { return nil }) // it returns nothing that could fail
 	var ids []string
 	for _, p := range s.config.Peers {
 		ids = append(ids, p.NodeID)
 	}
-	victim := slices.Min(ids)
+	witness := slices.Max(ids)
 	switch {
 	case fault.On(fault.Withhold):
 		fault.Told(fault.Withhold)
@@ -33,7 +35,7 @@ func (s *Service) broadcast(signed certify.Signed) {
 			return
 		}
 		fault.Told(fault.DoubleSign)
-		s.peers.SendTo(victim, other)
+		s.peers.SendTo(witness, other)
 	case fault.On(fault.OldCosigns):
 		if old := said.Swap(&signed); old != nil {
 			fault.Told(fault.OldCosigns)
