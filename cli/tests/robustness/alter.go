@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 )
 
 // alteration is a bit of a replica's files that was flipped.
@@ -47,29 +47,54 @@ func byteAt(path string, offset int64) (byte, error) {
 func (s *striker) alter(f fault, p *process) (heal func() error, err error) {
 	if f.Stopped {
 		if p.running() && s.leads(context.Background()) == p.node.ID {
-			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+			s.died(p.node.ID, false)
 		}
 		p.kill()
 	}
 	random := rand.New(rand.NewPCG(f.Choice, 3)) //nolint:gosec // reproducible, not secret.
-	a, err := flip(filepath.Join(s.network.NodeDir(p.node.ID), "data"), f.File, random)
+	data := filepath.Join(s.network.NodeDir(p.node.ID), "data")
+	a, err := flip(data, f.File, random)
+	if errors.Is(err, errNothingThere) && packed(f.File) {
+		a, err = flip(data, "segment", random) // nothing is packed yet: what will be
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.say("altered %s of %s: %s", f.File, p.node.ID, a)
+	s.say("altered %s of %s: %s", a.kind, p.node.ID, a)
 	s.altered = append(s.altered, a)
+	s.network.outages.begin(alter, p.node.ID) // for good: it may stop at any moment
 	p.mislead()
 	return p.start, nil
 }
 
-// places are where a replica keeps what.
-var places = map[string]string{"segment": "store/segments/*.*", "database": "store/store.db", "log": "raft/log/*.wal"}
+// places are where a replica keeps what: files, by the kinds of the schedule.
+var places = map[string]string{
+	"segment": "store/segments/*.seg", "records": "store/segments/*.rec", "raw vectors": "store/segments/*.raw",
+	"database": "store/store.db", "log": "raft/log/*.wal",
+}
 
-// flip flips a bit of a file of a kind, within what was written of it.
-func flip(dir, kind string, random *rand.Rand) (alteration, error) {
+// packed kinds are there once a segment was full, and packed.
+func packed(kind string) bool { return kind == "records" || kind == "raw vectors" }
+
+var errNothingThere = errors.New("there is no such file")
+
+// flip flips a bit of a file of a kind, within what was written of it. A file that
+// goes meanwhile, because it is packed, is none of them any more.
+func flip(dir, kind string, random *rand.Rand) (a alteration, err error) {
+	for {
+		if a, err = flipOne(dir, kind, random); !errors.Is(err, fs.ErrNotExist) {
+			return a, err
+		}
+	}
+}
+
+func flipOne(dir, kind string, random *rand.Rand) (alteration, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, places[kind]))
-	if err != nil || len(paths) == 0 {
-		return alteration{}, errors.Join(err, fmt.Errorf("%s holds no %s", dir, kind))
+	if err != nil {
+		return alteration{}, err
+	}
+	if len(paths) == 0 {
+		return alteration{}, fmt.Errorf("%s in %s: %w", kind, dir, errNothingThere)
 	}
 	slices.Sort(paths)
 	a := alteration{kind: kind, path: paths[random.IntN(len(paths))]}
@@ -120,7 +145,7 @@ func written(path string) (int64, error) {
 
 // foundOut says how the damaged replica's alterations were found: by itself, which
 // ended with DATA_LOSS and named the place, or by whoever looks at the stopped
-// disk. A flipped bit of a segment that stands and that nobody finds is an error.
+// disk. A flipped bit of a segment, packed or not, that stands and that nobody finds is an error.
 // In the database it can lie in a free page, and in the log in what was written
 // last: then it changes no answer.
 func (n *network) foundOut(ctx context.Context, s *striker) (found string, err error) {
@@ -154,7 +179,7 @@ func (n *network) foundOut(ctx context.Context, s *striker) (found string, err e
 		return fmt.Sprintf("verifying the stopped disk: %s", report.Problems[0]), nil
 	}
 	for _, a := range s.altered {
-		if a.kind == "segment" && a.stands() {
+		if (a.kind == "segment" || packed(a.kind)) && a.stands() {
 			return "", fmt.Errorf("UNNOTICED: %s of %s was altered, stands, and is not found", a, s.damaged)
 		}
 	}

@@ -133,6 +133,7 @@ func (o *operator) change(ctx context.Context, what, leaves string, killed bool)
 			return err
 		}
 	}
+	n.outages.end(member)
 	if what == "add" {
 		return nil
 	}

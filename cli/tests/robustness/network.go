@@ -37,6 +37,7 @@ type network struct {
 	processes map[string]*process
 	links     []*link
 	starter   starter
+	outages   outages
 	meters    []*signer
 	vectors   [][]byte // encoded, and how many samples each has
 	samples   []int
@@ -104,6 +105,7 @@ func (n *network) renew() error {
 	for id, p := range n.processes {
 		p.renew(id == spare)
 	}
+	n.outages.forget()
 	return n.readTrust()
 }
 
@@ -140,6 +142,7 @@ func (n *network) interpose() error {
 				if err != nil {
 					return err
 				}
+				l.outages = &n.outages
 				n.links = append(n.links, l)
 				if unknown {
 					peer := n.toSpare[id]

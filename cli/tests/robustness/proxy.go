@@ -19,6 +19,7 @@ type link struct {
 	from, to string // node ids
 	target   string // host:port
 	listener net.Listener
+	outages  *outages // nil: nobody asks
 
 	mu      sync.Mutex
 	changed chan struct{}     // closed and replaced with each change
@@ -75,6 +76,12 @@ func (l *link) settle() {
 		return
 	}
 	l.state = sum
+	if l.outages != nil {
+		l.outages.end(l)
+		if sum != (linkState{}) {
+			l.outages.begin(l, l.from, l.to)
+		}
+	}
 	close(l.changed)
 	l.changed = make(chan struct{})
 	if sum.reset {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -13,7 +12,7 @@ func (r *result) print() {
 		verdict = "VIOLATED"
 	}
 	fmt.Printf("seed %d: %s; %d faults, %d of %d acknowledged, %d blocks, %d operations, settled in %.1f s, first write after a leader's death %v ms, %.1f s\n",
-		r.Seed, verdict, r.Faults, r.Acknowledged, r.Sent, r.Blocks, r.History.Operations, r.SettleSeconds, r.FirstWriteMs, r.Seconds)
+		r.Seed, verdict, r.Faults, r.Acknowledged, r.Sent, r.Blocks, r.History.Operations, r.SettleSeconds, r.FirstWrites, r.Seconds)
 	if r.Liar != "" {
 		fmt.Printf("  %s lied; misled and stopped: %q; named as a double signer: %q\n", r.Liar, r.Misled, r.DoubleSigner)
 	}
@@ -37,27 +36,18 @@ func (r *result) print() {
 // summarise tells of all seeds.
 func summarise(all []*result, took time.Duration) {
 	var faults, acknowledged, sent, operations, bad int
-	var first []int64
+	var first []firstWrite
 	for _, r := range all {
 		faults += r.Faults
 		acknowledged += r.Acknowledged
 		sent += r.Sent
 		operations += r.History.Operations
-		first = append(first, r.FirstWriteMs...)
+		first = append(first, r.FirstWrites...)
 		if len(r.Violations) > 0 {
 			bad++
 		}
 	}
 	fmt.Printf("%d seeds in %s: %d violated; %d faults, %d of %d samples acknowledged, %d operations checked\n",
 		len(all), took.Round(time.Second), bad, faults, acknowledged, sent, operations)
-	if len(first) > 0 {
-		slices.Sort(first)
-		fmt.Printf("first write after a leader's death, of %d deaths: median %d ms, 99th percentile %d ms, longest %d ms\n",
-			len(first), percentile(first, 50), percentile(first, 99), first[len(first)-1])
-	}
-}
-
-// percentile of an ascending list: the nearest rank.
-func percentile(sorted []int64, p int) int64 {
-	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+	summariseFirstWrites(first)
 }

@@ -12,26 +12,26 @@ import (
 
 // result is what came of one seed.
 type result struct {
-	Seed          uint64   `json:"seed"`
-	Seconds       float64  `json:"seconds"`
-	Faults        int      `json:"faults"`
-	Sent          int      `json:"sent"`
-	Acknowledged  int      `json:"acknowledged"`
-	Blocks        uint64   `json:"blocks"`
-	History       verdict  `json:"history"`
-	FirstWriteMs  []int64  `json:"first_write_ms,omitempty"` // after each leader's death
-	NoWrite       int      `json:"no_write,omitempty"`       // leaders' deaths after which nothing was signed and acknowledged before the end
-	SettleSeconds float64  `json:"settle_seconds"`           // from the end of the faults until all agree
-	Exits         []exit   `json:"exits,omitempty"`          // that nobody asked for
-	Liar          string   `json:"liar,omitempty"`           // the Byzantine replica
-	Misled        string   `json:"misled,omitempty"`         // the replica that it gave other entries, which stopped with DATA_LOSS
-	DoubleSigner  string   `json:"double_signer,omitempty"`  // whom honest replicas named, with evidence that verifies
-	Damaged       string   `json:"damaged,omitempty"`        // the replica whose stored bytes were altered
-	Altered       []string `json:"altered,omitempty"`        // where
-	FoundBy       string   `json:"found_by,omitempty"`       // what named the damage
-	Membership    string   `json:"membership,omitempty"`     // the change that was made
-	Recovered     string   `json:"recovered,omitempty"`      // how root keys continued the ledger, if they had to
-	Violations    []string `json:"violations,omitempty"`
+	Seed          uint64       `json:"seed"`
+	Seconds       float64      `json:"seconds"`
+	Faults        int          `json:"faults"`
+	Sent          int          `json:"sent"`
+	Acknowledged  int          `json:"acknowledged"`
+	Blocks        uint64       `json:"blocks"`
+	History       verdict      `json:"history"`
+	FirstWrites   []firstWrite `json:"first_writes,omitempty"`  // after each leader's death
+	NoWrite       int          `json:"no_write,omitempty"`      // leaders' deaths after which nothing was signed and acknowledged before the end
+	SettleSeconds float64      `json:"settle_seconds"`          // from the end of the faults until all agree
+	Exits         []exit       `json:"exits,omitempty"`         // that nobody asked for
+	Liar          string       `json:"liar,omitempty"`          // the Byzantine replica
+	Misled        string       `json:"misled,omitempty"`        // the replica that it gave other entries, which stopped with DATA_LOSS
+	DoubleSigner  string       `json:"double_signer,omitempty"` // whom honest replicas named, with evidence that verifies
+	Damaged       string       `json:"damaged,omitempty"`       // the replica whose stored bytes were altered
+	Altered       []string     `json:"altered,omitempty"`       // where
+	FoundBy       string       `json:"found_by,omitempty"`      // what named the damage
+	Membership    string       `json:"membership,omitempty"`    // the change that was made
+	Recovered     string       `json:"recovered,omitempty"`     // how root keys continued the ledger, if they had to
+	Violations    []string     `json:"violations,omitempty"`
 }
 
 const (
@@ -175,34 +175,13 @@ func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, 
 	end()
 	loads.Wait()
 	working.Wait()
-	r.firstWrites(s.deaths, t)
+	r.firstWrites(s.deaths, t.acks, n.outages.whole)
 	return s, failures.err()
 }
 
 // sound are those of the replicas whose stored bytes nobody altered.
 func (n *network) sound(ids []string, s *striker) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return len(s.altered) > 0 && id == s.damaged })
-}
-
-// firstWrites finds, for each death of a leader, the first sample that was signed
-// after it and acknowledged.
-func (r *result) firstWrites(deaths []death, t *traffic) {
-	for _, d := range deaths {
-		if d.perhaps || r.Liar != "" {
-			continue // beside a liar nothing is promised
-		}
-		first := time.Duration(-1)
-		for _, a := range t.acks {
-			if took := a.at.Sub(d.At); a.signed.After(d.At) && (first < 0 || took < first) {
-				first = took
-			}
-		}
-		if first < 0 {
-			r.NoWrite++
-			continue
-		}
-		r.FirstWriteMs = append(r.FirstWriteMs, first.Milliseconds())
-	}
 }
 
 // conclude stops the network and compares its disks with what was told.

@@ -247,7 +247,7 @@ var weightsOf = map[lineup][]weight{
 var changes = []string{"replace", "replace", "add", "remove", "add-remove"}
 
 // files of a replica that an alteration can strike.
-var files = []string{"segment", "database", "log"}
+var files = []string{"segment", "records", "raw vectors", "database", "log"}
 
 // lies are those of package fault; duplicate is none, only a bad network.
 var lies = []string{"equivocate", "higher-term", "bad-cosign", "double-sign", "withhold", "old-cosigns", "duplicate"}

@@ -29,10 +29,15 @@ type striker struct {
 
 // death is the moment at which a leader was killed.
 type death struct {
-	Leader string    `json:"leader"`
-	At     time.Time `json:"at"`
+	leader  string
+	at      time.Time
+	perhaps bool       // it was to end itself at a step, and may not have come there
+	enough  [][]string // sets of nodes that can go on without it
+}
 
-	perhaps bool // it was to end itself at a step, and may not have come there
+// died notes the death of a leader.
+func (s *striker) died(leader string, perhaps bool) {
+	s.deaths = append(s.deaths, death{leader: leader, at: time.Now(), perhaps: perhaps, enough: s.network.sufficient()})
 }
 
 // leads asks the replicas who leads: a majority of those that answer in time, and
@@ -126,16 +131,17 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 	switch f.Kind {
 	case kill:
 		if leading && p.running() {
-			s.deaths = append(s.deaths, death{Leader: target, At: time.Now()})
+			s.died(target, false)
 		}
 		p.kill()
 		return p.start, nil
 	case pause, silence:
 		if f.Kind == silence {
-			s.deaths = append(s.deaths, death{Leader: target, At: time.Now()})
+			s.died(target, false)
 		}
+		s.network.outages.begin(number, target)
 		p.signal(syscall.SIGSTOP)
-		return func() error { p.signal(syscall.SIGCONT); return nil }, nil
+		return func() error { p.signal(syscall.SIGCONT); s.network.outages.end(number); return nil }, nil
 	case partition:
 		s.network.cut(number, f, target)
 		return func() error { s.network.heal(number); return nil }, nil
@@ -164,7 +170,9 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 		}
 		return func() error { return p.tell("lie " + f.Lie + " off") }, p.tell("lie " + f.Lie + " on")
 	}
-	return s.breakStep(f, p, leading)
+	s.network.outages.begin(number, target)
+	mend, err := s.breakStep(f, p, leading)
+	return func() error { err := mend(); s.network.outages.end(number); return err }, err
 }
 
 // change begins a change of membership, which goes on while other faults come.
@@ -174,6 +182,7 @@ func (s *striker) change(f fault, target string) {
 		c.what += ", without " + target
 	}
 	s.member = c
+	s.network.outages.begin(member) // who is needed changes
 	o := &operator{network: s.network, say: s.say}
 	go func() {
 		defer close(c.done)
@@ -209,7 +218,7 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 	case point, torn:
 		p.expect(true, false)
 		if leading && p.running() {
-			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now(), perhaps: true})
+			s.died(p.node.ID, true)
 		}
 		action := " kill"
 		if f.Kind == torn {
@@ -220,7 +229,7 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 		if f.Delay > settleTimeout { // it will not come back
 			p.expect(false, true)
 			if leading {
-				s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+				s.died(p.node.ID, false)
 			}
 			return revive, p.tell(f.Step + " delay " + f.Delay.String())
 		}
@@ -229,7 +238,7 @@ func (s *striker) breakStep(f fault, p *process, leading bool) (heal func() erro
 		// A disk that is full or read-only is waited for: no end is forgiven.
 		p.expect(false, f.Errno == "EIO")
 		if leading {
-			s.deaths = append(s.deaths, death{Leader: p.node.ID, At: time.Now()})
+			s.died(p.node.ID, false)
 		}
 		return func() error { return errors.Join(off(), p.start()) }, p.tell(f.Step + " fail " + f.Errno)
 	}
