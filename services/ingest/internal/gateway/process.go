@@ -18,9 +18,12 @@ import (
 const (
 	// tries bounds how often a sample goes round: because the ledger moved on
 	// between endorsement and block, or has no leader for a moment.
-	tries = 6
-	// firstDelay is the pause before the second round; it doubles each time.
+	// All pauses together outlast an election, which takes up to 2 s.
+	tries = 12
+	// firstDelay is the pause before the second round; it doubles each time, up to
+	// mostDelay: whoever waits for a new leader finds it soon.
 	firstDelay = 50 * time.Millisecond
+	mostDelay  = 250 * time.Millisecond
 	// roundTimeout bounds one round; the meter keeps what is unanswered.
 	roundTimeout = 30 * time.Second
 	// catchUp bounds the wait for the follower to see what a replica answered upon.
@@ -49,7 +52,7 @@ func (g *Gateway) process(b *batcher, batch []*Sample) {
 		}
 	}
 	if len(retry) > 0 {
-		delay := max(firstDelay<<(retry[0].tries-1), min(rpcerror.Delay(why), roundTimeout))
+		delay := max(min(firstDelay<<(retry[0].tries-1), mostDelay), min(rpcerror.Delay(why), roundTimeout))
 		go func() {
 			select {
 			case <-time.After(delay):
