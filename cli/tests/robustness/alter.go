@@ -76,7 +76,7 @@ var places = map[string]string{
 // packed kinds are there once a segment was full, and packed.
 func packed(kind string) bool { return kind == "records" || kind == "raw vectors" }
 
-var errNothingThere = errors.New("there is no such file")
+var errNothingThere = errors.New("there is no such file that holds anything")
 
 // flip flips a bit of a file of a kind, within what was written of it. A file that
 // goes meanwhile, because it is packed, is none of them any more.
@@ -93,16 +93,20 @@ func flipOne(dir, kind string, random *rand.Rand) (alteration, error) {
 	if err != nil {
 		return alteration{}, err
 	}
+	used := make(map[string]int64)
+	for _, path := range paths {
+		if used[path], err = written(path); err != nil {
+			return alteration{}, err
+		}
+	}
+	// A file that was only begun, to be packed or when the process died, holds nothing.
+	paths = slices.DeleteFunc(paths, func(path string) bool { return used[path] == 0 })
 	if len(paths) == 0 {
 		return alteration{}, fmt.Errorf("%s in %s: %w", kind, dir, errNothingThere)
 	}
 	slices.Sort(paths)
 	a := alteration{kind: kind, path: paths[random.IntN(len(paths))]}
-	used, err := written(a.path)
-	if err != nil || used == 0 {
-		return alteration{}, errors.Join(err, fmt.Errorf("%s is empty", a.path))
-	}
-	a.offset = random.Int64N(used)
+	a.offset = random.Int64N(used[a.path])
 	b, err := byteAt(a.path, a.offset)
 	if err != nil {
 		return alteration{}, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -97,6 +98,31 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// reachInterval is how often it is looked whether a process that was started can
+// be reached.
+const reachInterval = 10 * time.Millisecond
+
+// awaitReach notes when a process that was started can be reached.
+func (p *process) awaitReach(done chan struct{}) {
+	for {
+		connection, err := net.DialTimeout("tcp", p.node.Address, time.Second) //nolint:noctx // bounded by its time-out.
+		if err == nil {
+			_ = connection.Close() // it carried nothing
+			break
+		}
+		select {
+		case <-done:
+			return
+		case <-time.After(reachInterval):
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done == done && p.alive() {
+		p.network.outages.end(p)
+	}
 }
 
 // sufficient are the least sets of nodes that a write needs: a quorum of the

@@ -24,10 +24,6 @@ const stopGrace = 20 * time.Second
 // restartDelay is what service managers wait before they start a service again.
 const restartDelay = time.Second
 
-// reachInterval is how often it is looked whether a process that was started can
-// be reached.
-const reachInterval = 10 * time.Millisecond
-
 // process is a node's. It is safe for concurrent use.
 type process struct {
 	node    devnet.Node
@@ -198,27 +194,6 @@ func (p *process) launch() error {
 	go p.wait(command, done, path)
 	go p.awaitReach(done)
 	return nil
-}
-
-// awaitReach notes when a process that was started can be reached.
-func (p *process) awaitReach(done chan struct{}) {
-	for {
-		connection, err := net.DialTimeout("tcp", p.node.Address, time.Second) //nolint:noctx // bounded by its time-out.
-		if err == nil {
-			_ = connection.Close() // it carried nothing
-			break
-		}
-		select {
-		case <-done:
-			return
-		case <-time.After(reachInterval):
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.done == done && p.alive() {
-		p.network.outages.end(p)
-	}
 }
 
 // wait notes how the process ended.

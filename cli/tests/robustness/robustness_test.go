@@ -99,8 +99,17 @@ func TestAFlippedBitLiesInWhatWasWritten(t *testing.T) {
 			}
 		}
 	}
-	if _, err := flip(t.TempDir(), "log", rand.New(rand.NewPCG(1, 3))); err == nil {
-		t.Error("a bit of nothing was flipped")
+	begun := filepath.Join(dir, "store/segments/2.rec")
+	if err := os.WriteFile(begun, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(50) {
+		if a, err := flip(dir, "records", rand.New(rand.NewPCG(seed, 3))); err != nil || a.path == begun {
+			t.Fatalf("seed %d: flipped %v beside a file that was only begun: %v", seed, a, err)
+		}
+	}
+	if _, err := flip(t.TempDir(), "log", rand.New(rand.NewPCG(1, 3))); !errors.Is(err, errNothingThere) {
+		t.Errorf("a bit of nothing was flipped: %v", err)
 	}
 }
 

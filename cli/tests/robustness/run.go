@@ -84,12 +84,12 @@ func (n *network) one(ctx context.Context, seed uint64, faults []fault, duration
 // load lets meters measure and readers read while the faults happen, and then
 // until everything that was sent is answered and all replicas agree.
 func (n *network) load(ctx context.Context, t *traffic, r *result, seed uint64, faults []fault, duration time.Duration, say func(string, ...any)) (*striker, error) {
+	var working sync.WaitGroup
+	defer working.Wait() // after it was told to end
 	life, end := context.WithCancel(ctx)
 	defer end()
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	var working sync.WaitGroup
-	defer working.Wait()
 	var failures errorList
 	chains, disconnect, err := t.chains()
 	if err != nil {
