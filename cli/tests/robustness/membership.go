@@ -245,16 +245,16 @@ func (o *operator) peers(ctx context.Context, id string, edit func([]ledger.Peer
 func (o *operator) retired(ctx context.Context, id string) error {
 	p := o.network.processes[id]
 	for times := range 2 {
-		if times > 0 || p.isLost() {
-			if err := p.startAgain(); err != nil {
-				return err
-			}
-		}
 		err := o.until(ctx, fmt.Sprintf("%s, which was removed, has ended %d times", id, times+1), func(context.Context) error {
-			if got := p.retirements(); got <= times {
-				return fmt.Errorf("it ended %d times; it runs: %v", got, p.running())
+			got := p.retirements()
+			if got > times {
+				return nil
 			}
-			return nil
+			err := fmt.Errorf("it ended %d times; it runs: %v", got, p.running())
+			if times > 0 || p.isLost() { // nobody else starts it, also when a fault ends it before it has found out
+				err = errors.Join(err, p.startAgain())
+			}
+			return err
 		})
 		if err != nil {
 			return err
