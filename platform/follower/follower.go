@@ -111,6 +111,7 @@ type Follower struct {
 	clients     []ledgerv1.LedgerServiceClient
 	spkis       []identity.SPKI // of the replicas, as configured
 	registry    identity.Registry
+	away        []away       // of each replica
 	preferred   atomic.Int64 // index of the replica that is followed
 	leading     atomic.Int64 // index of the replica to hand submissions to; or unknown
 	log         *slog.Logger
@@ -141,7 +142,7 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, probe: probeAfter, keeper: newKeeper(c.State, networkID, log)}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, probe: probeAfter, keeper: newKeeper(c.State, networkID, log), away: make([]away, len(c.Replicas))}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	f.leading.Store(unknown)

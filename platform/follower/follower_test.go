@@ -733,6 +733,65 @@ func TestSubmitPassesAReplicaThatIsGone(t *testing.T) {
 	}
 }
 
+// An election lasts longer than one submission. Whoever submits again does not wait
+// for the old leader's machine each time: it is asked again only once it says how it
+// is.
+func TestSubmitRemembersWhoIsGone(t *testing.T) {
+	l := populated(t)
+	silent := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	var asked atomic.Int32
+	var back, elected atomic.Bool
+	first := l.Serve(t, "first", func(r *ledgertest.Replica) {
+		r.OnStatus = func(ctx context.Context) error {
+			if back.Load() {
+				return nil
+			}
+			return silent(ctx)
+		}
+		r.OnSubmit = func(ctx context.Context, _ *ledgerv1.SubmitRequest) error {
+			if asked.Add(1); back.Load() {
+				return nil
+			}
+			return silent(ctx)
+		}
+	})
+	second := l.Serve(t, "second", func(r *ledgertest.Replica) {
+		r.OnSubmit = func(context.Context, *ledgerv1.SubmitRequest) error {
+			if elected.Load() {
+				return nil
+			}
+			return reason.New(reason.NotLeader, "an election is on")
+		}
+	})
+	f := open(t, l, first, second)
+	f.doubt = time.Millisecond
+	ctx := within(t)
+	submit := func(name string) error {
+		var leaf []byte
+		l.Do(func(n *statetest.Network) {
+			leaf = n.Sign(n.MeterRegistration("meter-"+name, statetest.Key(name)), statetest.Body())
+		})
+		_, err := f.Submit(ctx, &ledgerv1.SubmitRequest{Records: [][]byte{leaf}})
+		return err
+	}
+	for range 3 {
+		if err := submit("one"); err == nil {
+			t.Fatal("a submission was taken while an election was on")
+		}
+	}
+	elected.Store(true)
+	if err := submit("one"); err != nil || asked.Load() != 1 {
+		t.Errorf("%v; the replica that is gone was asked %d times, want once", err, asked.Load())
+	}
+	back.Store(true)
+	elected.Store(false)
+	for i := 0; submit(fmt.Sprint(i)) != nil; i++ { // it is found again while submissions come
+		if ctx.Err() != nil {
+			t.Fatal("the replica that is back was not asked again")
+		}
+	}
+}
+
 // While an election is on, and the old leader's machine is gone, nobody can tell:
 // whoever submits is told so, and asks again.
 func TestSubmitEndsWhenTheRestCannotTell(t *testing.T) {

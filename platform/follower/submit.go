@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -35,18 +36,21 @@ type answer struct {
 
 // Submit hands a submission to the ledger: to the replica that led when the last
 // one was answered, then to the others while one cannot tell, or seems to be gone.
-// The answer has an outcome for each record.
+// One that was gone is asked again only once it says how it is, so that it costs
+// the submissions of a whole election what it costs the first. The answer has an
+// outcome for each record.
 func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) (*ledgerv1.SubmitResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // of those that still owe an answer
 	first := f.first()
-	answers, doubts := make(chan answer, len(f.clients)), make(chan int, len(f.clients))
+	order := f.order(first)
+	answers, doubts := make(chan answer, len(order)), make(chan int, len(order))
 	asked, open, passed := 0, 0, make(map[int]bool)
 	ask := func() {
-		if asked == len(f.clients) {
+		if asked == len(order) {
 			return
 		}
-		at := (first + asked) % len(f.clients)
+		at := order[asked]
 		asked++
 		open++
 		go f.ask(ctx, at, request, answers, doubts)
@@ -61,14 +65,14 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 	}
 	// When all are passed nobody can tell at the moment, and whoever asks may ask
 	// again: one that is gone is not waited for at the end either.
-	for ask(); open > 0 && len(passed) < len(f.clients); {
+	for ask(); open > 0 && len(passed) < len(order); {
 		select {
 		case at := <-doubts:
 			pass(at, errGone)
 		case a := <-answers:
 			open--
 			if a.err == nil {
-				if passed[first] {
+				if passed[first] || order[0] != first {
 					f.preferred.CompareAndSwap(int64(first), int64(a.at)) // it is not followed either
 				}
 				f.noteLeader(a.at, a.response.GetLeader())
@@ -108,6 +112,40 @@ func (f *Follower) noteLeader(at int, named string) {
 	f.leading.Store(int64(at))
 }
 
+// order is in which order the replicas are asked, from the first on; those that
+// were gone are left out, and sought, unless all were.
+func (f *Follower) order(first int) []int {
+	var here, all []int
+	for i := range f.clients {
+		at := (first + i) % len(f.clients)
+		if all = append(all, at); f.away[at].gone.Load() {
+			go f.seek(at)
+			continue
+		}
+		here = append(here, at)
+	}
+	if len(here) == 0 {
+		return all
+	}
+	return here
+}
+
+// away says of a replica that it was gone when it owed an answer.
+type away struct{ gone, sought atomic.Bool }
+
+// seek asks a replica that was gone how it is; one call at a time does.
+func (f *Follower) seek(at int) {
+	if !f.away[at].sought.CompareAndSwap(false, true) {
+		return
+	}
+	defer f.away[at].sought.Store(false)
+	ping, cancel := context.WithTimeout(context.Background(), pingTimeout) // it outlives the submission
+	defer cancel()
+	if _, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{}); err == nil {
+		f.away[at].gone.Store(false)
+	}
+}
+
 // ask hands a submission to one replica, and says so if it seems to be gone before
 // it answers.
 func (f *Follower) ask(ctx context.Context, at int, request *ledgerv1.SubmitRequest, answers chan<- answer, doubts chan<- int) {
@@ -137,8 +175,14 @@ func (f *Follower) gone(ctx context.Context, at int) bool {
 		ping, cancel := context.WithTimeout(ctx, pingTimeout)
 		status, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{})
 		cancel()
-		if err != nil || status.GetLeader() == "" {
-			return ctx.Err() == nil
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case err != nil:
+			f.away[at].gone.Store(true)
+			return true
+		case status.GetLeader() == "":
+			return true
 		}
 	}
 }
