@@ -117,6 +117,8 @@ type Follower struct {
 	log         *slog.Logger
 	quiet       time.Duration // quietAfter but in tests
 	doubt       time.Duration // doubtAfter but in tests
+	ping        time.Duration // pingTimeout but in tests
+	patience    time.Duration // submitTimeout but in tests
 	probe       time.Duration // probeAfter but in tests
 	snapshot    atomic.Pointer[Snapshot]
 	changed     atomic.Pointer[chan struct{}]
@@ -142,7 +144,7 @@ func New(c Config, node *identity.Node, log *slog.Logger, options ...Option) (*F
 	if err != nil {
 		return nil, err
 	}
-	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, probe: probeAfter, keeper: newKeeper(c.State, networkID, log), away: make([]away, len(c.Replicas))}
+	f := &Follower{networkID: networkID, log: log, quiet: quietAfter, doubt: doubtAfter, ping: pingTimeout, patience: submitTimeout, probe: probeAfter, keeper: newKeeper(c.State, networkID, log), away: make([]away, len(c.Replicas))}
 	changed := make(chan struct{})
 	f.changed.Store(&changed)
 	f.leading.Store(unknown)

@@ -64,11 +64,22 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 		}
 	}
 	// When all are passed nobody can tell at the moment, and whoever asks may ask
-	// again: one that is gone is not waited for at the end either.
+	// again: one that is gone is not waited for at the end either. Where all others
+	// know no leader it is most likely the old one, and its successor is chosen
+	// while it would be asked how it is.
+	leaderless := false
+	var enough <-chan time.Time // nil until only the last is waited for
 	for ask(); open > 0 && len(passed) < len(order); {
+		if enough == nil && leaderless && len(passed) == len(order)-1 {
+			enough = time.After(f.doubt)
+		}
 		select {
 		case at := <-doubts:
 			pass(at, errGone)
+		case <-enough:
+			last := order[len(order)-1]
+			go f.seek(last) // whoever asks next knows whether it is gone
+			pass(last, errGone)
 		case a := <-answers:
 			open--
 			if a.err == nil {
@@ -78,8 +89,9 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 				f.noteLeader(a.at, a.response.GetLeader())
 				return a.response, nil
 			}
-			switch reason.Of(a.err) {
+			switch why := reason.Of(a.err); why {
 			case "", reason.NotLeader, reason.NotReady, reason.DataLoss:
+				leaderless = leaderless || why == reason.NotLeader
 				pass(a.at, a.err)
 			default:
 				return nil, a.err
@@ -133,23 +145,22 @@ func (f *Follower) order(first int) []int {
 // away says of a replica that it was gone when it owed an answer.
 type away struct{ gone, sought atomic.Bool }
 
-// seek asks a replica that was gone how it is; one call at a time does.
+// seek asks a replica that seems to be gone how it is; one call at a time does.
 func (f *Follower) seek(at int) {
 	if !f.away[at].sought.CompareAndSwap(false, true) {
 		return
 	}
 	defer f.away[at].sought.Store(false)
-	ping, cancel := context.WithTimeout(context.Background(), pingTimeout) // it outlives the submission
+	ping, cancel := context.WithTimeout(context.Background(), f.ping) // it outlives the submission
 	defer cancel()
-	if _, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{}); err == nil {
-		f.away[at].gone.Store(false)
-	}
+	_, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{})
+	f.away[at].gone.Store(err != nil)
 }
 
 // ask hands a submission to one replica, and says so if it seems to be gone before
 // it answers.
 func (f *Follower) ask(ctx context.Context, at int, request *ledgerv1.SubmitRequest, answers chan<- answer, doubts chan<- int) {
-	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	go func() {
 		if f.gone(ctx, at) {
@@ -172,7 +183,7 @@ func (f *Follower) gone(ctx context.Context, at int) bool {
 		case <-ctx.Done():
 			return false
 		}
-		ping, cancel := context.WithTimeout(ctx, pingTimeout)
+		ping, cancel := context.WithTimeout(ctx, f.ping)
 		status, err := f.clients[at].GetStatus(ping, &ledgerv1.GetStatusRequest{})
 		cancel()
 		switch {
