@@ -78,7 +78,7 @@ func (f *Follower) Submit(ctx context.Context, request *ledgerv1.SubmitRequest) 
 			pass(at, errGone)
 		case <-enough:
 			last := order[len(order)-1]
-			go f.seek(last) // whoever asks next knows whether it is gone
+			go f.seek(last) //nolint:gosec // it outlives the submission: whoever asks next knows whether it is gone.
 			pass(last, errGone)
 		case a := <-answers:
 			open--

@@ -55,7 +55,8 @@ func (s *striker) alter(f fault, p *process) (heal func() error, err error) {
 	data := filepath.Join(s.network.NodeDir(p.node.ID), "data")
 	a, err := flip(data, f.File, random)
 	if errors.Is(err, errNothingThere) && packed(f.File) {
-		a, err = flip(data, "segment", random) // nothing is packed yet: what will be
+		s.say("%s of %s: nothing is packed yet", f.File, p.node.ID)
+		return p.start, nil
 	}
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 
 func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 	of := nodes{replicas: []string{"a", "b", "c", "d"}, others: []string{"gateway"}}
-	kinds := make(map[kind]bool)
+	kinds, altered := make(map[kind]bool), make(map[string]bool)
 	seen := make(map[shape]bool)
 	for seed := range uint64(200) {
 		one, two := schedule(seed, 12*time.Second, of), schedule(seed, 12*time.Second, of)
@@ -29,7 +29,7 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 			t.Errorf("seeds %d and %d give the same schedule", seed, seed+1)
 		}
 		for _, f := range one {
-			kinds[f.Kind], seen[f.Shape] = true, true
+			kinds[f.Kind], seen[f.Shape], altered[f.File] = true, true, true
 			if f.At+f.Length > 12*time.Second {
 				t.Errorf("seed %d: %s is not over after 12 s", seed, f)
 			}
@@ -38,6 +38,11 @@ func TestTheScheduleIsAFunctionOfItsSeed(t *testing.T) {
 	for _, want := range []kind{kill, pause, partition, slow, point, torn, stall, clock, disk, echo, lie, alter, member} {
 		if !kinds[want] {
 			t.Errorf("no schedule has a %s", want)
+		}
+	}
+	for want := range places {
+		if !altered[want] {
+			t.Errorf("no schedule alters %s", want)
 		}
 	}
 	for _, want := range shapes {
@@ -99,7 +104,7 @@ func TestAFlippedBitLiesInWhatWasWritten(t *testing.T) {
 			}
 		}
 	}
-	begun := filepath.Join(dir, "store/segments/2.rec")
+	begun := filepath.Join(dir, "store", "segments", "2.rec")
 	if err := os.WriteFile(begun, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

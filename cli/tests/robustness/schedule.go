@@ -172,7 +172,7 @@ func schedule(seed uint64, duration time.Duration, n nodes) []fault {
 			f.Step = "before " + []string{"write", "sync", "commit", "logwrite", "logsync", "certify"}[random.IntN(6)]
 			f.Errno = []string{"ENOSPC", "EROFS", "EIO"}[random.IntN(3)]
 		case alter:
-			f.Target, f.File, f.Stopped = damaged, files[random.IntN(len(files))], random.IntN(2) == 0
+			f.Target, f.File, f.Stopped = damaged, fileOf(seed), random.IntN(2) == 0
 		}
 		faults = append(faults, f)
 	}
@@ -245,6 +245,10 @@ var weightsOf = map[lineup][]weight{
 // changes of the membership: by a replica of an organisation that joined at the
 // founding, which joins the ledger first.
 var changes = []string{"replace", "replace", "add", "remove", "add-remove"}
+
+// fileOf is the kind of file that the alterations of a seed strike, always the same:
+// what is found in one ends the replica, and what is packed is there only later.
+func fileOf(seed uint64) string { return files[seed/uint64(len(lineups))%uint64(len(files))] }
 
 // files of a replica that an alteration can strike.
 var files = []string{"segment", "records", "raw vectors", "database", "log"}
