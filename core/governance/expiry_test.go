@@ -8,11 +8,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/governance"
 	"github.com/lacre-metrology/lacre/core/internal/golden"
 	"github.com/lacre-metrology/lacre/core/receipt/receipttest"
 	"github.com/lacre-metrology/lacre/core/record"
+	"github.com/lacre-metrology/lacre/core/state"
 	"github.com/lacre-metrology/lacre/core/state/statetest"
+	"github.com/lacre-metrology/lacre/core/tlog"
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 )
 
@@ -75,6 +78,21 @@ func TestS4_AnExpiryIsBelievedInNothing(t *testing.T) {
 		if !errors.Is(err, governance.ErrExpiry) || !strings.Contains(err.Error(), x.says) || got != nil {
 			t.Errorf("%s: %v, want %q", name, err, x.says)
 		}
+	}
+}
+
+// A quorum that certifies a decision which no majority signed convinces nobody.
+func TestS4_ACertifiedExpiryStillTakesAMajority(t *testing.T) {
+	c, p := decided(t)
+	leaf := c.Expiry(2, "org-00", "org-01")
+	head := c.Store.Head()
+	ref := head
+	ref.Height, ref.FirstIndex, ref.Size = head.Height+1, head.Size, head.Size+1
+	c.Store.Apply(&state.Sealed{Records: [][]byte{leaf}, LeafHashes: []digest.Digest{tlog.LeafHash(leaf)}, Ref: ref})
+	p.Decision = (&receipttest.Network{Network: c.Network}).Prove(head.Size)
+	p.Certificate = c.Certificate(ref.Height, c.Replicas[1:]...)
+	if got, err := governance.VerifyExpiry(p, c.pinned[0]); got != nil || !errors.Is(err, governance.ErrExpiry) || !strings.Contains(err.Error(), "1 signatures of the 4 root keys in force are missing") {
+		t.Errorf("two of four: %v, %v", got, err)
 	}
 }
 

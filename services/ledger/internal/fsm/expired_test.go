@@ -250,3 +250,16 @@ func TestS4_AnUnfinishedRestorationOwesTheDecision(t *testing.T) {
 		t.Errorf("owes %v (%v)", owes, err)
 	}
 }
+
+// C2: a block without its raw vectors is taken and not cosigned.
+func TestC2_ABlockWithoutRawVectorsIsNotCosigned(t *testing.T) {
+	e := newExpiring(t)
+	block := e.n.Store.Blocks[e.below-1]
+	e.fetch = each(e.replica, e.peer(e.below, e.proof))
+	if err := e.machine.RestorePointer(context.Background(), Pointer(block, block.Height+1)); err != nil {
+		t.Fatal(err)
+	}
+	if head := e.machine.Head().Block; head != block || len(e.published) != 0 || !e.store.Lock().IsZero() {
+		t.Errorf("head %d, %d cosignatures, lock %+v", head.Height, len(e.published), e.store.Lock())
+	}
+}

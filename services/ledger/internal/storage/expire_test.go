@@ -2,9 +2,12 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -389,5 +392,83 @@ func TestBlocksCommittedWithoutExpiredRawVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// While raw vectors are dropped, from here and from cold storage, whoever reads gets
+// them whole or is told by which decision they went; nothing looks like damage.
+func TestReadsBesideDropping(t *testing.T) {
+	for _, cold := range []bool{false, true} {
+		o, c := small(), newShelf()
+		if cold {
+			o.Cold = c
+		}
+		s, _, below := expiring(t, o)
+		whole := rawVectors(t, s)
+		if cold {
+			moveAll(t, s)
+		}
+		var indices []uint64
+		for index := range whole {
+			indices = append(indices, index)
+		}
+		slices.Sort(indices)
+		ctx, cancel := context.WithCancel(t.Context())
+		var readers sync.WaitGroup
+		for offset := range 3 {
+			readers.Go(func() {
+				for i := offset; ctx.Err() == nil; i = (i + 7) % len(indices) {
+					raw, err := s.RawVector(indices[i])
+					if err != nil && reason.Of(err) != reason.RawVectorExpired || err == nil && !bytes.Equal(raw, whole[indices[i]]) {
+						t.Errorf("record %d: %d bytes, %v", indices[i], len(raw), err)
+						return
+					}
+					height, err := s.HeightOf(indices[i])
+					if _, loadErr := s.Load(height); err != nil || loadErr != nil {
+						t.Errorf("block %d: %v, %v", height, err, loadErr)
+						return
+					}
+				}
+			})
+		}
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				if report, err := s.Verify(t.Context(), nil); err != nil || report.Err() != nil {
+					t.Errorf("verified meanwhile: %v %v", err, report.Err())
+					return
+				}
+			}
+		})
+		n := dropAll(t, s)
+		for done := cold; done; {
+			var err error
+			done, err = s.EraseCold(t.Context())
+			must(t, err)
+		}
+		cancel()
+		readers.Wait()
+		if n < 2 || expiredIn(t, s, whole, below) == 0 {
+			t.Fatalf("%d segments were dropped", n)
+		}
+	}
+}
+
+// A raw vector that is missing without being counted is damage, whatever a decision
+// lets go.
+func TestAbsentAndNotCountedIsDamage(t *testing.T) {
+	s := mustOpen(t, t.TempDir(), small())
+	m := newMaker(t, 93)
+	for i := range recoverBlocks + 4 {
+		b := m.block(1, 100, 100)
+		if i == 1 {
+			b.RawVectors = nil
+		}
+		must(t, s.Commit(m.batch(b)))
+	}
+	must(t, s.Commit(m.batch(decide(m, 10))))
+	report, err := s.Verify(t.Context(), nil)
+	must(t, err)
+	if len(report.Problems) != 1 || report.Problems[0].Height != 1 || !strings.Contains(report.Problems[0].What, "raw vector is absent") || report.Expired.RawVectors != 0 {
+		t.Errorf("verified %+v", report)
 	}
 }
