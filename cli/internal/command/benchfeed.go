@@ -18,7 +18,7 @@ serves is shown. With --keep the directory stays, for "lacre bench audit DIR".
 
 The measurements are genuine: of registered meters, with the results that the
 endorser's sandbox gave, so an audit finds nothing. Raw vectors are small, 2 x 192
-samples, unless --samples says otherwise. A million takes about 1 GB of disk.`,
+samples, unless --samples says otherwise. A million takes about 2 GB of disk.`,
 		Example: `  lacre bench feed --measurements 100000
   lacre bench feed --measurements 10000000 --dir /tmp/large --keep --json`,
 		Args: exactly(0),
