@@ -130,17 +130,18 @@ func (s *striker) strike(ctx context.Context, number int, f fault) (heal func() 
 	p := s.network.processes[target]
 	switch f.Kind {
 	case kill:
-		if leading && p.running() {
-			s.died(target, false)
-		}
+		dies := leading && p.running()
 		p.kill()
+		if dies {
+			s.died(target, false) // now, so that nothing signed after it was still taken
+		}
 		return p.start, nil
 	case pause, silence:
+		s.network.outages.begin(number, target)
+		p.signal(syscall.SIGSTOP)
 		if f.Kind == silence {
 			s.died(target, false)
 		}
-		s.network.outages.begin(number, target)
-		p.signal(syscall.SIGSTOP)
 		return func() error { p.signal(syscall.SIGCONT); s.network.outages.end(number); return nil }, nil
 	case partition:
 		s.network.cut(number, f, target)
