@@ -121,8 +121,7 @@ func TestSubmitRemembersWhoIsGone(t *testing.T) {
 			return reason.New(reason.NotLeader, "an election is on")
 		}
 	})
-	f := open(t, l, first, second)
-	f.doubt = time.Millisecond
+	f := open(t, l, first, second) // one that is back has its time to answer
 	ctx := within(t)
 	submit := func(name string) error {
 		var leaf []byte
