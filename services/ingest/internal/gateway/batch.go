@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,11 @@ const (
 	maxBatchBytes = 2 << 20                // of samples; a larger single one still goes
 	pipeline      = 4                      // batches on their way for one algorithm
 	retryDelay    = 250 * time.Millisecond // asked of a meter whose sample found no room
+	// maxWait is how long the oldest sample may have waited for a batch when another
+	// one is taken. It outlasts an election, and with the time that batches take it
+	// stays far below the moment when a meter is told PENDING and hands in again what
+	// is still queued here: then all work would go into what is there twice.
+	maxWait = 5 * time.Second
 )
 
 // batcher groups the samples of one algorithm. An idle batcher sends at once; a
@@ -36,11 +42,29 @@ type batcher struct {
 func (b *batcher) add(samples ...*Sample) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
 	for _, s := range samples {
+		s.queued = now
 		b.waiting = append(b.waiting, s)
 		b.bytes += s.size
 	}
 	b.launch()
+}
+
+// full refuses another sample while the queue is longer than maxWait. Whoever is
+// refused comes back after as long as the oldest has waited, because refusing costs
+// work too.
+func (b *batcher) full(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) == 0 {
+		return nil
+	}
+	waited := now.Sub(b.waiting[0].queued)
+	if waited <= maxWait {
+		return nil
+	}
+	return rpcserver.Overloaded(fmt.Sprintf("%d samples wait for a batch, the oldest for %s, at most %s", len(b.waiting), waited.Round(time.Millisecond), maxWait), waited)
 }
 
 // launch sends a batch if there is one and room for it. The caller holds mu.

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"log/slog"
 	"testing"
+	"time"
 
+	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
 )
@@ -99,6 +102,50 @@ func TestPipelineIsBounded(t *testing.T) {
 		close(f.land)
 	}
 	close((<-flights).land)
+}
+
+// What cannot be done soon is refused: a queue that only grows would hold every
+// sample until its meter gives up waiting.
+func TestQueueIsBoundedInTime(t *testing.T) {
+	b, flights := newBatcher()
+	var flying []flight
+	for range pipeline {
+		b.add(samples(maxBatch, 10)...)
+		flying = append(flying, <-flights)
+	}
+	now := time.Now()
+	if err := b.full(now.Add(time.Hour)); err != nil {
+		t.Errorf("nothing waits: %v", err)
+	}
+	b.add(samples(1, 10)...)
+	began := b.waiting[0].queued
+	if err := b.full(began.Add(maxWait)); err != nil {
+		t.Errorf("the oldest has waited for as long as it may: %v", err)
+	}
+	err := b.full(began.Add(maxWait + time.Second))
+	if reason.Of(err) != reason.Overloaded || rpcerror.Delay(err) < maxWait || rpcerror.IsPermanent(err) {
+		t.Errorf("the oldest has waited too long: %v, again after %s", err, rpcerror.Delay(err))
+	}
+	g := New(digest.Zero, "gateway", nil, nil, nil, slog.New(slog.DiscardHandler))
+	g.batchers[digest.Zero] = b
+	b.waiting[0].queued = began.Add(-2 * maxWait)
+	if err := g.room.take(10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.begin(&Sample{size: 10}, digest.Zero); reason.Of(err) != reason.Overloaded || g.room.used.Load() != 0 || len(b.waiting) != 1 {
+		t.Errorf("a sample at the door of a long queue: %v, %d bytes held, %d waiting", err, g.room.used.Load(), len(b.waiting))
+	}
+	if _, err := g.begin(&Sample{size: 10}, digest.Plain(nil)); err != nil {
+		t.Errorf("a sample of another algorithm: %v", err)
+	}
+	for _, f := range flying {
+		close(f.land)
+	}
+	last := <-flights // what waited
+	if err := b.full(now.Add(time.Hour)); err != nil {
+		t.Errorf("nothing waits any more: %v", err)
+	}
+	close(last.land)
 }
 
 func TestRoomIsBounded(t *testing.T) {

@@ -68,6 +68,7 @@ type Sample struct {
 	Raw       []byte
 
 	size        int                  // in bytes, for the bounds
+	queued      time.Time            // when it began to wait for a batch
 	span        tracing.Span         // from here to its answer
 	tries       int                  // rounds that did not settle it
 	disputed    bool                 // a disagreement on it was reported
@@ -175,7 +176,8 @@ func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest) (digest
 	return id, s.done, nil
 }
 
-// begin owes the sample an answer from now on, unless the gateway is stopping.
+// begin owes the sample an answer from now on, unless the gateway is stopping or
+// its queue is too long.
 func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -183,9 +185,18 @@ func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
 		g.room.free(s.size)
 		return nil, stopping()
 	}
+	taken := time.Now()
+	b := g.batchers[algorithm]
+	if b == nil {
+		b = &batcher{algorithm: algorithm, send: g.process}
+		g.batchers[algorithm] = b // as many as registrations name, so bounded by the ledger
+	}
+	if err := b.full(taken); err != nil {
+		g.room.free(s.size)
+		return nil, err
+	}
 	g.open.Add(1)
 	g.counts.taken.Add(1)
-	taken := time.Now()
 	s.settle = func() {
 		g.counts.answered.Add(1)
 		if g.Took != nil {
@@ -193,11 +204,6 @@ func (g *Gateway) begin(s *Sample, algorithm digest.Digest) (*batcher, error) {
 		}
 		g.room.free(s.size)
 		g.open.Done()
-	}
-	b := g.batchers[algorithm]
-	if b == nil {
-		b = &batcher{algorithm: algorithm, send: g.process}
-		g.batchers[algorithm] = b // as many as registrations name, so bounded by the ledger
 	}
 	return b, nil
 }
