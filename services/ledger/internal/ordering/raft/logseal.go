@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	hraft "github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
@@ -19,9 +22,12 @@ import (
 //   - Every entry is stored with a CRC-32C over index, term, type, data,
 //     extensions and time, in its extensions; nobody above sees it. Every read
 //     checks it, and that the entry is the one asked for. So an entry is served
-//     as it was stored or not at all (reason.DataLoss).
+//     as it was stored or not at all (reason.DataLoss, which names the file).
 //   - What is on disk was checked as a whole before (checkLog).
-type sealedLog struct{ *wal.WAL }
+type sealedLog struct {
+	*wal.WAL
+	dir string // of its segments
+}
 
 const entrySealBytes = 4
 
@@ -65,7 +71,7 @@ func (s sealedLog) StoreLogs(logs []*hraft.Log) error {
 func (s sealedLog) GetLog(index uint64, log *hraft.Log) (err error) {
 	defer func() {
 		if r := recover(); r != nil { // raft-wal's decoder does on bytes that nobody encoded
-			err = reason.New(reason.DataLoss, "entry %d of the log cannot be decoded: %v", index, r)
+			err = s.damage(index, "cannot be decoded: %v", r)
 		}
 	}()
 	var stored hraft.Log
@@ -73,19 +79,36 @@ func (s sealedLog) GetLog(index uint64, log *hraft.Log) (err error) {
 		if errors.Is(err, hraft.ErrLogNotFound) || errors.Is(err, wal.ErrClosed) {
 			return err
 		}
-		return reason.New(reason.DataLoss, "entry %d of the log cannot be read: %v", index, err)
+		return s.damage(index, "cannot be read: %v", err)
 	}
 	if len(stored.Extensions) < entrySealBytes {
-		return reason.New(reason.DataLoss, "entry %d of the log has no checksum", index)
+		return s.damage(index, "has no checksum")
 	}
 	want, extensions := binary.BigEndian.Uint32(stored.Extensions), stored.Extensions[entrySealBytes:]
 	got, err := entrySeal(&stored, extensions)
 	if err != nil || got != want || stored.Index != index {
-		return reason.New(reason.DataLoss, "entry %d of the log says it is entry %d, with checksum %08x; its bytes give %08x", index, stored.Index, want, got)
+		return s.damage(index, "says it is entry %d, with checksum %08x; its bytes give %08x", stored.Index, want, got)
 	}
 	if stored.Extensions = extensions; len(extensions) == 0 {
 		stored.Extensions = nil
 	}
 	*log = stored
 	return nil
+}
+
+// damage says what is wrong with an entry, and in which file.
+func (s sealedLog) damage(index uint64, format string, args ...any) error {
+	return reason.New(reason.DataLoss, "%s: entry %d of the log %s", s.fileOf(index), index, fmt.Sprintf(format, args...))
+}
+
+// fileOf is the segment in which an entry should be: the last that begins at it or
+// before it. Names begin with the index of the first entry, in 20 digits.
+func (s sealedLog) fileOf(index uint64) string {
+	files, _ := filepath.Glob(filepath.Join(s.dir, segmentPattern)) // sorted; the pattern is ours
+	for _, f := range slices.Backward(files) {
+		if first, _, ok := strings.Cut(filepath.Base(f), "-"); ok && first <= fmt.Sprintf("%020d", index) {
+			return f
+		}
+	}
+	return s.dir
 }

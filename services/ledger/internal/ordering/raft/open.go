@@ -88,7 +88,7 @@ func openLog(dir string, logger *slog.Logger, segmentBytes int) (sealedLog, erro
 	if err != nil {
 		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
-	return sealedLog{log}, nil
+	return sealedLog{log, dir}, nil
 }
 
 // recoverState makes log, snapshots and Applier fit together before the library

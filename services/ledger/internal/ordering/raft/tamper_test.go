@@ -218,6 +218,9 @@ func TestR2_ABitThatFlipsUnderAnOpenLogIsNotServed(t *testing.T) {
 			switch {
 			case reason.Of(err) == reason.DataLoss && same(got, want[:len(got)]):
 				refused++
+				if !strings.Contains(err.Error(), path) {
+					t.Fatalf("%s, bit %d of byte %d flipped: %v, which does not name the file", filepath.Base(path), bit%8, at, err)
+				}
 			case err == nil && same(got, want):
 				irrelevant++ // heads of frames and commits, which only opening reads
 			default:
