@@ -89,6 +89,36 @@ func (r *bitReader) take(width uint) (uint32, bool) {
 	return v, true
 }
 
+// takeShort reads Rice codes as long as they are no escapes and eight bytes
+// follow, which is nearly always, and says how many it read; takeRice reads on
+// from there. One refill serves four codes if they have 56 bits together.
+func (r *bitReader) takeShort(codes []uint32, k uint) int {
+	acc, n, rest := r.acc, r.n, r.b[r.pos:] // copies, which stay in registers
+	k &= 15                                 // what it is anyway: tells the compiler that no shift exceeds a word
+	i := 0
+reading:
+	for i < len(codes) && len(rest) >= 8 {
+		acc |= binary.BigEndian.Uint64(rest) >> (n & 63)
+		rest = rest[(63-n)>>3&7:]
+		n |= 56
+		for end := min(i+4, len(codes)); i < end; i++ {
+			q := uint(bits.LeadingZeros32(uint32(acc >> 32))) // costs less than of all 64
+			if q >= escapeZeros {
+				break reading
+			}
+			width := q + 1 + k
+			if width > n {
+				break
+			}
+			codes[i] = uint32(q-1)<<k + uint32(acc>>((64-width)&63))
+			acc <<= width & 63
+			n -= width
+		}
+	}
+	r.acc, r.n, r.pos = acc, n, len(r.b)-len(rest)
+	return i
+}
+
 // badEscape is takeRice's answer to an escape that a short code replaces.
 const badEscape = math.MaxUint32
 

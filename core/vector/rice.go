@@ -164,24 +164,45 @@ func decodeChannel(r *bitReader, channel []int16) *reason.Error {
 }
 
 func decodeResiduals(r *bitReader, h *history, block []int16, order uint32, k uint, at int) *reason.Error {
-	// A mask for each term of the prediction keeps the loop free of branches.
-	useV, useD, useE := mask(order >= 1), mask(order >= 2), mask(order >= 3)
-	for i := range block {
+	var codes [blockLength]uint32
+	read, fault := takeCodes(r, codes[:len(block)], k, at)
+	// The predictor of order p holds the p-th difference of the signal to be 0 (the signal itself for p = 0), so
+	// the residual is that difference, and what is below it follows by adding up. A mask for each order keeps the
+	// loop free of branches.
+	keepV, keepD, keepE := mask(order >= 1), mask(order >= 2), mask(order >= 3)
+	v, d, e := h.v, h.d, h.e
+	block = block[:read]
+	for i, u := range codes[:len(block)] {
+		e = e&keepE + unzigzag(u)
+		d = d&keepD + e
+		v = v&keepV + d
+		if v != int32(int16(v)) {
+			return reason.New(reason.Malformed, "sample %d is %d, outside 16 bits", at+i, v)
+		}
+		block[i] = int16(v)
+	}
+	for _, x := range block[max(0, len(block)-3):] {
+		h.step(int32(x)) // three, because d and e above are not the signal's differences for every order
+	}
+	return fault
+}
+
+// takeCodes reads the Rice codes of a block whose first sample is the at-th, up
+// to the first one that is damaged, and says how many it read.
+func takeCodes(r *bitReader, codes []uint32, k uint, at int) (int, *reason.Error) {
+	for i := 0; ; i++ {
+		if i += r.takeShort(codes[i:], k); i == len(codes) {
+			return i, nil
+		}
 		u, ok := r.takeRice(k)
 		if !ok {
-			return ends(at + i)
+			return i, ends(at + i)
 		}
 		if u == badEscape {
-			return reason.New(reason.NotCanonical, "sample %d is escaped, its code with parameter %d is short", at+i, k)
+			return i, reason.New(reason.NotCanonical, "sample %d is escaped, its code with parameter %d is short", at+i, k)
 		}
-		x := unzigzag(u) + h.v&useV + h.d&useD + h.e&useE
-		if x != int32(int16(x)) {
-			return reason.New(reason.Malformed, "sample %d is %d, outside 16 bits", at+i, x)
-		}
-		block[i] = int16(x)
-		h.step(x)
+		codes[i] = u
 	}
-	return nil
 }
 
 func decodeVerbatim(r *bitReader, h *history, block []int16, at int) *reason.Error {

@@ -328,6 +328,9 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, enc int32, channels, n uint32, b []byte) {
 		samples, err := Decode(recordv1.Encoding(enc), channels, n, b)
+		if recordv1.Encoding(enc) == rice && reason.Of(err) != reason.TooLarge && checkShape(uint64(channels), uint64(n)) == nil {
+			assertPlain(t, int(channels), int(n), b)
+		}
 		if err != nil {
 			if reason.Of(err) == "" {
 				t.Fatalf("%v is not a reason", err)
