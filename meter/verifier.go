@@ -10,8 +10,9 @@ import (
 
 // Verifier judges what gateways hand out, as a Meter does, for programs that keep
 // their samples themselves: site controllers, load generators. One serves many
-// meters; each signature of a certificate is computed once (rule B4). It is safe
-// for concurrent use.
+// meters; each certificate is checked and each of its signatures computed once
+// (rule B4). It is safe for concurrent use. Nobody changes the certificate of a
+// receipt, which others share.
 type Verifier struct{ inner *verifier }
 
 // NewVerifier makes a verifier that believes what the bundle certifies.

@@ -17,8 +17,9 @@ import (
 // verifier believes what the trust bundle certifies, and nothing else that a
 // gateway says. It is safe for concurrent use.
 type verifier struct {
-	trust atomic.Pointer[trust.Bundle]
-	cache *signature.Cache // the receipts of one block share their signatures
+	trust        atomic.Pointer[trust.Bundle]
+	cache        *signature.Cache  // a certificate's signatures, however it is met
+	certificates tlog.Certificates // the receipts of one block share theirs
 }
 
 func newVerifier(bundle *trust.Bundle) *verifier {
@@ -31,7 +32,7 @@ func newVerifier(bundle *trust.Bundle) *verifier {
 // measurement that it certifies. The meter's signature is not judged there: the
 // sample's identity is that of what this meter signed.
 func (v *verifier) measured(text []byte) (*receipt.Receipt, error) {
-	r, report := receipt.Verifier{Trust: v.trust.Load(), Signatures: v.cache}.Receipt(text)
+	r, report := receipt.Verifier{Trust: v.trust.Load(), Signatures: v.cache, Certificates: &v.certificates, Brief: true}.Receipt(text)
 	if report.Verdict != receipt.Verified {
 		return nil, fmt.Errorf("receipt is %v: %s", report.Verdict, report.Conclusion)
 	}

@@ -82,7 +82,7 @@ func strangers(t *testing.T) *trust.Bundle {
 func TestB2_EveryFlippedBitOfAReceiptIsRefused(t *testing.T) {
 	n, first, _ := ledger(t)
 	text, trusted := n.Receipt(first[0]), n.Trust()
-	v := receipt.Verifier{Trust: trusted, Signatures: signature.NewCache(1 << 12)}
+	v := receipt.Verifier{Trust: trusted, Signatures: signature.NewCache(1 << 12), Certificates: new(tlog.Certificates), Brief: true}
 	if _, report := v.Receipt(text); report.Verdict != receipt.Verified {
 		t.Fatal(report.String())
 	}
@@ -97,12 +97,45 @@ func TestB2_EveryFlippedBitOfAReceiptIsRefused(t *testing.T) {
 	}
 }
 
+// Brief changes what a report says about what was verified, and nothing else.
+func TestABriefReportHasTheSameVerdicts(t *testing.T) {
+	n, first, _ := ledger(t)
+	text := n.Receipt(first[0])
+	for name, c := range map[string]struct {
+		verifier receipt.Verifier
+		text     []byte
+	}{
+		"good":         {receipt.Verifier{Trust: n.Trust()}, text},
+		"no trust":     {receipt.Verifier{}, text},
+		"cut":          {receipt.Verifier{Trust: n.Trust()}, text[:len(text)-1]},
+		"other leaf":   {receipt.Verifier{Trust: n.Trust()}, bytes.Replace(text, []byte("index "), []byte("index 1"), 1)},
+		"other origin": {receipt.Verifier{Trust: n.Trust()}, bytes.ReplaceAll(text, []byte(n.Newest().Checkpoint.Origin), []byte("other.example/0"))},
+	} {
+		full, want := c.verifier.Receipt(c.text)
+		c.verifier.Brief, c.verifier.Certificates = true, new(tlog.Certificates)
+		for range 2 {
+			brief, got := c.verifier.Receipt(c.text)
+			if (brief == nil) != (full == nil) || got.Verdict != want.Verdict || got.Conclusion != want.Conclusion || len(got.Steps) != len(want.Steps) {
+				t.Fatalf("%s: brief\n%sfull\n%s", name, got.String(), want.String())
+			}
+			for i, s := range got.Steps {
+				if s.Verdict == receipt.Verified {
+					s.Detail = want.Steps[i].Detail
+				}
+				if s != want.Steps[i] {
+					t.Errorf("%s: step %+v, in full %+v", name, s, want.Steps[i])
+				}
+			}
+		}
+	}
+}
+
 // The decoded parts, too: a bit of the record, of a hash or of a signature,
 // encoded again in canonical form.
 func TestB2_EveryFlippedBitUnderTheBase64IsRefused(t *testing.T) {
 	n, first, _ := ledger(t)
 	lines := strings.Split(string(n.Receipt(first[0])), "\n")
-	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 12)}
+	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 12), Certificates: new(tlog.Certificates)}
 	flips := 0
 	for l, line := range lines {
 		words := strings.Split(line, " ")

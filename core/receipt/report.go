@@ -140,12 +140,12 @@ func lack(format string, args ...any) error { return &lackError{fmt.Sprintf(form
 // newStep makes a step of what its check returned: a detail, or an error that
 // refutes, or a *lackError.
 func newStep(name string, detail string, err error) Step {
-	var missing *lackError
-	switch {
-	case errors.As(err, &missing):
-		return Step{Name: name, Verdict: Undecidable, Detail: err.Error()}
-	case err != nil:
-		return Step{Name: name, Verdict: Refuted, Detail: err.Error()}
+	if err == nil {
+		return Step{Name: name, Verdict: Verified, Detail: detail}
 	}
-	return Step{Name: name, Verdict: Verified, Detail: detail}
+	var missing *lackError
+	if errors.As(err, &missing) {
+		return Step{Name: name, Verdict: Undecidable, Detail: err.Error()}
+	}
+	return Step{Name: name, Verdict: Refuted, Detail: err.Error()}
 }

@@ -44,7 +44,7 @@ func sampled(t *testing.T, one int) func() bool {
 func TestB2_EveryTruncationAndExtensionOfAReceiptIsRefused(t *testing.T) {
 	n, first, _ := ledger(t)
 	text := n.Receipt(first[0])
-	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 12)}
+	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 12), Certificates: new(tlog.Certificates)}
 	refuse := func(what string, changed []byte) {
 		t.Helper()
 		if _, report := v.Receipt(changed); report.Verdict != receipt.Refuted {
@@ -106,7 +106,7 @@ func TestB2_NoUseOfASurplusCosignatureSavesAReceipt(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, lines := signed(text)
-	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 14)}
+	v := receipt.Verifier{Trust: n.Trust(), Signatures: signature.NewCache(1 << 14), Certificates: new(tlog.Certificates)}
 	verdict := func(lines []string) receipt.Verdict {
 		_, report := v.Receipt([]byte(head + strings.Join(lines, "")))
 		return report.Verdict

@@ -101,7 +101,7 @@ func ParseCertificate(text []byte) (*Certificate, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(c.appendText(make([]byte, 0, len(text))), text) {
+	if !isWrittenAs(text, c.appendText) {
 		return nil, malformed("certificate", 0, "not the canonical form")
 	}
 	return c, nil

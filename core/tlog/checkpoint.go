@@ -1,7 +1,6 @@
 package tlog
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"strconv"
@@ -83,7 +82,7 @@ func ParseCheckpoint(body []byte) (Checkpoint, error) {
 	if err := c.Check(); err != nil {
 		return Checkpoint{}, err
 	}
-	if !bytes.Equal(c.appendBody(make([]byte, 0, len(body))), body) {
+	if !isWrittenAs(body, c.appendBody) {
 		return Checkpoint{}, malformed("checkpoint", 0, "not the canonical form")
 	}
 	return c, nil

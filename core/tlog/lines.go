@@ -1,9 +1,11 @@
 package tlog
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/lacre-metrology/lacre/core/signature"
 )
@@ -45,24 +47,33 @@ var strict = base64.StdEncoding.Strict()
 
 // decodeBase64 accepts only the encoding that encodeBase64 writes: the decoder
 // checks padding and spare bits, and skips line breaks, which it must not.
-func decodeBase64(s string) ([]byte, bool) {
-	if strings.ContainsAny(s, "\r\n") {
+func decodeBase64[T string | []byte](text T) ([]byte, bool) {
+	s := []byte(text) // no copy of bytes
+	if breaksLine(s) {
 		return nil, false
 	}
-	b, err := strict.DecodeString(s)
-	return b, err == nil
+	b := make([]byte, strict.DecodedLen(len(s)))
+	n, err := strict.Decode(b, s)
+	return b[:n], err == nil
 }
 
 // decodeExactly is decodeBase64 of exactly as many bytes as dst has.
-func decodeExactly(dst []byte, s string) bool {
+func decodeExactly[T string | []byte](dst []byte, s T) bool {
 	var room [(maxExactly + 2) / 3 * 4]byte
-	if len(dst) > maxExactly || len(s) != base64.StdEncoding.EncodedLen(len(dst)) || strings.ContainsAny(s, "\r\n") {
+	if len(dst) > maxExactly || len(s) != base64.StdEncoding.EncodedLen(len(dst)) {
+		return false
+	}
+	in := room[:copy(room[:], s)]
+	if breaksLine(in) {
 		return false
 	}
 	var out [maxExactly + 2]byte // the decoder counts on whole groups of three
-	n, err := strict.Decode(out[:], room[:copy(room[:], s)])
+	n, err := strict.Decode(out[:], in)
 	return err == nil && n == len(dst) && copy(dst, out[:n]) == n
 }
+
+// breaksLine says whether base64's decoder would skip a byte of s.
+func breaksLine(s []byte) bool { return bytes.IndexByte(s, '\n') >= 0 || bytes.IndexByte(s, '\r') >= 0 }
 
 // maxExactly is the longest that decodeExactly reads: key ID, time stamp and signature.
 const maxExactly = 4 + 8 + signature.Size
@@ -76,4 +87,15 @@ func splitLines(text string) ([]string, bool) {
 		return nil, false
 	}
 	return strings.Split(text[:len(text)-1], "\n"), true
+}
+
+// scratch holds the buffers in which a parser writes again what it read, to see that it was the canonical form.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// isWrittenAs says whether write appends exactly these bytes to a buffer, of which it keeps nothing.
+func isWrittenAs(text []byte, write func([]byte) []byte) bool {
+	b, _ := scratch.Get().(*[]byte) // nothing else is in it
+	defer scratch.Put(b)
+	*b = write((*b)[:0])
+	return bytes.Equal(*b, text)
 }

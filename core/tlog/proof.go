@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"strconv"
-	"strings"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/signature"
@@ -42,6 +41,14 @@ func NewProof(extra []byte, index uint64, path []digest.Digest, certificate *Cer
 }
 
 func (p *Proof) check() error {
+	if err := p.checkPlace(); err != nil {
+		return err
+	}
+	return p.Certificate.check()
+}
+
+// checkPlace is check for a certificate that is well formed, or missing.
+func (p *Proof) checkPlace() error {
 	switch {
 	case len(p.Extra) > MaxExtraSize:
 		return malformed("proof", 2, "%d bytes of extra data, at most %d", len(p.Extra), MaxExtraSize)
@@ -52,7 +59,7 @@ func (p *Proof) check() error {
 	case p.Index >= p.Certificate.Checkpoint.Size:
 		return malformed("proof", 0, "index %d in a tree of %d leaves", p.Index, p.Certificate.Checkpoint.Size)
 	}
-	return p.Certificate.check()
+	return nil
 }
 
 // Text is the canonical form.
@@ -81,7 +88,11 @@ func (p *Proof) appendHead(b []byte) []byte {
 
 // ParseProof reads what Text writes of a well-formed proof, and nothing else
 // (*FormatError). It verifies nothing.
-func ParseProof(text []byte) (*Proof, error) {
+func ParseProof(text []byte) (*Proof, error) { return (*Certificates)(nil).ParseProof(text) }
+
+// ParseProof is the package's ParseProof; a certificate that is known is not
+// parsed again. Nobody changes the proof's certificate, which others may share.
+func (known *Certificates) ParseProof(text []byte) (*Proof, error) {
 	if len(text) > MaxProofSize {
 		return nil, malformed("proof", 0, "%d bytes, at most %d", len(text), MaxProofSize)
 	}
@@ -90,54 +101,55 @@ func ParseProof(text []byte) (*Proof, error) {
 		return nil, malformed("proof", 0, "no empty line before the checkpoint")
 	}
 	head, note := text[:end+2], text[end+2:]
-	lines := strings.Split(string(text[:end]), "\n")
-	if len(lines) > 3+maxProofHashes {
-		return nil, malformed("proof", 0, "%d lines before the checkpoint, at most %d", len(lines), 3+maxProofHashes)
+	if n := 1 + bytes.Count(text[:end], newline); n > 3+maxProofHashes {
+		return nil, malformed("proof", 0, "%d lines before the checkpoint, at most %d", n, 3+maxProofHashes)
 	}
-	if lines[0] != ProofHeader {
-		return nil, malformed("proof", 1, "%.60q, want %q", lines[0], ProofHeader)
+	line, rest, more := bytes.Cut(text[:end], newline)
+	if string(line) != ProofHeader {
+		return nil, malformed("proof", 1, "%.60q, want %q", line, ProofHeader)
 	}
-	p, at := new(Proof), 1
-	var ok bool
-	if encoded, has := strings.CutPrefix(lineAt(lines, at), "extra "); has {
+	p, number := new(Proof), 1
+	next := func() { // the next line; nothing past the end
+		line, rest, more = bytes.Cut(rest, newline)
+		number++
+	}
+	next()
+	if encoded, has := bytes.CutPrefix(line, []byte("extra ")); has {
+		var ok bool
 		if p.Extra, ok = decodeBase64(encoded); !ok || len(p.Extra) == 0 {
-			return nil, malformed("proof", at+1, "extra data is not standard base64 of at least one byte")
+			return nil, malformed("proof", number, "extra data is not standard base64 of at least one byte")
 		}
-		at++
+		next()
 	}
-	decimal, has := strings.CutPrefix(lineAt(lines, at), "index ")
-	if p.Index, ok = parseDecimal(decimal); !has || !ok {
-		return nil, malformed("proof", at+1, "%.60q is not \"index \" and a decimal number", lineAt(lines, at))
+	decimal, has := bytes.CutPrefix(line, []byte("index "))
+	index, ok := parseDecimal(string(decimal))
+	if !has || !ok {
+		return nil, malformed("proof", number, "%.60q is not \"index \" and a decimal number", line)
 	}
-	if hashes := lines[at+1:]; len(hashes) > 0 {
-		p.Path = make([]digest.Digest, len(hashes))
-		for i, line := range hashes {
-			if !decodeExactly(p.Path[i][:], line) {
-				return nil, malformed("proof", at+2+i, "%.60q is not the base64 of a hash", line)
-			}
+	p.Index = index
+	if more {
+		p.Path = make([]digest.Digest, 1+bytes.Count(rest, newline))
+	}
+	for i := range p.Path {
+		if next(); !decodeExactly(p.Path[i][:], line) {
+			return nil, malformed("proof", number, "%.60q is not the base64 of a hash", line)
 		}
 	}
 	var err error
-	if p.Certificate, err = ParseCertificate(note); err != nil {
+	if p.Certificate, err = known.Parse(note); err != nil {
 		return nil, err
 	}
-	if err := p.check(); err != nil {
+	if err := p.checkPlace(); err != nil {
 		return nil, err
 	}
 	// The certificate is in its one form, so what is left is before it.
-	if !bytes.Equal(p.appendHead(make([]byte, 0, p.headSize())), head) {
+	if !isWrittenAs(head, p.appendHead) {
 		return nil, malformed("proof", 0, "not the canonical form")
 	}
 	return p, nil
 }
 
-// lineAt is the line, or nothing past the end.
-func lineAt(lines []string, i int) string {
-	if i < len(lines) {
-		return lines[i]
-	}
-	return ""
-}
+var newline = []byte{'\n'}
 
 // Checker accepts or refuses a certificate: a Policy, or a trust bundle that
 // chooses the policy by tree size.
