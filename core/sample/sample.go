@@ -13,6 +13,7 @@ package sample
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"strings"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -114,8 +115,13 @@ func Parse(b []byte) (*Sample, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
+	return h.identified(b), nil
+}
+
+// identified is the sample whose header has these exact bytes.
+func (h *Header) identified(b []byte) *Sample {
 	signed := envelope.PAE(PayloadType, b)
-	return &Sample{Header: h, Bytes: signed[len(signed)-len(b):], Digest: digest.Of(digest.Sample, signed), signed: signed}, nil
+	return &Sample{Header: *h, Bytes: signed[len(signed)-len(b):], Digest: digest.Of(digest.Sample, signed), signed: signed}
 }
 
 func (h *Header) check() error {
@@ -187,6 +193,9 @@ func (h *Header) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, reason.New(reason.Malformed, "%v", err)
 	}
+	if len(b) > MaxHeaderBytes {
+		return nil, reason.New(reason.TooLarge, "SampleHeader has %d bytes, the limit is %d", len(b), MaxHeaderBytes)
+	}
 	return b, nil
 }
 
@@ -196,10 +205,8 @@ func Sign(signer crypto.Signer, h *Header) (*Sample, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := Parse(b)
-	if err != nil {
-		return nil, nil, err
-	}
+	s := h.identified(b) // Parse would give the same, for b is what Encode makes of h
+	s.Evidence = append([]Evidence(nil), h.Evidence...)
 	kind, err := KindOf(signer.Public())
 	if err != nil {
 		return nil, nil, err
@@ -213,10 +220,11 @@ func Sign(signer crypto.Signer, h *Header) (*Sample, []byte, error) {
 
 // KindOf is the signature kind of a meter's or endorser's key (rule B3).
 func KindOf(public crypto.PublicKey) (signature.Kind, error) {
-	if key, err := signature.KeyOf(signature.P256, public); err == nil {
-		return key.Kind(), nil
+	kind := signature.Ed25519ZIP215
+	if _, ok := public.(*ecdsa.PublicKey); ok {
+		kind = signature.P256
 	}
-	key, err := signature.KeyOf(signature.Ed25519ZIP215, public)
+	key, err := signature.KeyOf(kind, public)
 	return key.Kind(), err
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -44,6 +45,29 @@ func TestEncodeAndParseAreInverse(t *testing.T) {
 		}
 		if !reflect.DeepEqual(&s.Header, h) || !bytes.Equal(s.Bytes, b) {
 			t.Errorf("parsed %+v, want %+v", s.Header, h)
+		}
+	}
+}
+
+// What Sign makes is what a reader of its bytes sees, and shares nothing with the header.
+func TestSignGivesWhatParseReads(t *testing.T) {
+	most := example()
+	most.Evidence = slices.Repeat([]Evidence{{digest.Plain(nil), MaxEvidenceBytes, strings.Repeat("a", MaxMediaType-2) + "/b"}}, MaxEvidence)
+	first := example()
+	first.Counter, first.Previous, first.Evidence = 1, digest.Zero, []Evidence{}
+	for _, h := range []*Header{example(), most, first} {
+		s, _, err := Sign(key(), h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := Parse(s.Bytes)
+		if err != nil || !reflect.DeepEqual(s, read) {
+			t.Errorf("signed %+v, read %+v (%v)", s, read, err)
+		}
+		if len(h.Evidence) > 0 {
+			if h.Evidence[0].Size++; s.Evidence[0].Size == h.Evidence[0].Size {
+				t.Error("the sample's evidence is the header's")
+			}
 		}
 	}
 }
