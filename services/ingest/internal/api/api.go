@@ -14,10 +14,7 @@ package api
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
@@ -50,87 +47,16 @@ func New(g *gateway.Gateway) *Server {
 
 // Submit takes one sample. It answers PENDING when the deadline comes first.
 func (s *Server) Submit(ctx context.Context, request *ingestv1.SubmitRequest) (*ingestv1.SubmitResponse, error) {
-	return s.one(ctx, sourceOf(ctx), request), nil
-}
-
-// SubmitStream takes samples as they come and answers in any order.
-func (s *Server) SubmitStream(stream grpc.BidiStreamingServer[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse]) error {
-	ctx := stream.Context() // ends with this handler, and all waiters with it
-	// A slot belongs to a sample from its receipt until its answer is sent, so no
-	// slot in use means that nothing is owed.
-	slots := make(chan struct{}, s.maxInStream)
-	out := make(chan *ingestv1.SubmitResponse)
-	received := make(chan error, 1)
-	go func() { received <- s.receive(ctx, stream, slots, out) }()
-
-	stopping := s.gateway.Stopping()
-	var ended bool // nothing more is taken from this stream
-	var why error
-	for {
-		if ended && len(slots) == 0 {
-			return why
-		}
-		select {
-		case response := <-out:
-			if err := stream.Send(&ingestv1.SubmitStreamResponse{Submit: response}); err != nil {
-				return err
-			}
-			<-slots
-		case why = <-received:
-			if ended = true; ctx.Err() != nil {
-				return ctx.Err()
-			}
-			received = nil
-		case <-stopping:
-			// A sample that comes at this very moment may go without an answer;
-			// the status says that the stream broke off.
-			ended, stopping, received = true, nil, nil
-			why = reason.New(reason.NotReady, "the gateway is stopping")
-		}
-	}
-}
-
-// receive reads samples until the client is done, and starts a waiter for each.
-func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[ingestv1.SubmitStreamRequest, ingestv1.SubmitStreamResponse], slots chan<- struct{}, out chan<- *ingestv1.SubmitResponse) error {
-	source := sourceOf(ctx)
-	for {
-		request, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if request.GetSubmit() == nil {
-			return reason.New(reason.Malformed, "a request of the stream has no sample")
-		}
-		select {
-		case slots <- struct{}{}: // a full stream waits here: flow control reaches the meter
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		go func() {
-			wait, cancel := context.WithTimeout(ctx, s.pendingAfter)
-			defer cancel()
-			select {
-			case out <- s.one(wait, source, request.GetSubmit()):
-			case <-ctx.Done():
-			}
-		}()
-	}
-}
-
-// one answers one sample, with PENDING when ctx ends first.
-func (s *Server) one(ctx context.Context, source gateway.Source, request *ingestv1.SubmitRequest) *ingestv1.SubmitResponse {
-	id, answers, err := s.gateway.Submit(source, request)
+	answers := make(chan gateway.Answer, 1)
+	id, err := s.gateway.Submit(sourceOf(ctx), request, func(a gateway.Answer) { answers <- a })
 	if err != nil {
-		return refusal(id, err)
+		return refusal(id, err), nil
 	}
 	select {
 	case a := <-answers:
-		return answer(id, a)
+		return answer(a), nil
 	case <-ctx.Done():
-		return pending(id)
+		return pending(id), nil
 	}
 }
 
@@ -162,11 +88,11 @@ func (s *Server) GetHead(context.Context, *ingestv1.GetHeadRequest) (*ingestv1.G
 	return &ingestv1.GetHeadResponse{Proof: proof}, nil
 }
 
-func answer(id digest.Digest, a gateway.Answer) *ingestv1.SubmitResponse {
+func answer(a gateway.Answer) *ingestv1.SubmitResponse {
 	if a.Err != nil {
-		return refusal(id, a.Err)
+		return refusal(a.Sample, a.Err)
 	}
-	return &ingestv1.SubmitResponse{Sample: id.Bytes(), Answer: &ingestv1.SubmitResponse_Receipt{Receipt: &ingestv1.Receipt{Receipt: a.Receipt}}}
+	return &ingestv1.SubmitResponse{Sample: a.Sample.Bytes(), Answer: &ingestv1.SubmitResponse_Receipt{Receipt: &ingestv1.Receipt{Receipt: a.Receipt}}}
 }
 
 func pending(id digest.Digest) *ingestv1.SubmitResponse {

@@ -56,6 +56,7 @@ type Events interface {
 
 // Answer is what became of a sample: a receipt, or an error with a reason.
 type Answer struct {
+	Sample  digest.Digest // its identity
 	Receipt []byte
 	Err     error
 }
@@ -75,13 +76,14 @@ type Sample struct {
 	disposition recordv1.Disposition // as submitted last
 	settle      func()               // gives back what the sample holds
 	once        sync.Once
-	done        chan Answer // buffered
+	tell        func(Answer) // called once
 }
 
 func (s *Sample) answer(a Answer) {
 	s.once.Do(func() {
 		s.span.End(a.Err)
-		s.done <- a
+		a.Sample = s.Parsed.Digest
+		s.tell(a)
 		s.settle()
 	})
 }
@@ -142,38 +144,39 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Submit takes a sample and returns its identity and a channel that gives its
-// answer. source has a limit of rate. An error means
-// that the sample was refused at the door.
-func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest) (digest.Digest, <-chan Answer, error) {
-	// The identity is told even of what is no header: answers of a stream are
-	// keyed by it.
-	id := digest.Of(digest.Sample, envelope.PAE(sample.PayloadType, request.GetHeader()))
+// Submit takes a sample and returns its identity. tell is told its answer once,
+// maybe before Submit returns, and must not wait: the other samples of a batch
+// are answered after it. source has a limit of rate. An error means that the
+// sample was refused at the door; tell is not told then.
+func (g *Gateway) Submit(source Source, request *ingestv1.SubmitRequest, tell func(Answer)) (digest.Digest, error) {
 	parsed, err := sample.Parse(request.GetHeader())
-	if err == nil {
-		err = sample.CheckSignatureForm(request.GetSignature())
-	}
 	if err != nil {
-		return id, nil, err
+		// The identity is told even of what is no header: answers of a stream are
+		// keyed by it.
+		return digest.Of(digest.Sample, envelope.PAE(sample.PayloadType, request.GetHeader())), err
+	}
+	id := parsed.Digest
+	if err := sample.CheckSignatureForm(request.GetSignature()); err != nil {
+		return id, err
 	}
 	s := &Sample{
-		Parsed: parsed, Signature: request.GetSignature(), Raw: request.GetRawVector(), done: make(chan Answer, 1),
+		Parsed: parsed, Signature: request.GetSignature(), Raw: request.GetRawVector(), tell: tell,
 		size: len(request.GetHeader()) + len(request.GetRawVector()) + overhead,
 	}
 	algorithm, err := g.admit(source, s)
 	if err != nil {
-		return id, nil, err
+		return id, err
 	}
 	if err := g.room.take(s.size); err != nil {
-		return id, nil, err
+		return id, err
 	}
 	b, err := g.begin(s, algorithm)
 	if err != nil {
-		return id, nil, err
+		return id, err
 	}
 	g.trace(s, request.GetTraceparent())
 	b.add(s)
-	return id, s.done, nil
+	return id, nil
 }
 
 // begin owes the sample an answer from now on, unless the gateway is stopping or

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/sample"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	"github.com/lacre-metrology/lacre/platform/follower"
 )
@@ -35,9 +36,10 @@ func TestASampleOutlastsAnElection(t *testing.T) {
 		ledger := new(leaderless)
 		g := New(digest.Zero, "gateway", ledger, nil, nil, slog.New(slog.DiscardHandler))
 		b := &batcher{send: g.process}
-		s := &Sample{done: make(chan Answer, 1), settle: func() {}}
+		told := make(chan Answer, 1)
+		s := &Sample{Parsed: new(sample.Sample), tell: func(a Answer) { told <- a }, settle: func() {}}
 		b.add(s)
-		if a := <-s.done; reason.Of(a.Err) != reason.NotReady {
+		if a := <-told; reason.Of(a.Err) != reason.NotReady {
 			t.Errorf("answered with %v, want NOT_READY", a.Err)
 		}
 		for i, at := range ledger.asked[1:] {
