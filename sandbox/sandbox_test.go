@@ -202,6 +202,40 @@ func TestRunRestoresAroundTheInputsEnd(t *testing.T) {
 	}
 }
 
+// TestMarksAreExact: what is restored ends with the highest store up to the input
+// region's end and with the highest above, whatever their order. Too high a mark
+// would restore all the same and only cost more.
+func TestMarksAreExact(t *testing.T) {
+	const start, end = uint32(w.InputPtr), uint32(w.InputPtr + w.InputCap)
+	cells := []uint32{2000, start - 8, start - 7, start + 64, end - 8, end - 7, end, end + 1000, profile.PageBytes - 8}
+	e := newEngine(t, Config{MaxInstances: 1, CrossCheck: CrossCheckNever})
+	for _, first := range cells {
+		for _, second := range cells {
+			highWater, top := start, end
+			for _, cell := range []uint32{first, second} {
+				if cell+8 <= end {
+					highWater = max(highWater, cell+8)
+				} else {
+					top = max(top, cell+8)
+				}
+			}
+			p := load(t, e, w.WithMeasure(nil,
+				w.I32Const(int32(first)), w.I64Const(-1), w.Store(0x37, 0, 0),
+				w.I32Const(int32(second)), w.I64Const(-1), w.Store(0x37, 0, 0), returns(0, w.I64Const(1))).Encode())
+			for name, x := range executors(p) {
+				if _, err := x.execute(nil, plenty); err != nil {
+					t.Fatal(err)
+				}
+				in := x.(*pool).idle[0]
+				if in.highWater.Get() != uint64(highWater) || in.top.Get() != uint64(top) {
+					t.Errorf("%s, stores at %d and %d: marks %d and %d, want %d and %d",
+						name, first, second, in.highWater.Get(), in.top.Get(), highWater, top)
+				}
+			}
+		}
+	}
+}
+
 // TestRunRestoresInput: a shorter input does not see the rest of a longer one.
 func TestRunRestoresInput(t *testing.T) {
 	module := w.WithMeasure(nil, returns(0, w.I32Const(w.InputPtr), w.Store(0x29, 0, 8))).Encode()

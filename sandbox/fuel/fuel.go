@@ -35,12 +35,12 @@
 //
 // # What is added
 //
-// Two mutable globals at the end of the global index space, four locals at the
-// end of each function, and exports for both globals and every mutable global of
-// the module (names below; they cannot collide with the seven of the ABI). The
-// second global is the high-water mark: the end of the highest store that the
-// call made above its initial value, input_ptr. With it, restoring memory costs
-// in proportion to what was written. It does not change what the module
+// Three mutable globals at the end of the global index space, seven locals at the
+// end of each function, and exports for these globals and every mutable global of
+// the module (names below; they cannot collide with the seven of the ABI). Two of
+// the globals are marks: the ends of the highest stores that the call made up to
+// the end of the input region and above it. With them, restoring memory costs
+// in proportion to what was written. They do not change what the module
 // computes. The inert table and the custom section are left out.
 //
 // Invariants:
@@ -137,6 +137,9 @@ type addedGlobals struct {
 	fuel, highWater, top uint64
 	inputEnd             uint32
 }
+
+// origin is where ends of stores are counted from while a function runs.
+func (a addedGlobals) origin() uint64 { return uint64(a.inputEnd) + 1 }
 
 // entries encodes them: (mut i64) 0, (mut i32) input_ptr and (mut i32) the
 // region's end.

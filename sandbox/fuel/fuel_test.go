@@ -58,7 +58,7 @@ func TestChargesOfRegions(t *testing.T) {
 // golden is the digest of the instrumented form of a module with globals, data,
 // a loop and stores. A change of it changes fuel or its bookkeeping: a new
 // profile version, unless fuel stays the same.
-const golden = "581efaf4e45c7a628e6b191af3ae4673c673ba6db37c18bbbf753bec5125754b"
+const golden = "ebcd78ee52217b00b7dd9528fd1f4348cd5f15f2d6845a0c1c010636ae472ea6"
 
 func sample() []byte {
 	m := w.WithMeasure([]byte{w.I64})

@@ -7,8 +7,10 @@ import (
 
 // Opcodes of the added code that the profile's table does not name.
 const (
+	opSelect = 0x1b
+	opI32LeS = 0x4c
+	opI32LeU = 0x4d
 	opI32Add = 0x6a
-	opI32GtU = 0x4b
 	opI64LtS = 0x53
 	opI64Sub = 0x7d
 )
@@ -17,9 +19,10 @@ const (
 type rewriter struct {
 	out     []byte
 	globals addedGlobals
-	// Locals added to the function: temporaries for a store's address and value,
-	// and the counter while the function runs.
-	address, value32, value64, fuel uint64
+	stores  bool // whether the function has a store
+	// Locals added to the function: temporaries for a store's address, its end and
+	// its value, and the marks and the counter while the function runs.
+	address, end, highWater, top, value32, value64, fuel uint64
 }
 
 // code returns the content of the code section, every function instrumented.
@@ -28,11 +31,15 @@ func code(m *profile.Module, globals addedGlobals) []byte {
 	section := leb.AppendUnsigned(nil, uint64(len(functions)))
 	for i, f := range functions {
 		locals := uint64(len(f.Locals))
-		w := &rewriter{globals: globals, address: locals, value32: locals + 1, value64: locals + 2, fuel: locals + 3}
+		w := &rewriter{
+			globals: globals, stores: stores(m, i),
+			address: locals, end: locals + 1, highWater: locals + 2, top: locals + 3, value32: locals + 4,
+			value64: locals + 5, fuel: locals + 6,
+		}
 		groups, declared := m.LocalGroups(i)
 		w.out = leb.AppendUnsigned(w.out, uint64(groups+2))
 		w.out = append(w.out, declared...)
-		w.op(2, byte(profile.I32), 2, byte(profile.I64))
+		w.op(5, byte(profile.I32), 2, byte(profile.I64))
 		w.body(m, i)
 		section = leb.AppendUnsigned(section, uint64(len(w.out)))
 		section = append(section, w.out...)
@@ -40,21 +47,33 @@ func code(m *profile.Module, globals addedGlobals) []byte {
 	return section
 }
 
+// stores tells whether a function has a store.
+func stores(m *profile.Module, index int) bool {
+	for in := range m.Instructions(index) {
+		if in.Op.Kind() == profile.Store {
+			return true
+		}
+	}
+	return false
+}
+
 // body writes
 //
 //	fuel = global - charge; check
+//	marks = globals
 //	block (result) original instructions end
-//	global = fuel
+//	globals = fuel, marks
 //	end
 //
 // The block takes the place of the function's own label, so that every branch
-// out of the function arrives where the counter is saved, without a change of
-// any label. The counter is saved also before a return and around calls. It is
-// charged after each loop instruction: a branch back to the loop arrives there.
+// out of the function arrives where counter and marks are saved, without a change
+// of any label. They are saved also before a return and around calls. The counter
+// is charged after each loop instruction: a branch back to the loop arrives there.
 func (w *rewriter) body(m *profile.Module, index int) {
 	regions := charges(m, index)
 	w.index(profile.OpGlobalGet, w.globals.fuel)
 	w.charge(regions[0])
+	w.loadMarks()
 	w.op(byte(profile.OpBlock), byte(m.Functions()[index].Type.Result))
 	loops := 0
 	for in := range m.Instructions(index) {
@@ -63,12 +82,14 @@ func (w *rewriter) body(m *profile.Module, index int) {
 			w.track(in)
 		case in.Op == profile.OpCall || in.Op == profile.OpReturn:
 			w.save()
+			w.saveMarks()
 		}
 		w.op(in.Raw...)
 		switch in.Op {
 		case profile.OpCall:
 			w.index(profile.OpGlobalGet, w.globals.fuel)
 			w.index(profile.OpLocalSet, w.fuel)
+			w.loadMarks()
 		case profile.OpLoop:
 			loops++
 			w.index(profile.OpLocalGet, w.fuel)
@@ -76,6 +97,7 @@ func (w *rewriter) body(m *profile.Module, index int) {
 		}
 	}
 	w.save()
+	w.saveMarks()
 	w.op(byte(profile.OpEnd))
 }
 
@@ -99,15 +121,22 @@ func (w *rewriter) charge(cost uint64) {
 	w.op(byte(profile.OpUnreachable), byte(profile.OpEnd))
 }
 
-// track raises the mark of the store that follows to its end: that of stores up
-// to the input region's end, or that of stores above it. The operands are saved
-// in temporaries and put back.
+// track raises the marks to the end of the store that follows. The operands are
+// saved in temporaries and put back.
 //
-//	end = address + offset + width
-//	if end > highWater { if end > inputEnd { if end > top { top = end } } else { highWater = end } }
+// In locals a mark, and the store's end, is counted from the first byte that ends
+// a store above the input region: there ends are 0 or more, and up to the region's
+// end they are negative, which unsigned is more than any above. So two selects do
+// it, without the branches that would cost more than the store:
 //
-// When the 32-bit sum wraps, the store lies outside memory and traps, and the
-// mark of an instance that trapped is never read.
+//	end = address + offset + width - (inputEnd + 1)
+//	highWater = highWater if end <= highWater, unsigned, else end
+//	top = top if end <= top, signed, else end
+//
+// highWater begins at or above input_ptr, so it takes ends up to the region's end
+// alone; top begins at -1 or above, so it takes the others. Memory has at most 4 MiB:
+// when the 32-bit sum leaves what is said here, the store lies outside memory and
+// traps, and the marks of an instance that trapped are never read.
 func (w *rewriter) track(store profile.Instruction) {
 	reach := uint64(store.Value) + uint64(store.Op.Width())
 	value := w.value32
@@ -115,36 +144,56 @@ func (w *rewriter) track(store profile.Instruction) {
 		value = w.value64
 	}
 	w.index(profile.OpLocalSet, value)
-	w.index(profile.OpLocalTee, w.address)
-	w.end(reach)
-	w.index(profile.OpGlobalGet, w.globals.highWater)
-	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
+	w.index(profile.OpLocalSet, w.address)
+	w.index(profile.OpLocalGet, w.highWater)
 	w.index(profile.OpLocalGet, w.address)
-	w.end(reach)
-	w.constant(profile.OpI32Const, int64(int32(w.globals.inputEnd)))
-	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
-	w.index(profile.OpLocalGet, w.address)
-	w.end(reach)
-	w.index(profile.OpGlobalGet, w.globals.top)
-	w.op(opI32GtU, byte(profile.OpIf), byte(profile.NoType))
-	w.raise(w.globals.top, reach)
-	w.op(byte(profile.OpEnd), byte(profile.OpElse))
-	w.raise(w.globals.highWater, reach)
-	w.op(byte(profile.OpEnd), byte(profile.OpEnd))
+	w.add(reach - w.globals.origin())
+	w.index(profile.OpLocalTee, w.end)
+	w.keep(w.highWater, opI32LeU)
+	w.index(profile.OpLocalGet, w.top)
+	w.index(profile.OpLocalGet, w.end)
+	w.keep(w.top, opI32LeS)
 	w.index(profile.OpLocalGet, w.address)
 	w.index(profile.OpLocalGet, value)
 }
 
-// raise sets a mark to the end of the store.
-func (w *rewriter) raise(mark, reach uint64) {
-	w.index(profile.OpLocalGet, w.address)
-	w.end(reach)
-	w.index(profile.OpGlobalSet, mark)
+// keep has a mark and the store's end on the operand stack, and gives the mark
+// the end unless end compares to it as said.
+func (w *rewriter) keep(mark uint64, compare byte) {
+	w.index(profile.OpLocalGet, w.end)
+	w.index(profile.OpLocalGet, mark)
+	w.op(compare, opSelect)
+	w.index(profile.OpLocalSet, mark)
 }
 
-// end adds reach to the address on the operand stack.
-func (w *rewriter) end(reach uint64) {
-	w.constant(profile.OpI32Const, int64(int32(uint32(reach))))
+// loadMarks takes the marks from where the caller, the callee or the host left
+// them; saveMarks puts them back. A function without a store leaves them there.
+func (w *rewriter) loadMarks() {
+	if !w.stores {
+		return
+	}
+	w.move(profile.OpGlobalGet, w.globals.highWater, -w.globals.origin(), profile.OpLocalSet, w.highWater)
+	w.move(profile.OpGlobalGet, w.globals.top, -w.globals.origin(), profile.OpLocalSet, w.top)
+}
+
+func (w *rewriter) saveMarks() {
+	if !w.stores {
+		return
+	}
+	w.move(profile.OpLocalGet, w.highWater, w.globals.origin(), profile.OpGlobalSet, w.globals.highWater)
+	w.move(profile.OpLocalGet, w.top, w.globals.origin(), profile.OpGlobalSet, w.globals.top)
+}
+
+// move copies a mark and counts it from elsewhere.
+func (w *rewriter) move(get profile.Opcode, from, shift uint64, set profile.Opcode, to uint64) {
+	w.index(get, from)
+	w.add(shift)
+	w.index(set, to)
+}
+
+// add adds to the i32 on the operand stack, modulo 2^32.
+func (w *rewriter) add(n uint64) {
+	w.constant(profile.OpI32Const, int64(int32(uint32(n))))
 	w.op(opI32Add)
 }
 
