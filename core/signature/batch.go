@@ -33,13 +33,17 @@ const minChunk = 4
 // VerifyBatch answers every check, in order, each answer exactly what Verify
 // gives. It uses every core: ZIP-215 checks share an equation, the others run
 // side by side.
-func VerifyBatch(checks []Check) []bool {
+func VerifyBatch(checks []Check) []bool { return VerifyBatchOn(runtime.GOMAXPROCS(0), checks) }
+
+// VerifyBatchOn is VerifyBatch on at most so many cores, or on one. Who has several
+// batches at a time gives each its share: fewer and larger equations cost less CPU.
+func VerifyBatchOn(cores int, checks []Check) []bool {
 	answers := make([]bool, len(checks))
 	all := make([]int, len(checks))
 	for i := range all {
 		all[i] = i
 	}
-	verifyAll(checks, all, answers)
+	verifyAll(checks, all, answers, max(1, cores))
 	return answers
 }
 
@@ -61,7 +65,7 @@ func (c *Cache) VerifyBatch(checks []Check) []bool {
 		}
 		unknown = append(unknown, i)
 	}
-	verifyAll(checks, unknown, answers)
+	verifyAll(checks, unknown, answers, runtime.GOMAXPROCS(0))
 	for _, i := range unknown {
 		if answers[i] {
 			c.add(ids[i])
@@ -70,8 +74,9 @@ func (c *Cache) VerifyBatch(checks []Check) []bool {
 	return answers
 }
 
-// verifyAll fills answers[i] for each i of pick. Jobs write disjoint elements.
-func verifyAll(checks []Check, pick []int, answers []bool) {
+// verifyAll fills answers[i] for each i of pick, with so many workers. Jobs write
+// disjoint elements.
+func verifyAll(checks []Check, pick []int, answers []bool, workers int) {
 	var shared, single []int
 	for _, i := range pick {
 		k := &checks[i]
@@ -83,7 +88,6 @@ func verifyAll(checks []Check, pick []int, answers []bool) {
 			single = append(single, i)
 		}
 	}
-	workers := runtime.GOMAXPROCS(0)
 	size := min(maxChunk, max(splitChunk, (len(shared)+workers-1)/workers))
 	if len(shared) < minChunk {
 		single, shared = append(single, shared...), nil

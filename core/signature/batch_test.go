@@ -58,7 +58,7 @@ func TestB4_BatchAndCacheAnswerAsVerifyDoes(t *testing.T) {
 			want[i] = Verify(c.Kind, c.Key, c.Message, c.Signature)
 		}
 		cache := NewCache(1 << 10)
-		for pass, got := range [][]bool{VerifyBatch(checks), cache.VerifyBatch(checks), cache.VerifyBatch(checks)} {
+		for pass, got := range [][]bool{VerifyBatch(checks), VerifyBatchOn(0, checks), VerifyBatchOn(3, checks), cache.VerifyBatch(checks), cache.VerifyBatch(checks)} {
 			for i := range checks {
 				if got[i] != want[i] {
 					t.Errorf("round %d pass %d check %d (%v): batch says %v, Verify %v", round, pass, i, checks[i].Kind, got[i], want[i])

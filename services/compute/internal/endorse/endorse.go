@@ -52,6 +52,8 @@ type Endorser struct {
 	Log       *slog.Logger
 	Ran       func(Run)       // told of every result, from any goroutine; may be nil
 	Traces    *tracing.Traces // may be nil
+
+	batches atomic.Int32 // that are computed now
 }
 
 // Run is one run of a module that gave a result within its schema.
@@ -85,9 +87,11 @@ func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm diges
 	if runs := digest.Digest(program.Module().Digest); runs != algorithm {
 		return nil, reason.New(reason.DataLoss, "the program held as %s is %s", algorithm.Short(), runs.Short())
 	}
+	cores := runtime.GOMAXPROCS(0) / int(e.batches.Add(1)) // the other batches use theirs
+	defer e.batches.Add(-1)
 	count := attribute.Int("lacre.samples", len(samples))
 	_, span := e.Traces.Below(ctx, "endorse.admit", count)
-	jobs := e.admitAll(view, algorithm, samples)
+	jobs := e.admitAll(view, algorithm, samples, cores)
 	span.End(nil)
 	_, span = e.Traces.Below(ctx, "endorse.sandbox", count)
 	each(ctx, jobs, func(j *job) { j.err = e.compute(ctx, program, terms, j) })
@@ -126,8 +130,9 @@ func (e *Endorser) Endorse(ctx context.Context, view state.View, algorithm diges
 	return response, nil
 }
 
-// admitAll parses the samples and verifies the meters' signatures in one batch.
-func (e *Endorser) admitAll(view state.View, algorithm digest.Digest, samples []*computev1.SignedSample) []job {
+// admitAll parses the samples and verifies the meters' signatures in one batch, on
+// so many cores or on one.
+func (e *Endorser) admitAll(view state.View, algorithm digest.Digest, samples []*computev1.SignedSample, cores int) []job {
 	jobs := make([]job, len(samples))
 	checks := make([]signature.Check, 0, len(samples))
 	checked := make([]*job, 0, len(samples))
@@ -138,7 +143,7 @@ func (e *Endorser) admitAll(view state.View, algorithm digest.Digest, samples []
 			checked = append(checked, j)
 		}
 	}
-	for i, valid := range signature.VerifyBatch(checks) {
+	for i, valid := range signature.VerifyBatchOn(cores, checks) {
 		if j := checked[i]; !valid {
 			j.err = reason.New(reason.BadSignature, "counter %d of meter %s does not verify under its %v", j.sample.Counter, j.sample.MeterID, j.key)
 		}
