@@ -14,6 +14,7 @@
 package endorse
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -53,7 +54,15 @@ type Endorser struct {
 	Ran       func(Run)       // told of every result, from any goroutine; may be nil
 	Traces    *tracing.Traces // may be nil
 
-	batches atomic.Int32 // that are computed now
+	batches atomic.Int32             // that are computed now
+	latest  atomic.Pointer[accepted] // what the batch before was under
+}
+
+// accepted is an approval of the certified state, read once for the batches that
+// follow one another under it.
+type accepted struct {
+	payload []byte
+	terms   *approval.Approval // read only
 }
 
 // Run is one run of a module that gave a result within its schema.
@@ -164,7 +173,16 @@ func (e *Endorser) terms(view state.View, algorithm digest.Digest) (*approval.Ap
 	if entry.GetWithdrawn() {
 		return nil, reason.New(reason.AlgorithmNotInForce, "the approval of algorithm %s is withdrawn", algorithm.Short())
 	}
-	return approval.Parse(entry.GetApprovalPayload())
+	payload := entry.GetApprovalPayload()
+	if latest := e.latest.Load(); latest != nil && bytes.Equal(latest.payload, payload) {
+		return latest.terms, nil
+	}
+	terms, err := approval.ParseAccepted(payload)
+	if err != nil {
+		return nil, err
+	}
+	e.latest.Store(&accepted{payload: payload, terms: terms})
+	return terms, nil
 }
 
 // admit parses a sample and finds its meter; the signature is still to be checked.
