@@ -41,7 +41,8 @@
 // the globals are marks: the ends of the highest stores that the call made up to
 // the end of the input region and above it. With them, restoring memory costs
 // in proportion to what was written. They do not change what the module
-// computes. The inert table and the custom section are left out.
+// computes. A br_if to a loop becomes a br within an if, which is the same. The
+// inert table and the custom section are left out.
 //
 // Invariants:
 //   - Indices of types, functions, globals and locals of the original stay valid.

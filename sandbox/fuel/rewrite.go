@@ -71,6 +71,7 @@ func stores(m *profile.Module, index int) bool {
 // is charged after each loop instruction: a branch back to the loop arrives there.
 func (w *rewriter) body(m *profile.Module, index int) {
 	regions := charges(m, index)
+	var open []bool // blocks, innermost last: whether it is a loop
 	w.index(profile.OpGlobalGet, w.globals.fuel)
 	w.charge(regions[0])
 	w.loadMarks()
@@ -83,14 +84,22 @@ func (w *rewriter) body(m *profile.Module, index int) {
 		case in.Op == profile.OpCall || in.Op == profile.OpReturn:
 			w.save()
 			w.saveMarks()
+		case in.Op == profile.OpBrIf && int(in.Value) < len(open) && open[len(open)-1-int(in.Value)]:
+			w.branchBack(uint64(in.Value))
+			continue
 		}
 		w.op(in.Raw...)
 		switch in.Op {
+		case profile.OpBlock, profile.OpIf:
+			open = append(open, false)
+		case profile.OpEnd:
+			open = open[:max(0, len(open)-1)] // the last one ends the function
 		case profile.OpCall:
 			w.index(profile.OpGlobalGet, w.globals.fuel)
 			w.index(profile.OpLocalSet, w.fuel)
 			w.loadMarks()
 		case profile.OpLoop:
+			open = append(open, true)
 			loops++
 			w.index(profile.OpLocalGet, w.fuel)
 			w.charge(regions[loops])
@@ -98,6 +107,18 @@ func (w *rewriter) body(m *profile.Module, index int) {
 	}
 	w.save()
 	w.saveMarks()
+	w.op(byte(profile.OpEnd))
+}
+
+// branchBack writes a br_if to a loop, whose label has no values:
+//
+//	if br label + 1 end
+//
+// The compiler of wazero v1.12.0 splits the edge of a br_if whose target has other
+// ways in, and then no longer sees that the condition is the comparison before it.
+func (w *rewriter) branchBack(label uint64) {
+	w.op(byte(profile.OpIf), byte(profile.NoType))
+	w.index(profile.OpBr, label+1)
 	w.op(byte(profile.OpEnd))
 }
 
