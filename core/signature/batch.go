@@ -110,11 +110,16 @@ func verifyAll(checks []Check, pick []int, answers []bool, workers int) {
 	parallel(len(chunks)+len(single), workers, run)
 }
 
+// equations keeps the room of equations that were checked, some 0.6 KiB for each
+// signature.
+var equations = sync.Pool{New: func() any { return voi.NewBatchVerifierWithCapacity(splitChunk) }}
+
 // verifyChunk checks one equation over a chunk; voi draws the random
 // coefficients from crypto/rand, which an attacker must not foresee, and says
 // which signature failed if one does.
 func verifyChunk(checks []Check, chunk []int, answers []bool) {
-	batch := voi.NewBatchVerifierWithCapacity(len(chunk))
+	batch, _ := equations.Get().(*voi.BatchVerifier) // nothing else is put there
+	defer func() { equations.Put(batch.Reset()) }()
 	added := make([]int, 0, len(chunk))
 	for _, i := range chunk {
 		k := &checks[i]
