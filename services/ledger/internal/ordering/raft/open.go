@@ -84,7 +84,7 @@ func openLog(dir string, logger *slog.Logger, segmentBytes int) (sealedLog, erro
 		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
 	log, err := wal.Open(dir, wal.WithLogger(newLogger(logger)), wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes),
-		wal.WithSegmentFiler(segment.NewFiler(dir, logFiles())))
+		wal.WithSegmentFiler(lightFiler{segment.NewFiler(dir, logFiles())}))
 	if err != nil {
 		return sealedLog{}, fmt.Errorf("open the log: %w", err)
 	}
