@@ -17,7 +17,7 @@ const ticksPerSecond = 100
 // usage is what a process has used since it started.
 type usage struct {
 	user, system time.Duration
-	writtenBytes uint64 // handed to the disk, or on the way there
+	writtenBytes uint64 // handed to the disk, or on the way there; at most so many
 	peakBytes    uint64 // of resident memory
 
 	residentBytes  uint64 // now
@@ -52,7 +52,7 @@ func readUsage(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	if u.writtenBytes, err = field(io, "write_bytes:"); err != nil {
+	if u.writtenBytes, err = parseWritten(io); err != nil {
 		return usage{}, fmt.Errorf("%s/io: %w", dir, err)
 	}
 	return u, nil
@@ -77,6 +77,20 @@ func parseStat(stat []byte) (user, system time.Duration, err error) {
 		*to = time.Duration(ticks) * time.Second / ticksPerSecond
 	}
 	return user, system, nil
+}
+
+// parseWritten is what went to the disk at most. write_bytes counts a page cache's
+// folio whole when a page of it becomes dirty, and file systems with large folios
+// (ext4 since Linux 6.16) then write that page alone: 8 MB of single pages spread
+// over a file of 128 MB count as 2.1 GB. wchar is what was given to write, sockets
+// included. The nodes write to files no other way.
+func parseWritten(io []byte) (uint64, error) {
+	dirtied, err := field(io, "write_bytes:")
+	if err != nil {
+		return 0, err
+	}
+	given, err := field(io, "wchar:")
+	return min(dirtied, given), err
 }
 
 // field is the number on the line that begins with a name.

@@ -53,6 +53,23 @@ func TestField(t *testing.T) {
 	}
 }
 
+func TestParseWritten(t *testing.T) {
+	for _, test := range []struct {
+		io    string
+		want  uint64
+		fails bool
+	}{
+		{io: "rchar: 9\nwchar: 500\nread_bytes: 0\nwrite_bytes: 4096\n", want: 500},
+		{io: "rchar: 9\nwchar: 9000\nread_bytes: 0\nwrite_bytes: 4096\n", want: 4096},
+		{io: "wchar: 9000\n", fails: true},
+		{io: "write_bytes: 4096\n", fails: true},
+	} {
+		if got, err := parseWritten([]byte(test.io)); (err != nil) != test.fails || got != test.want {
+			t.Errorf("%q: %d, %v, want %d", test.io, got, err, test.want)
+		}
+	}
+}
+
 // TestReadUsageOfThisProcess reads the real files, whatever they hold.
 func TestReadUsageOfThisProcess(t *testing.T) {
 	u, err := readUsage(os.Getpid())

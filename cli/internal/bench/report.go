@@ -63,7 +63,7 @@ type Bytes struct {
 	Sample        float64 `json:"sample"`         // header, signature and vector, from meter to gateway
 	Receipt       float64 `json:"receipt"`        // from gateway to meter
 	Loopback      float64 `json:"loopback"`       // carried between all processes; also other programs', if any
-	Written       float64 `json:"written"`        // to disk, by all processes (write_bytes of proc(5))
+	Written       float64 `json:"written"`        // to disk, by all processes (proc(5); see parseWritten)
 	KeptSegments  float64 `json:"kept_segments"`  // records and raw vectors, all replicas
 	KeptIndex     float64 `json:"kept_index"`     // state, tree, certificates, all replicas
 	OrderLogTotal uint64  `json:"order_log_kept"` // bytes in all, all replicas: bounded
