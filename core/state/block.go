@@ -57,6 +57,7 @@ type Block struct {
 	admin             digest.Digest
 	leaves            [][]byte // the records so far; nil where only the hash is known
 	hashes            []digest.Digest
+	turned            []string // keys of full pages of counters, whose meters began the next
 }
 
 // Height is the block's height.

@@ -181,6 +181,9 @@ func (b *Block) setIndexOf(meter string, counter, index uint64) error {
 	if err != nil {
 		return err
 	}
+	if old == nil && counter >= CountersPerPage {
+		b.turned = append(b.turned, PageKey(meter, counter-CountersPerPage))
+	}
 	page := &statev1.CounterPage{IndexPlusOne: make([]uint64, CountersPerPage)}
 	copy(page.IndexPlusOne, old.GetIndexPlusOne())
 	page.IndexPlusOne[counter%CountersPerPage] = index + 1

@@ -68,6 +68,16 @@ func PageKey(meter string, counter uint64) string {
 	return numbered(PrefixPage+meter, counter/CountersPerPage)
 }
 
+// SplitPageKey is what a key of PageKey is made of: what all pages of the meter
+// share, and the page's number in the last 8 bytes. ok is false for other keys.
+func SplitPageKey(key []byte) (meter []byte, page uint64, ok bool) {
+	at := len(key) - 8
+	if at <= len(PrefixPage) || string(key[:len(PrefixPage)]) != PrefixPage || key[at-1] != 0 {
+		return nil, 0, false
+	}
+	return key[:at], binary.BigEndian.Uint64(key[at:]), true
+}
+
 func setKey(set digest.Digest) string       { return PrefixSet + string(set[:]) }
 func tlsKey(spki []byte) string             { return PrefixTLS + string(spki) }
 func evidenceOwnerKey(key []byte) string    { return PrefixOwner + string(key) }

@@ -68,6 +68,18 @@ func (m *Memory) keep(key string, value []byte, what any) {
 	m.insert(key, decoded{value, what})
 }
 
+// forget drops what nobody will ask for again.
+func (m *Memory) forget(key string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bytes -= len(m.young[key].value)
+	delete(m.young, key)
+	delete(m.old, key)
+}
+
 // insert needs mu.
 func (m *Memory) insert(key string, d decoded) {
 	if m.bytes >= m.limit {

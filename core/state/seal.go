@@ -122,5 +122,8 @@ func (b *Block) writes() ([]Write, error) {
 		}
 		writes[i] = Write{Key: []byte(key), Value: value}
 	}
+	for _, key := range b.turned {
+		b.memory.forget(key)
+	}
 	return writes, nil
 }

@@ -70,7 +70,9 @@ func (s *Store) commit(b *Batch) error {
 	rolled := next.end.segment > s.tip.end.segment // or raw vectors expired: there is something to do behind
 	for i := range b.Blocks {
 		for _, w := range b.Blocks[i].Writes {
-			s.hot.put(w.Key, w.Value)
+			if page := turned(w.Key); s.hot.put(w.Key, w.Value) && page != nil {
+				s.hot.drop(page)
+			}
 			rolled = rolled || string(w.Key) == state.KeyExpiry
 		}
 	}
@@ -187,7 +189,17 @@ func (s *Store) putState(tx *bbolt.Tx, writes []state.Write, t *tip) error {
 	if err != nil {
 		return err
 	}
+	pages, err := tablePages.in(tx)
+	if err != nil {
+		return err
+	}
 	for _, w := range writes {
+		if meter, number, ok := state.SplitPageKey(w.Key); ok {
+			if err := putPage(b, pages, w, meter, number, t); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, known := s.hot.get(w.Key); !known && b.Get(w.Key) == nil {
 			t.stateKeys++
 		}

@@ -18,6 +18,8 @@ func (s *Store) Memory() *state.Memory { return s.memory }
 // another reader could put back what a commit has just replaced.
 //
 // There are two generations, and when the young one is full the old one is dropped.
+// A page of counters goes when the meter begins the next: nobody needs it but a
+// sample that comes late or twice, and of pages there are more and more.
 type hot struct {
 	mu    sync.RWMutex // guards the rest
 	bytes int          // of the young generation
@@ -35,17 +37,31 @@ func (h *hot) get(key []byte) (value []byte, ok bool) {
 	return value, ok
 }
 
-// put sets the newest value of a key.
-func (h *hot) put(key, value []byte) {
+// drop forgets a key.
+func (h *hot) drop(key []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if value, ok := h.young[string(key)]; ok {
+		h.bytes -= len(key) + len(value)
+		delete(h.young, string(key))
+	}
+	delete(h.old, string(key))
+}
+
+// put sets the newest value of a key, and tells whether it is new to the
+// generation.
+func (h *hot) put(key, value []byte) (added bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.young == nil || h.bytes >= hotBytes {
 		h.old, h.young, h.bytes = h.young, make(map[string][]byte, len(h.young)), 0
 	}
-	if before, ok := h.young[string(key)]; ok {
+	before, ok := h.young[string(key)]
+	if ok {
 		h.bytes += len(value) - len(before)
 	} else {
 		h.bytes += len(key) + len(value)
 	}
 	h.young[string(key)] = value
+	return !ok
 }

@@ -98,10 +98,13 @@ func (m *maker) block(count, leafBytes, rawBytes int) Block {
 	return b
 }
 
+// writes are of up to n meters: a value and a page of counters, which is another
+// one in each second block.
 func (m *maker) writes(n int) []state.Write {
 	keys := make(map[string]bool)
 	for range n {
-		keys[fmt.Sprintf("meter/%04d", m.random.IntN(m.meters))] = true
+		meter := fmt.Sprintf("meter/%04d", m.random.IntN(m.meters))
+		keys[meter], keys[state.PageKey(meter, uint64(len(m.leaves))*state.CountersPerPage/8)] = true, true
 	}
 	var writes []state.Write
 	for key := range keys {

@@ -172,6 +172,34 @@ func TestPackingRests(t *testing.T) {
 	mustVerify(t, s)
 }
 
+// makeEarlier makes a store one of an earlier version.
+func makeEarlier(tx *bbolt.Tx, version byte) error {
+	if version == 1 {
+		if err := tx.DeleteBucket([]byte(tableSegments)); err != nil {
+			return err
+		}
+	}
+	other, pages := tx.Bucket([]byte(tableState)), tx.Bucket([]byte(tablePages))
+	err := pages.ForEach(func(meter, _ []byte) error {
+		number, value, err := newestPage(pages, meter)
+		return errors.Join(err, tableState.put(other, pageKey(meter, number), sealable(value)))
+	})
+	if err := errors.Join(err, tx.DeleteBucket([]byte(tablePages))); err != nil {
+		return err
+	}
+	value, err := tableMeta.get(tx, keyTip)
+	if err != nil {
+		return err
+	}
+	old := append(room(len(value)), version)
+	old = append(old, value[1:tipFixedBytes+laterFields(version)]...)
+	b, err := tableMeta.in(tx)
+	if err != nil {
+		return err
+	}
+	return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+laterFields(tipVersion):]...))
+}
+
 // A directory of an earlier version is read as it is, and becomes one of this
 // version when a replica opens it, before anything is packed or moved.
 func TestStoreOfAnEarlierVersionIsReadAndUpgraded(t *testing.T) {
@@ -180,24 +208,7 @@ func TestStoreOfAnEarlierVersionIsReadAndUpgraded(t *testing.T) {
 		if earlier > 1 {
 			packedToo(t, dir, 2)
 		}
-		tamper(t, dir, func(tx *bbolt.Tx) error {
-			if earlier == 1 {
-				if err := tx.DeleteBucket([]byte(tableSegments)); err != nil {
-					return err
-				}
-			}
-			value, err := tableMeta.get(tx, keyTip)
-			if err != nil {
-				return err
-			}
-			old := append(room(len(value)), earlier)
-			old = append(old, value[1:tipFixedBytes+laterFields(earlier)]...)
-			b, err := tableMeta.in(tx)
-			if err != nil {
-				return err
-			}
-			return tableMeta.put(b, keyTip, append(old, value[tipFixedBytes+laterFields(tipVersion):]...))
-		})
+		tamper(t, dir, func(tx *bbolt.Tx) error { return makeEarlier(tx, earlier) })
 		before := listing(t, dir)
 		s, err := OpenReadOnly(dir, small())
 		must(t, err)

@@ -42,7 +42,7 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	}
 	var value []byte
 	err := view(s.db, func(tx *bbolt.Tx) error {
-		b, err := tableState.get(tx, key)
+		b, err := stateValue(tx, key)
 		value = clone(b)
 		return err
 	})
@@ -63,17 +63,19 @@ func (s *Store) Scan(prefix, from []byte, visit func(key, value []byte) bool) er
 		if err != nil {
 			return err
 		}
+		pages := pagesFrom(tx, prefix, start)
 		c := b.Cursor()
 		for key, sealed := c.Seek(start); key != nil && bytes.HasPrefix(key, prefix); key, sealed = c.Next() {
 			value, err := tableState.open(key, sealed)
 			if err != nil {
 				return err
 			}
-			if !visit(key, value) {
-				return nil
+			if goOn, err := pages.before(key, visit); err != nil || !goOn || !visit(key, value) {
+				return err
 			}
 		}
-		return nil
+		_, err = pages.before(nil, visit)
+		return err
 	})
 }
 

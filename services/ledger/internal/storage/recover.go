@@ -69,8 +69,10 @@ func (s *Store) upgrade() error {
 		return err
 	}
 	return s.update(func(tx *bbolt.Tx) error {
-		if _, err := tx.CreateBucketIfNotExists([]byte(tableSegments)); err != nil {
-			return fmt.Errorf("create table %s: %w", tableSegments, err)
+		for _, t := range []table{tableSegments, tablePages} {
+			if _, err := tx.CreateBucketIfNotExists([]byte(t)); err != nil {
+				return fmt.Errorf("create table %s: %w", t, err)
+			}
 		}
 		return s.tip.write(tx)
 	})

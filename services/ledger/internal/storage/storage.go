@@ -25,6 +25,8 @@
 //   - Every value in bbolt carries a CRC-32C over table, key and value; every
 //     frame one over length, kind, leaf index and bytes. Reads check them.
 //     Accidents are found on reading; Verify finds what digests can show.
+//   - Each page of counters is in one of two tables, the newest ones of all meters
+//     together (counterpages.go).
 //   - Raw vectors of the oldest packed segments may be in cold storage (cold.go).
 //   - One that is absent is counted so, and a decision in the state covers its block
 //     (expire.go); else it is damage.

@@ -31,9 +31,10 @@ const (
 	tableCertificates table = "certificates" // height -> exact note
 	tableEntries      table = "entries"      // applied index -> digest of the entry
 	tableSegments     table = "segments"     // number of a packed segment -> packedSegment
+	tablePages        table = "pages"        // meter -> its newest page of counters: see counterpages.go
 )
 
-var tables = []table{tableMeta, tableBlocks, tableFirsts, tableState, tableCertificates, tableEntries, tableSegments}
+var tables = []table{tableMeta, tableBlocks, tableFirsts, tableState, tableCertificates, tableEntries, tableSegments, tablePages}
 
 const sealBytes = 4
 

@@ -67,8 +67,8 @@ func (y *tally) check() {
 	counts := map[table]uint64{tableMeta: 2}
 	if y.tip != nil {
 		counts[tableBlocks], counts[tableFirsts] = y.tip.blocks, y.tip.blocks
-		counts[tableState], counts[tableEntries] = y.tip.stateKeys, y.tip.entries
-		counts[tableSegments] = uint64(y.tip.packed)
+		counts[tableState], counts[tableEntries] = y.tip.stateKeys-y.tip.pages, y.tip.entries
+		counts[tableSegments], counts[tablePages] = uint64(y.tip.packed), y.tip.pages
 	}
 	if y.certificates != nil {
 		counts[tableCertificates] = y.certificates.count
@@ -102,6 +102,9 @@ func checkValue(t table, key, sealed []byte) error {
 		want = packedSegmentBytes
 	case tableEntries:
 		want = digest.Size
+	case tablePages:
+		_, _, err := decodePage(key, value)
+		return err
 	case tableBlocks:
 		if len(key) == 8 {
 			_, err := decodeBlock(binary.BigEndian.Uint64(key), value)

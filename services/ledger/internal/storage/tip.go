@@ -23,6 +23,7 @@ type tip struct {
 	dropped     uint32   // raw vectors of segments 1 to dropped expired, and are gone
 	erased      uint32   // cold storage has no objects of segments 1 to erased
 	lacking     uint64   // raw vectors that had expired before their blocks came here
+	pages       uint64   // of stateKeys: those in tablePages
 	prunedBelow uint64   // raw vectors of lower heights may be absent, where a decision in the state says so
 	lock        Lock     // rule C1
 	cosignature []byte   // the newest exact signature lines over lock
@@ -45,8 +46,9 @@ const (
 	// segments, and what the state's values mean. A program that changes either
 	// raises it, so that an older one does not start on the directory.
 	// Version 1 has no packed segments, version 2 none in cold storage, version 3
-	// none that were dropped, and no field for them.
-	tipVersion      = 4
+	// none that were dropped, and no field for them; version 4 has all pages of
+	// counters among the other state.
+	tipVersion      = 5
 	tipFixedBytes   = 1 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 8 + 8 + 8 + digest.Size // of version 1
 	certificateTipN = 16
 )
@@ -67,11 +69,12 @@ func (t *tip) encode() []byte {
 	b = binary.BigEndian.AppendUint32(b, t.dropped)
 	b = binary.BigEndian.AppendUint32(b, t.erased)
 	b = binary.BigEndian.AppendUint64(b, t.lacking)
+	b = binary.BigEndian.AppendUint64(b, t.pages)
 	return append(b, t.cosignature...)
 }
 
 // laterFields is what the fields take that version 1 does not have.
-func laterFields(version byte) int { return [tipVersion + 1]int{0, 0, 4, 8, 24}[version] }
+func laterFields(version byte) int { return [tipVersion + 1]int{0, 0, 4, 8, 24, 32}[version] }
 
 func decodeTip(b []byte) (tip, error) {
 	var t tip
@@ -114,6 +117,9 @@ func decodeTip(b []byte) (tip, error) {
 		t.dropped, t.erased = binary.BigEndian.Uint32(r), binary.BigEndian.Uint32(r[4:])
 		t.lacking = binary.BigEndian.Uint64(r[8:])
 		r = r[16:]
+	}
+	if b[0] > 4 {
+		t.pages = next()
 	}
 	if len(r) > 0 {
 		t.cosignature = clone(r)

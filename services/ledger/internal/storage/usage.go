@@ -108,8 +108,8 @@ func (s *Store) Usage(ctx context.Context) (*Usage, error) {
 	return u, view(s.db, func(tx *bbolt.Tx) error {
 		held := int64(0)
 		for _, t := range tables {
-			if t == tableSegments && tx.Bucket([]byte(t)) == nil {
-				continue // a store of version 1
+			if (t == tableSegments || t == tablePages) && tx.Bucket([]byte(t)) == nil {
+				continue // a store of an earlier version
 			}
 			b, err := t.in(tx)
 			if err != nil {
