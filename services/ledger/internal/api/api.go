@@ -75,7 +75,8 @@ type Config struct {
 type Server struct {
 	ledgerv1.UnimplementedLedgerServiceServer
 	Config
-	guard *guard
+	guard    *guard
+	followed followed
 }
 
 // Replica implements ReplicaService.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -36,26 +37,88 @@ func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc
 	}
 }
 
-func (s *Server) block(height uint64, view ledgerv1.StreamView) (*ledgerv1.StreamBlocksResponse, error) {
-	stored, err := s.Store.Load(height)
+// block is a block as a view shows it; only the full one reads more than the leaves.
+func (s *Server) block(height uint64, view ledgerv1.StreamView) (response *ledgerv1.StreamBlocksResponse, err error) {
+	response = &ledgerv1.StreamBlocksResponse{Height: height}
+	switch view {
+	case ledgerv1.StreamView_STREAM_VIEW_FULL:
+		var stored storage.Stored
+		if stored, err = s.Store.Load(height); err == nil {
+			response.Leaves, response.RawVectors = whole(stored.Leaves), vectors(stored)
+		}
+	case ledgerv1.StreamView_STREAM_VIEW_RECORDS:
+		var leaves [][]byte
+		if leaves, err = s.Store.Leaves(height); err == nil {
+			response.Leaves = whole(leaves)
+		}
+	default:
+		response.Leaves, err = s.followed.of(height, func() ([]*ledgerv1.Leaf, error) {
+			leaves, err := s.Store.Leaves(height)
+			return administrativeView(leaves), err
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
-	response := &ledgerv1.StreamBlocksResponse{Height: height, Leaves: make([]*ledgerv1.Leaf, len(stored.Leaves))}
-	for i, leaf := range stored.Leaves {
-		if view == ledgerv1.StreamView_STREAM_VIEW_RECORDS || view == ledgerv1.StreamView_STREAM_VIEW_FULL || administrative(leaf) {
-			response.Leaves[i] = &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Record{Record: leaf}}
+	response.Certificate, err = s.exactCertificate(height)
+	return response, err
+}
+
+func whole(leaves [][]byte) []*ledgerv1.Leaf {
+	out := make([]*ledgerv1.Leaf, len(leaves))
+	for i, leaf := range leaves {
+		out[i] = &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Record{Record: leaf}}
+	}
+	return out
+}
+
+func administrativeView(leaves [][]byte) []*ledgerv1.Leaf {
+	out := make([]*ledgerv1.Leaf, len(leaves))
+	for i, leaf := range leaves {
+		if administrative(leaf) {
+			out[i] = &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Record{Record: leaf}}
 			continue
 		}
 		hash := tlog.LeafHash(leaf)
-		response.Leaves[i] = &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Hash{Hash: hash[:]}}
+		out[i] = &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Hash{Hash: hash[:]}}
 	}
-	if view == ledgerv1.StreamView_STREAM_VIEW_FULL {
-		response.RawVectors = vectors(stored)
+	return out
+}
+
+// followedBlocks is for how many of the newest blocks what followers get is kept.
+// They follow at one pace, but for those that catch up.
+const followedBlocks = 8
+
+// followed is what followers get of the newest blocks, made once for all of them.
+type followed struct {
+	mu     sync.Mutex // held while a view is made: who comes meanwhile wants the same
+	blocks [followedBlocks]followedBlock
+}
+
+// followedBlock is a block in the administrative view, which is never changed.
+type followedBlock struct {
+	height uint64
+	leaves []*ledgerv1.Leaf // nil before the first
+}
+
+// of is the view of a block; see makes it. A block that is older than the one in
+// its place is made for this caller alone.
+func (f *followed) of(height uint64, see func() ([]*ledgerv1.Leaf, error)) ([]*ledgerv1.Leaf, error) {
+	f.mu.Lock()
+	kept := &f.blocks[height%followedBlocks]
+	if kept.height > height {
+		f.mu.Unlock()
+		return see()
 	}
-	certificate, err := s.exactCertificate(height)
-	response.Certificate = certificate
-	return response, err
+	defer f.mu.Unlock()
+	if kept.leaves != nil && kept.height == height {
+		return kept.leaves, nil
+	}
+	leaves, err := see()
+	if err == nil {
+		*kept = followedBlock{height: height, leaves: leaves}
+	}
+	return leaves, err
 }
 
 // administrative leaves and headers are what followers get in full.
