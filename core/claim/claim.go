@@ -10,6 +10,7 @@
 package claim
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/lacre-metrology/lacre/core/digest"
@@ -59,12 +60,12 @@ func (c *Claim) Encode() ([]byte, error) {
 // Parse decodes and checks a claim's exact bytes. Errors are *reason.Error.
 func Parse(b []byte) (*Claim, error) {
 	var m recordv1.Claim
-	if err := record.Decode(b, MaxBytes, &m); err != nil {
+	if err := record.Borrow(b, MaxBytes, &m); err != nil {
 		return nil, err
 	}
 	c := &Claim{
 		ProfileVersion: m.GetProfileVersion(), FuelLimit: m.GetFuelLimit(),
-		FuelUsed: m.GetFuelUsed(), Result: m.GetResult(),
+		FuelUsed: m.GetFuelUsed(), Result: bytes.Clone(m.GetResult()),
 	}
 	for _, f := range []struct {
 		name string

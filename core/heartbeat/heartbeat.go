@@ -49,7 +49,7 @@ type Heartbeat struct {
 // TooLarge, NotCanonical or Malformed.
 func Parse(b []byte) (*Heartbeat, error) {
 	var m recordv1.Heartbeat
-	if err := record.Decode(b, MaxBytes, &m); err != nil {
+	if err := record.Borrow(b, MaxBytes, &m); err != nil {
 		return nil, err
 	}
 	h := &Heartbeat{

@@ -27,10 +27,11 @@ const MaxRawVectorBytes = 512 << 10
 // MaxClaims is the largest endorsement set.
 const MaxClaims = 1024
 
-// Parse decodes a leaf. Errors are *reason.Error: TooLarge, NotCanonical or Malformed.
+// Parse decodes a leaf; what it gives aliases the leaf's bytes, which nobody
+// changes. Errors are *reason.Error: TooLarge, NotCanonical or Malformed.
 func Parse(b []byte) (*recordv1.Record, error) {
 	var r recordv1.Record
-	if err := Decode(b, MaxBytes, &r); err != nil {
+	if err := Borrow(b, MaxBytes, &r); err != nil {
 		return nil, err
 	}
 	if r.GetBody() == nil {
@@ -41,12 +42,16 @@ func Parse(b []byte) (*recordv1.Record, error) {
 
 // Decode decodes any canonical message of at most limit bytes. Errors are
 // *reason.Error: TooLarge or NotCanonical.
-func Decode(b []byte, limit int, m proto.Message) error {
-	name := m.ProtoReflect().Descriptor().Name()
+func Decode(b []byte, limit int, m proto.Message) error { return decode(b, limit, m, wire.Decode) }
+
+// Borrow is Decode without a copy: the message aliases b, see wire.Borrow.
+func Borrow(b []byte, limit int, m proto.Message) error { return decode(b, limit, m, wire.Borrow) }
+
+func decode(b []byte, limit int, m proto.Message, how func([]byte, proto.Message) error) error {
 	if len(b) > limit {
-		return reason.New(reason.TooLarge, "%s has %d bytes, the limit is %d", name, len(b), limit)
+		return reason.New(reason.TooLarge, "%s has %d bytes, the limit is %d", m.ProtoReflect().Descriptor().Name(), len(b), limit)
 	}
-	if err := wire.Decode(b, m); err != nil {
+	if err := how(b, m); err != nil {
 		return reason.New(reason.NotCanonical, "%v", err)
 	}
 	return nil

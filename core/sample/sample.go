@@ -77,7 +77,7 @@ type Sample struct {
 // TooLarge, NotCanonical or Malformed.
 func Parse(b []byte) (*Sample, error) {
 	var m recordv1.SampleHeader
-	if err := record.Decode(b, MaxHeaderBytes, &m); err != nil {
+	if err := record.Borrow(b, MaxHeaderBytes, &m); err != nil {
 		return nil, err
 	}
 	h := Header{

@@ -2,16 +2,19 @@ package wire
 
 import (
 	"math"
+	"reflect"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// check walks one message. Fields ascend by number, so a singular field seen
-// twice, or a second member of a oneof, is found by comparing with the last.
-// pieces is what is left of maxPieces.
-func check(b []byte, s *shape, depth int, pieces *int) error {
+// walk checks one message and, on the way, fills into, the struct of its
+// generated type; there is none when the check is all that is wanted. What it
+// fills in aliases b. Fields ascend by number, so a singular field seen twice, or
+// a second member of a oneof, is found by comparing with the last. pieces is what
+// is left of maxPieces.
+func walk(b []byte, s *shape, into reflect.Value, depth int, pieces *int) error {
 	fail := func(offset int, problem string) error {
 		return &FormError{Message: s.name, Offset: offset, Problem: problem}
 	}
@@ -61,6 +64,9 @@ func check(b []byte, s *shape, depth int, pieces *int) error {
 			if problem := field.scalar(v, !field.presence); problem != "" {
 				return fail(at, problem)
 			}
+			if into.IsValid() {
+				field.setScalar(field.of(into), v)
+			}
 			at += n
 			continue
 		}
@@ -75,8 +81,15 @@ func check(b []byte, s *shape, depth int, pieces *int) error {
 		if *pieces--; *pieces < 0 {
 			return fail(start, "too many pieces")
 		}
-		value := b[at : at+int(length)]
-		if problem, err := delimited(field, value, depth, pieces); err != nil {
+		value := b[at : at+int(length) : at+int(length)]
+		var target reflect.Value
+		if into.IsValid() {
+			target = field.of(into)
+			if field.list && !field.packed && target.Len() == 0 {
+				target.Grow(min(1+field.more(b[at+int(length):]), 1+*pieces))
+			}
+		}
+		if problem, err := delimited(field, value, target, depth, pieces); err != nil {
 			return err
 		} else if problem != "" {
 			return fail(at, problem)
@@ -87,14 +100,23 @@ func check(b []byte, s *shape, depth int, pieces *int) error {
 }
 
 // delimited checks a length-delimited value: a message, bytes, a string, or a
-// packed list.
-func delimited(field *field, value []byte, depth int, pieces *int) (string, error) {
+// packed list. It sets or appends it where target is valid.
+func delimited(field *field, value []byte, target reflect.Value, depth int, pieces *int) (string, error) {
 	switch {
 	case field.kind == protoreflect.MessageKind:
-		return "", check(value, field.message, depth+1, pieces)
+		var inner reflect.Value
+		if target.IsValid() {
+			added := reflect.New(field.message.of)
+			field.put(target, added)
+			inner = added.Elem()
+		}
+		return "", walk(value, field.message, inner, depth+1, pieces)
 	case field.packed:
 		if len(value) == 0 {
 			return "empty packed list", nil
+		}
+		if target.IsValid() {
+			target.Grow(elements(value))
 		}
 		for at := 0; at < len(value); {
 			v, n, ok := varint(value[at:])
@@ -103,6 +125,9 @@ func delimited(field *field, value []byte, depth int, pieces *int) (string, erro
 			}
 			if problem := field.scalar(v, false); problem != "" {
 				return problem, nil
+			}
+			if target.IsValid() {
+				field.setScalar(extend(target), v)
 			}
 			at += n
 		}
@@ -114,12 +139,18 @@ func delimited(field *field, value []byte, depth int, pieces *int) (string, erro
 		if field.kind == protoreflect.StringKind && !utf8.Valid(value) {
 			return "string is not UTF-8", nil
 		}
+		if target.IsValid() {
+			field.setPiece(target, value)
+		}
 		return "", nil
 	}
 }
 
 // varint reads a minimally encoded varint: no padding, at most 64 bits.
 func varint(b []byte) (uint64, int, bool) {
+	if len(b) > 0 && b[0] < 0x80 { // nearly all are this short
+		return uint64(b[0]), 1, true
+	}
 	v, n := protowire.ConsumeVarint(b)
 	if n < 0 || n != protowire.SizeVarint(v) {
 		return 0, 0, false

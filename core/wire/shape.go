@@ -2,21 +2,27 @@ package wire
 
 import (
 	"math"
+	"reflect"
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// shape is what the check needs of a message type, looked up once: asking the
-// descriptor for each field of each message cost more than the check itself.
+// shape is what check and decoding need of a message type, looked up once: asking
+// the descriptor for each field of each message cost more than the check itself.
 type shape struct {
 	name   protoreflect.FullName
-	fields []*field // by number; nil where there is none
+	of     reflect.Type // the generated struct
+	fields []*field     // by number; nil where there is none
 }
 
-// field is what the check needs of a field.
+// field is what check and decoding need of a field.
 type field struct {
+	slot   int          // of the generated struct, or of the member's wrapper in it
+	member reflect.Type // the wrapper of a oneof's member; nil for other fields
+
+	tag      uint64 // number and wire type, as written
 	kind     protoreflect.Kind
 	wireType protowire.Type
 	known    bool // it has a canonical form here
@@ -69,6 +75,8 @@ func lay(d protoreflect.MessageDescriptor, under map[protoreflect.MessageDescrip
 	}
 	s := &shape{name: d.FullName()}
 	under[d] = s
+	layout := layoutOf(d)
+	s.of = layout.of
 	for i := range d.Fields().Len() {
 		f := d.Fields().Get(i)
 		number := f.Number()
@@ -79,8 +87,11 @@ func lay(d protoreflect.MessageDescriptor, under map[protoreflect.MessageDescrip
 			s.fields = append(s.fields, nil)
 		}
 		wireType, known := wireTypeOf(f)
+		slot, member, found := layout.find(f)
+		known = known && found
 		added := &field{
-			kind: f.Kind(), wireType: wireType, known: known,
+			slot: slot, member: member,
+			tag: protowire.EncodeTag(number, wireType), kind: f.Kind(), wireType: wireType, known: known,
 			list: f.IsList(), packed: f.IsPacked(), presence: f.HasPresence(), oneof: -1,
 		}
 		if o := f.ContainingOneof(); o != nil {

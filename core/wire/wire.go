@@ -9,15 +9,18 @@
 //     decoded message: ascending field numbers, minimal varints, packed scalar
 //     lists, valid UTF-8, and no unknown, duplicate or default field.
 //   - What Decode allocates is in proportion to len(b), but for maxPieces.
-//   - The check runs before protobuf-go sees the bytes, because protobuf-go
-//     accepts padded varints, duplicates and unknown fields.
+//   - Check and decoding are one pass by one table (shape): what is decoded is
+//     what was checked. protobuf-go accepts padded varints, duplicates and unknown
+//     fields, so it never reads these bytes.
 //   - Only the field kinds of the lacre.record, lacre.state and lacre.replica
 //     packages are known; a message with another kind is refused, so a new
 //     kind cannot slip in unchecked.
 package wire
 
 import (
+	"bytes"
 	"fmt"
+	"reflect"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -65,20 +68,29 @@ func MustEncode(m proto.Message) []byte {
 	return b
 }
 
-// Decode checks b and decodes it into m, which aliases nothing of b.
-func Decode(b []byte, m proto.Message) error {
-	if err := Check(b, m.ProtoReflect().Descriptor()); err != nil {
-		return err
+// Decode checks b and decodes it into m, which aliases nothing of b. After an
+// error m is empty.
+func Decode(b []byte, m proto.Message) error { return Borrow(bytes.Clone(b), m) }
+
+// Borrow is Decode without the copy: what m holds of bytes is b's own, so nobody
+// changes b any more, and all of b is in memory for as long as a piece of it is.
+func Borrow(b []byte, m proto.Message) error {
+	proto.Reset(m)
+	s, pieces := shapeOf(m.ProtoReflect().Descriptor()), maxPieces
+	into := reflect.ValueOf(m).Elem()
+	if into.Type() != s.of {
+		return fmt.Errorf("decode %s: it is a %T, want what is generated for it", s.name, m)
 	}
-	if err := (proto.UnmarshalOptions{DiscardUnknown: false}).Unmarshal(b, m); err != nil {
-		return fmt.Errorf("decode %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
+	err := walk(b, s, into, 0, &pieces)
+	if err != nil {
+		proto.Reset(m)
 	}
-	return nil
+	return err
 }
 
 // Check reports whether b is the canonical form of some message of type d; it
 // returns a *FormError otherwise.
 func Check(b []byte, d protoreflect.MessageDescriptor) error {
 	pieces := maxPieces
-	return check(b, shapeOf(d), 0, &pieces)
+	return walk(b, shapeOf(d), reflect.Value{}, 0, &pieces)
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	recordv1 "github.com/lacre-metrology/lacre/gen/lacre/record/v1"
 	statev1 "github.com/lacre-metrology/lacre/gen/lacre/state/v1"
@@ -111,10 +113,10 @@ func TestEncodeRefusesWhatHasNoForm(t *testing.T) {
 
 func TestDepthIsBounded(t *testing.T) {
 	pieces := maxPieces
-	if err := check(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), maxDepth, &pieces); err != nil {
+	if err := walk(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), reflect.Value{}, maxDepth, &pieces); err != nil {
 		t.Errorf("depth %d: %v", maxDepth, err)
 	}
-	if err := check(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), maxDepth+1, &pieces); err == nil {
+	if err := walk(nil, shapeOf((&recordv1.Record{}).ProtoReflect().Descriptor()), reflect.Value{}, maxDepth+1, &pieces); err == nil {
 		t.Errorf("depth %d is accepted", maxDepth+1)
 	}
 }
@@ -165,4 +167,37 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%x is accepted as %T and encodes as %x (%v)", b, m, again, err)
 		}
 	})
+}
+
+// Decode copies and Borrow does not; either leaves of the message only what the
+// bytes say, and nothing at all after an error.
+func TestDecodeCopiesAndBorrowDoesNot(t *testing.T) {
+	good := func() []byte {
+		return MustEncode(&recordv1.Measurement{Header: []byte{1, 2}, Signature: []byte{3}, ClaimIndex: 4})
+	}
+	b, m := good(), &recordv1.Measurement{Claim: []byte("of before")}
+	if err := Decode(b, m); err != nil || len(m.GetClaim()) > 0 {
+		t.Fatalf("decoded %v (%v)", m, err)
+	}
+	clear(b)
+	if !bytes.Equal(m.GetHeader(), []byte{1, 2}) {
+		t.Errorf("Decode: the header became %x with the bytes", m.GetHeader())
+	}
+	b = good()
+	if err := Borrow(b, m); err != nil || &m.Header[0] != &b[2] {
+		t.Errorf("Borrow: the header is not in the bytes (%v)", err)
+	}
+	_ = append(m.GetHeader(), 9)
+	if !bytes.Equal(b, good()) {
+		t.Errorf("what is appended to a piece is written to the bytes: %x", b)
+	}
+	for name, decode := range map[string]func([]byte, proto.Message) error{"Decode": Decode, "Borrow": Borrow} {
+		if err := decode(append(good(), 0x20, 0x05), m); err == nil || proto.Size(m) != 0 {
+			t.Errorf("%s: %v is left of bytes with a field twice (%v)", name, m, err)
+		}
+	}
+	other := dynamicpb.NewMessage(m.ProtoReflect().Descriptor())
+	if err := Decode(good(), other); err == nil {
+		t.Error("a message that is not generated is filled")
+	}
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -20,7 +21,9 @@ const maxProposalBytes = 64 << 20
 // decode reads an entry of the version that this build knows; every other makes
 // no sense. If the configuration in force names another version, the transition
 // ends before the entry counts (rule C5, docs/adr/0008): both builds come to the
-// same block, and only the later one goes on.
+// same block, and only the later one goes on. Raw vectors alias the entry, while it
+// is applied; a record that is accepted stays in memory for longer, without the
+// others, so each is copied.
 func decode(data []byte) (*replicav1.Proposal, error) {
 	if len(data) > maxProposalBytes {
 		return nil, fmt.Errorf("entry has %d bytes, the limit is %d", len(data), maxProposalBytes)
@@ -31,7 +34,7 @@ func decode(data []byte) (*replicav1.Proposal, error) {
 		}
 	}
 	p := new(replicav1.Proposal)
-	if err := wire.Decode(data, p); err != nil {
+	if err := wire.Borrow(data, p); err != nil {
 		return nil, err
 	}
 	if p.GetVersion() != propose.Version {
@@ -43,6 +46,10 @@ func decode(data []byte) (*replicav1.Proposal, error) {
 				return nil, fmt.Errorf("raw vector %d of submission %d has %d bytes, want 1 to %d", j, i, len(v), record.MaxRawVectorBytes)
 			}
 		}
+		for j, r := range s.GetRecords() {
+			s.Records[j] = bytes.Clone(r)
+		}
 	}
+	p.Certificate = bytes.Clone(p.GetCertificate())
 	return p, nil
 }
