@@ -57,6 +57,7 @@ func (s *Server) lead(ctx context.Context, request *ledgerv1.SubmitRequest) (_ *
 	parsed := fsm.Parse(submission)
 	outcomes, height, hopeless := s.rehearse(parsed)
 	if !hopeless {
+		defer s.Machine.Expect(submission, parsed)()
 		result, err := s.order(ctx, submission, parsed.IsNetworkConfig())
 		if err != nil {
 			return nil, err

@@ -64,6 +64,8 @@ type Machine struct {
 	bad     atomic.Uint64 // proposals that applied as an empty block, since the start
 	goal    atomic.Uint64 // height that blocks are being fetched up to; 0 when none are
 	entries entryIndices
+
+	expected expected
 }
 
 // Head is the newest applied block and what follows from it.
@@ -254,7 +256,7 @@ func (b *building) apply(entry ordering.Entry) (propose.Applied, error) {
 		return propose.Applied{}, err
 	}
 	results := make([][]state.Outcome, len(proposal.GetSubmissions()))
-	submissions := parse(proposal.GetSubmissions())
+	submissions := b.parse(proposal.GetSubmissions())
 	if err := b.verify(block, submissions); err != nil {
 		return propose.Applied{}, err
 	}
@@ -386,15 +388,15 @@ func Parse(s *replicav1.Submission) *state.Submission {
 	return state.ParseSubmission(s.GetRecords(), raw)
 }
 
-// parse decodes submissions on every core.
-func parse(list []*replicav1.Submission) []*state.Submission {
+// parse decodes submissions on every core, those that were not expected.
+func (m *Machine) parse(list []*replicav1.Submission) []*state.Submission {
 	parsed := make([]*state.Submission, len(list))
 	var next atomic.Int64
 	var running sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(list)) {
 		running.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
-				parsed[i] = Parse(list[i])
+				parsed[i] = m.expected.parse(list[i])
 			}
 		})
 	}
