@@ -38,7 +38,15 @@ func (e *KeyError) Error() string { return fmt.Sprintf("%v public key: %s", e.Ki
 // NewKey makes a key of raw bytes. It checks the shape only (*KeyError);
 // registration must call CheckKey.
 func NewKey(kind Kind, raw []byte) (Key, error) {
-	want := ed25519KeySize
+	return ParseKey(append([]byte{byte(kind)}, raw...))
+}
+
+// ParseKey reads the tagged form that Bytes writes, as NewKey does.
+func ParseKey(tagged []byte) (Key, error) {
+	if len(tagged) == 0 {
+		return Key{}, &KeyError{Reason: "no bytes"}
+	}
+	kind, raw, want := Kind(tagged[0]), tagged[1:], ed25519KeySize
 	switch kind {
 	case Ed25519, Ed25519ZIP215:
 	case P256:
@@ -52,15 +60,7 @@ func NewKey(kind Kind, raw []byte) (Key, error) {
 	if kind == P256 && raw[0] != 4 {
 		return Key{}, &KeyError{Kind: kind, Reason: fmt.Sprintf("point starts with %#02x, want 0x04 (uncompressed)", raw[0])}
 	}
-	return Key{tagged: string(append([]byte{byte(kind)}, raw...))}, nil
-}
-
-// ParseKey reads the tagged form that Bytes writes.
-func ParseKey(tagged []byte) (Key, error) {
-	if len(tagged) == 0 {
-		return Key{}, &KeyError{Reason: "no bytes"}
-	}
-	return NewKey(Kind(tagged[0]), tagged[1:])
+	return Key{tagged: string(tagged)}, nil
 }
 
 // KeyOf tags the public key of a signer. An ed25519.PublicKey goes with both
