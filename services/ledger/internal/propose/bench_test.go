@@ -32,7 +32,7 @@ func BenchmarkProposal(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("do=decode/measurements=%d", size), func(b *testing.B) {
 			benchtest.Loop(b, size, func() {
-				if err := wire.Decode(entry, new(replicav1.Proposal)); err != nil {
+				if err := wire.Borrow(entry, new(replicav1.Proposal)); err != nil {
 					b.Fatal(err)
 				}
 			})
