@@ -65,8 +65,19 @@ func (s *sender) run(ctx context.Context) {
 	}
 }
 
-// WindowBytes is how much of a gateway's answers may be on its way unread.
-const WindowBytes = 64 << 10
+// windowBytes is how much of a gateway's answers may be on its way unread.
+const windowBytes = 64 << 10
+
+// TransportOptions are how a Meter keeps its connection to a gateway, but for who
+// it is and whom it trusts: for programs that send for many meters.
+func TransportOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		// Receipts are small: gRPC need not find out, with a ping for each, whether more could be on its way.
+		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
+		// TLS keeps a record that is read in parts: another buffer would be copied through.
+		grpc.WithReadBufferSize(0),
+	}
+}
 
 // The reasons for which the meter itself ends a session.
 var (
@@ -77,11 +88,9 @@ var (
 
 // session is one stream; useful means that it settled at least one sample.
 func (s *sender) session(ctx context.Context, endpoint string) (useful bool, err error) {
-	conn, err := grpc.NewClient(endpoint,
+	conn, err := grpc.NewClient(endpoint, append(TransportOptions(),
 		grpc.WithTransportCredentials(credentials.NewTLS(s.meter.config.TLS.Clone())),
-		grpc.WithUserAgent("lacre-meter"),
-		// Receipts are small: gRPC need not find out, with a ping for each, whether more could be on its way.
-		grpc.WithStaticStreamWindowSize(WindowBytes), grpc.WithStaticConnWindowSize(WindowBytes))
+		grpc.WithUserAgent("lacre-meter"))...)
 	if err != nil {
 		return false, err
 	}

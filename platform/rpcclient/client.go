@@ -93,6 +93,8 @@ func Dial(target string, options Options) (*grpc.ClientConn, error) {
 			grpc.MaxCallRecvMsgSize(options.MaxMessageBytes),
 			grpc.MaxCallSendMsgSize(options.MaxMessageBytes),
 		),
+		// As rpcserver: TLS keeps a record that is read in parts.
+		grpc.WithReadBufferSize(0),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 5 * time.Second,

@@ -115,6 +115,15 @@ type streamWithContext struct {
 
 func (s *streamWithContext) Context() context.Context { return s.ctx }
 
+// perCall keeps an interceptor that is about calls from the messages of a stream: it changes the context and sees the end.
+func perCall(intercept grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		return intercept(server, stream, info, func(server any, changed grpc.ServerStream) error {
+			return next(server, &streamWithContext{ServerStream: stream, ctx: changed.Context()})
+		})
+	}
+}
+
 // admittedStream asks the registry again for every message: streams last, registrations may not.
 type admittedStream struct {
 	grpc.ServerStream

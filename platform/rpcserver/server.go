@@ -153,6 +153,8 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 	}
 	return append(window,
 		grpc.Creds(credentials.NewTLS(s.options.Node.ServerTLS())),
+		// TLS keeps a record that is read in parts: another buffer for each connection would be copied through.
+		grpc.ReadBufferSize(0),
 		grpc.MaxRecvMsgSize(s.config.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.config.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.config.MaxStreams),
@@ -173,7 +175,7 @@ func (s *Server) serverOptions() []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(
 			s.identifyStream,
 			s.metrics.StreamServerInterceptor(),
-			logging.StreamServerInterceptor(logger, loggingOptions...),
+			perCall(logging.StreamServerInterceptor(logger, loggingOptions...)),
 			s.mapStream,
 			s.admitStream,
 			recovery.StreamServerInterceptor(onPanic),

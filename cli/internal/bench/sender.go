@@ -54,10 +54,9 @@ func (s *sender) connect(ctx, life context.Context, gateway devnet.Node) error {
 	if err != nil {
 		return err
 	}
-	s.connection, err = grpc.NewClient(gateway.Address,
+	s.connection, err = grpc.NewClient(gateway.Address, append(meter.TransportOptions(),
 		grpc.WithTransportCredentials(credentials.NewTLS(s.tls.ClientTLS(identity.Pin(identity.SPKI(spki))))),
-		grpc.WithUserAgent("lacre-bench"),
-		grpc.WithStaticStreamWindowSize(meter.WindowBytes), grpc.WithStaticConnWindowSize(meter.WindowBytes))
+		grpc.WithUserAgent("lacre-bench"))...)
 	if err != nil {
 		return err
 	}
