@@ -22,6 +22,89 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CosignaturesRequest carries what was made since the one before.
+type CosignaturesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// cosignatures are in the order in which they were made: 1 to 64.
+	Cosignatures  []*CosignRequest `protobuf:"bytes,1,rep,name=cosignatures,proto3" json:"cosignatures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignaturesRequest) Reset() {
+	*x = CosignaturesRequest{}
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignaturesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignaturesRequest) ProtoMessage() {}
+
+func (x *CosignaturesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignaturesRequest.ProtoReflect.Descriptor instead.
+func (*CosignaturesRequest) Descriptor() ([]byte, []int) {
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CosignaturesRequest) GetCosignatures() []*CosignRequest {
+	if x != nil {
+		return x.Cosignatures
+	}
+	return nil
+}
+
+// CosignaturesResponse is empty.
+type CosignaturesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignaturesResponse) Reset() {
+	*x = CosignaturesResponse{}
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignaturesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignaturesResponse) ProtoMessage() {}
+
+func (x *CosignaturesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignaturesResponse.ProtoReflect.Descriptor instead.
+func (*CosignaturesResponse) Descriptor() ([]byte, []int) {
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{1}
+}
+
 // CosignRequest carries the exact cosignature of one checkpoint.
 type CosignRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,7 +122,7 @@ type CosignRequest struct {
 
 func (x *CosignRequest) Reset() {
 	*x = CosignRequest{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[0]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +134,7 @@ func (x *CosignRequest) String() string {
 func (*CosignRequest) ProtoMessage() {}
 
 func (x *CosignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[0]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +147,7 @@ func (x *CosignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignRequest.ProtoReflect.Descriptor instead.
 func (*CosignRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{0}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CosignRequest) GetHeight() uint64 {
@@ -104,7 +187,7 @@ type CosignResponse struct {
 
 func (x *CosignResponse) Reset() {
 	*x = CosignResponse{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[1]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -116,7 +199,7 @@ func (x *CosignResponse) String() string {
 func (*CosignResponse) ProtoMessage() {}
 
 func (x *CosignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[1]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -129,7 +212,7 @@ func (x *CosignResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignResponse.ProtoReflect.Descriptor instead.
 func (*CosignResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{1}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{3}
 }
 
 // PositionRequest asks for the caller's own past.
@@ -141,7 +224,7 @@ type PositionRequest struct {
 
 func (x *PositionRequest) Reset() {
 	*x = PositionRequest{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[2]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -153,7 +236,7 @@ func (x *PositionRequest) String() string {
 func (*PositionRequest) ProtoMessage() {}
 
 func (x *PositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[2]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -166,7 +249,7 @@ func (x *PositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PositionRequest.ProtoReflect.Descriptor instead.
 func (*PositionRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{2}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{4}
 }
 
 // PositionResponse tells how far a replica is and what it has seen of the caller.
@@ -189,7 +272,7 @@ type PositionResponse struct {
 
 func (x *PositionResponse) Reset() {
 	*x = PositionResponse{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[3]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -201,7 +284,7 @@ func (x *PositionResponse) String() string {
 func (*PositionResponse) ProtoMessage() {}
 
 func (x *PositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[3]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -214,7 +297,7 @@ func (x *PositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PositionResponse.ProtoReflect.Descriptor instead.
 func (*PositionResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{3}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PositionResponse) GetAppliedHeight() uint64 {
@@ -263,7 +346,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[4]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -275,7 +358,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[4]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -288,7 +371,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{4}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ForwardRequest) GetSubmit() *v1.SubmitRequest {
@@ -309,7 +392,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[5]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +404,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[5]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +417,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{5}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ForwardResponse) GetSubmit() *v1.SubmitResponse {
@@ -357,7 +440,7 @@ type FetchBlocksRequest struct {
 
 func (x *FetchBlocksRequest) Reset() {
 	*x = FetchBlocksRequest{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[6]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -369,7 +452,7 @@ func (x *FetchBlocksRequest) String() string {
 func (*FetchBlocksRequest) ProtoMessage() {}
 
 func (x *FetchBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[6]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -382,7 +465,7 @@ func (x *FetchBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlocksRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{6}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FetchBlocksRequest) GetFromHeight() uint64 {
@@ -418,7 +501,7 @@ type FetchBlocksResponse struct {
 
 func (x *FetchBlocksResponse) Reset() {
 	*x = FetchBlocksResponse{}
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[7]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +513,7 @@ func (x *FetchBlocksResponse) String() string {
 func (*FetchBlocksResponse) ProtoMessage() {}
 
 func (x *FetchBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_lacre_replica_v1_replica_proto_msgTypes[7]
+	mi := &file_lacre_replica_v1_replica_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +526,7 @@ func (x *FetchBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlocksResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{7}
+	return file_lacre_replica_v1_replica_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FetchBlocksResponse) GetHeight() uint64 {
@@ -485,7 +568,10 @@ var File_lacre_replica_v1_replica_proto protoreflect.FileDescriptor
 
 const file_lacre_replica_v1_replica_proto_rawDesc = "" +
 	"\n" +
-	"\x1elacre/replica/v1/replica.proto\x12\x10lacre.replica.v1\x1a\x1clacre/ledger/v1/ledger.proto\"\x8e\x01\n" +
+	"\x1elacre/replica/v1/replica.proto\x12\x10lacre.replica.v1\x1a\x1clacre/ledger/v1/ledger.proto\"Z\n" +
+	"\x13CosignaturesRequest\x12C\n" +
+	"\fcosignatures\x18\x01 \x03(\v2\x1f.lacre.replica.v1.CosignRequestR\fcosignatures\"\x16\n" +
+	"\x14CosignaturesResponse\"\x8e\x01\n" +
 	"\rCosignRequest\x12\x16\n" +
 	"\x06height\x18\x01 \x01(\x04R\x06height\x12\x1e\n" +
 	"\n" +
@@ -516,8 +602,9 @@ const file_lacre_replica_v1_replica_proto_rawDesc = "" +
 	"\vraw_vectors\x18\x03 \x03(\fR\n" +
 	"rawVectors\x12 \n" +
 	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x16\n" +
-	"\x06expiry\x18\x05 \x01(\fR\x06expiry2\xde\x02\n" +
-	"\x0eReplicaService\x12K\n" +
+	"\x06expiry\x18\x05 \x01(\fR\x06expiry2\xbf\x03\n" +
+	"\x0eReplicaService\x12_\n" +
+	"\fCosignatures\x12%.lacre.replica.v1.CosignaturesRequest\x1a&.lacre.replica.v1.CosignaturesResponse(\x01\x12K\n" +
 	"\x06Cosign\x12\x1f.lacre.replica.v1.CosignRequest\x1a .lacre.replica.v1.CosignResponse\x12Q\n" +
 	"\bPosition\x12!.lacre.replica.v1.PositionRequest\x1a\".lacre.replica.v1.PositionResponse\x12N\n" +
 	"\aForward\x12 .lacre.replica.v1.ForwardRequest\x1a!.lacre.replica.v1.ForwardResponse\x12\\\n" +
@@ -535,35 +622,40 @@ func file_lacre_replica_v1_replica_proto_rawDescGZIP() []byte {
 	return file_lacre_replica_v1_replica_proto_rawDescData
 }
 
-var file_lacre_replica_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_lacre_replica_v1_replica_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_lacre_replica_v1_replica_proto_goTypes = []any{
-	(*CosignRequest)(nil),       // 0: lacre.replica.v1.CosignRequest
-	(*CosignResponse)(nil),      // 1: lacre.replica.v1.CosignResponse
-	(*PositionRequest)(nil),     // 2: lacre.replica.v1.PositionRequest
-	(*PositionResponse)(nil),    // 3: lacre.replica.v1.PositionResponse
-	(*ForwardRequest)(nil),      // 4: lacre.replica.v1.ForwardRequest
-	(*ForwardResponse)(nil),     // 5: lacre.replica.v1.ForwardResponse
-	(*FetchBlocksRequest)(nil),  // 6: lacre.replica.v1.FetchBlocksRequest
-	(*FetchBlocksResponse)(nil), // 7: lacre.replica.v1.FetchBlocksResponse
-	(*v1.SubmitRequest)(nil),    // 8: lacre.ledger.v1.SubmitRequest
-	(*v1.SubmitResponse)(nil),   // 9: lacre.ledger.v1.SubmitResponse
+	(*CosignaturesRequest)(nil),  // 0: lacre.replica.v1.CosignaturesRequest
+	(*CosignaturesResponse)(nil), // 1: lacre.replica.v1.CosignaturesResponse
+	(*CosignRequest)(nil),        // 2: lacre.replica.v1.CosignRequest
+	(*CosignResponse)(nil),       // 3: lacre.replica.v1.CosignResponse
+	(*PositionRequest)(nil),      // 4: lacre.replica.v1.PositionRequest
+	(*PositionResponse)(nil),     // 5: lacre.replica.v1.PositionResponse
+	(*ForwardRequest)(nil),       // 6: lacre.replica.v1.ForwardRequest
+	(*ForwardResponse)(nil),      // 7: lacre.replica.v1.ForwardResponse
+	(*FetchBlocksRequest)(nil),   // 8: lacre.replica.v1.FetchBlocksRequest
+	(*FetchBlocksResponse)(nil),  // 9: lacre.replica.v1.FetchBlocksResponse
+	(*v1.SubmitRequest)(nil),     // 10: lacre.ledger.v1.SubmitRequest
+	(*v1.SubmitResponse)(nil),    // 11: lacre.ledger.v1.SubmitResponse
 }
 var file_lacre_replica_v1_replica_proto_depIdxs = []int32{
-	8, // 0: lacre.replica.v1.ForwardRequest.submit:type_name -> lacre.ledger.v1.SubmitRequest
-	9, // 1: lacre.replica.v1.ForwardResponse.submit:type_name -> lacre.ledger.v1.SubmitResponse
-	0, // 2: lacre.replica.v1.ReplicaService.Cosign:input_type -> lacre.replica.v1.CosignRequest
-	2, // 3: lacre.replica.v1.ReplicaService.Position:input_type -> lacre.replica.v1.PositionRequest
-	4, // 4: lacre.replica.v1.ReplicaService.Forward:input_type -> lacre.replica.v1.ForwardRequest
-	6, // 5: lacre.replica.v1.ReplicaService.FetchBlocks:input_type -> lacre.replica.v1.FetchBlocksRequest
-	1, // 6: lacre.replica.v1.ReplicaService.Cosign:output_type -> lacre.replica.v1.CosignResponse
-	3, // 7: lacre.replica.v1.ReplicaService.Position:output_type -> lacre.replica.v1.PositionResponse
-	5, // 8: lacre.replica.v1.ReplicaService.Forward:output_type -> lacre.replica.v1.ForwardResponse
-	7, // 9: lacre.replica.v1.ReplicaService.FetchBlocks:output_type -> lacre.replica.v1.FetchBlocksResponse
-	6, // [6:10] is the sub-list for method output_type
-	2, // [2:6] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2,  // 0: lacre.replica.v1.CosignaturesRequest.cosignatures:type_name -> lacre.replica.v1.CosignRequest
+	10, // 1: lacre.replica.v1.ForwardRequest.submit:type_name -> lacre.ledger.v1.SubmitRequest
+	11, // 2: lacre.replica.v1.ForwardResponse.submit:type_name -> lacre.ledger.v1.SubmitResponse
+	0,  // 3: lacre.replica.v1.ReplicaService.Cosignatures:input_type -> lacre.replica.v1.CosignaturesRequest
+	2,  // 4: lacre.replica.v1.ReplicaService.Cosign:input_type -> lacre.replica.v1.CosignRequest
+	4,  // 5: lacre.replica.v1.ReplicaService.Position:input_type -> lacre.replica.v1.PositionRequest
+	6,  // 6: lacre.replica.v1.ReplicaService.Forward:input_type -> lacre.replica.v1.ForwardRequest
+	8,  // 7: lacre.replica.v1.ReplicaService.FetchBlocks:input_type -> lacre.replica.v1.FetchBlocksRequest
+	1,  // 8: lacre.replica.v1.ReplicaService.Cosignatures:output_type -> lacre.replica.v1.CosignaturesResponse
+	3,  // 9: lacre.replica.v1.ReplicaService.Cosign:output_type -> lacre.replica.v1.CosignResponse
+	5,  // 10: lacre.replica.v1.ReplicaService.Position:output_type -> lacre.replica.v1.PositionResponse
+	7,  // 11: lacre.replica.v1.ReplicaService.Forward:output_type -> lacre.replica.v1.ForwardResponse
+	9,  // 12: lacre.replica.v1.ReplicaService.FetchBlocks:output_type -> lacre.replica.v1.FetchBlocksResponse
+	8,  // [8:13] is the sub-list for method output_type
+	3,  // [3:8] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_lacre_replica_v1_replica_proto_init() }
@@ -577,7 +669,7 @@ func file_lacre_replica_v1_replica_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_lacre_replica_v1_replica_proto_rawDesc), len(file_lacre_replica_v1_replica_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ReplicaService_Cosign_FullMethodName      = "/lacre.replica.v1.ReplicaService/Cosign"
-	ReplicaService_Position_FullMethodName    = "/lacre.replica.v1.ReplicaService/Position"
-	ReplicaService_Forward_FullMethodName     = "/lacre.replica.v1.ReplicaService/Forward"
-	ReplicaService_FetchBlocks_FullMethodName = "/lacre.replica.v1.ReplicaService/FetchBlocks"
+	ReplicaService_Cosignatures_FullMethodName = "/lacre.replica.v1.ReplicaService/Cosignatures"
+	ReplicaService_Cosign_FullMethodName       = "/lacre.replica.v1.ReplicaService/Cosign"
+	ReplicaService_Position_FullMethodName     = "/lacre.replica.v1.ReplicaService/Position"
+	ReplicaService_Forward_FullMethodName      = "/lacre.replica.v1.ReplicaService/Forward"
+	ReplicaService_FetchBlocks_FullMethodName  = "/lacre.replica.v1.ReplicaService/FetchBlocks"
 )
 
 // ReplicaServiceClient is the client API for ReplicaService service.
@@ -31,7 +32,9 @@ const (
 //
 // ReplicaService is what replicas offer each other. Role: replica only.
 type ReplicaServiceClient interface {
-	// Cosign hands a replica's cosignature to another.
+	// Cosignatures hands a replica's cosignatures to another as they are made, for as long as both run.
+	Cosignatures(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CosignaturesRequest, CosignaturesResponse], error)
+	// Cosign hands over one; for replicas that do not know Cosignatures yet.
 	Cosign(ctx context.Context, in *CosignRequest, opts ...grpc.CallOption) (*CosignResponse, error)
 	// Position tells how far a replica is, for rule C7.
 	Position(ctx context.Context, in *PositionRequest, opts ...grpc.CallOption) (*PositionResponse, error)
@@ -48,6 +51,19 @@ type replicaServiceClient struct {
 func NewReplicaServiceClient(cc grpc.ClientConnInterface) ReplicaServiceClient {
 	return &replicaServiceClient{cc}
 }
+
+func (c *replicaServiceClient) Cosignatures(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CosignaturesRequest, CosignaturesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ReplicaService_ServiceDesc.Streams[0], ReplicaService_Cosignatures_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CosignaturesRequest, CosignaturesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_CosignaturesClient = grpc.ClientStreamingClient[CosignaturesRequest, CosignaturesResponse]
 
 func (c *replicaServiceClient) Cosign(ctx context.Context, in *CosignRequest, opts ...grpc.CallOption) (*CosignResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -81,7 +97,7 @@ func (c *replicaServiceClient) Forward(ctx context.Context, in *ForwardRequest, 
 
 func (c *replicaServiceClient) FetchBlocks(ctx context.Context, in *FetchBlocksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FetchBlocksResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ReplicaService_ServiceDesc.Streams[0], ReplicaService_FetchBlocks_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ReplicaService_ServiceDesc.Streams[1], ReplicaService_FetchBlocks_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +120,9 @@ type ReplicaService_FetchBlocksClient = grpc.ServerStreamingClient[FetchBlocksRe
 //
 // ReplicaService is what replicas offer each other. Role: replica only.
 type ReplicaServiceServer interface {
-	// Cosign hands a replica's cosignature to another.
+	// Cosignatures hands a replica's cosignatures to another as they are made, for as long as both run.
+	Cosignatures(grpc.ClientStreamingServer[CosignaturesRequest, CosignaturesResponse]) error
+	// Cosign hands over one; for replicas that do not know Cosignatures yet.
 	Cosign(context.Context, *CosignRequest) (*CosignResponse, error)
 	// Position tells how far a replica is, for rule C7.
 	Position(context.Context, *PositionRequest) (*PositionResponse, error)
@@ -122,6 +140,9 @@ type ReplicaServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedReplicaServiceServer struct{}
 
+func (UnimplementedReplicaServiceServer) Cosignatures(grpc.ClientStreamingServer[CosignaturesRequest, CosignaturesResponse]) error {
+	return status.Error(codes.Unimplemented, "method Cosignatures not implemented")
+}
 func (UnimplementedReplicaServiceServer) Cosign(context.Context, *CosignRequest) (*CosignResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cosign not implemented")
 }
@@ -154,6 +175,13 @@ func RegisterReplicaServiceServer(s grpc.ServiceRegistrar, srv ReplicaServiceSer
 	}
 	s.RegisterService(&ReplicaService_ServiceDesc, srv)
 }
+
+func _ReplicaService_Cosignatures_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ReplicaServiceServer).Cosignatures(&grpc.GenericServerStream[CosignaturesRequest, CosignaturesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ReplicaService_CosignaturesServer = grpc.ClientStreamingServer[CosignaturesRequest, CosignaturesResponse]
 
 func _ReplicaService_Cosign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CosignRequest)
@@ -241,6 +269,11 @@ var ReplicaService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Cosignatures",
+			Handler:       _ReplicaService_Cosignatures_Handler,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "FetchBlocks",
 			Handler:       _ReplicaService_FetchBlocks_Handler,

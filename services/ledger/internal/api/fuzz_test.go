@@ -59,7 +59,7 @@ func (nobody) LeaderChanges() (<-chan struct{}, func()) { return nil, func() {} 
 
 // serving is a server over a ledger of two meters: the counters of one are
 // ordinary, those of the other begin high. The newest block is certified.
-func serving(f *testing.F) (*Server, *statetest.Network, *statetest.Batch) {
+func serving(f testing.TB) (*Server, *statetest.Network, *statetest.Batch) {
 	must := func(err error) {
 		f.Helper()
 		if err != nil {

@@ -24,18 +24,11 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/lacre-metrology/lacre/core/reason"
-	"github.com/lacre-metrology/lacre/core/tlog"
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 	replicav1 "github.com/lacre-metrology/lacre/gen/lacre/replica/v1"
 	"github.com/lacre-metrology/lacre/platform/identity"
 	"github.com/lacre-metrology/lacre/platform/rpcclient"
 	"github.com/lacre-metrology/lacre/platform/tracing"
-	"github.com/lacre-metrology/lacre/services/ledger/internal/certify"
-)
-
-const (
-	cosignQueue   = 64
-	cosignTimeout = 5 * time.Second
 )
 
 // Peer is another replica.
@@ -100,7 +93,7 @@ func (p *Peers) Set(list []Peer) error {
 		next[each.NodeID] = &peer{
 			id: each.NodeID, address: each.Address, connection: connection,
 			client: replicav1.NewReplicaServiceClient(connection),
-			cosign: make(chan *replicav1.CosignRequest, cosignQueue), gone: make(chan struct{}),
+			cosign: make(chan *replicav1.CosignRequest, MaxCosignatures), gone: make(chan struct{}),
 		}
 		added = append(added, next[each.NodeID])
 	}
@@ -155,43 +148,6 @@ func (p *Peers) Run(ctx context.Context) error {
 	defer p.mu.Unlock()
 	p.pushing.Wait()
 	return ctx.Err()
-}
-
-func (p *Peers) push(ctx context.Context, to *peer) {
-	for {
-		select {
-		case request := <-to.cosign:
-			call, cancel := context.WithTimeout(ctx, cosignTimeout)
-			// Until a replica that was away is back: otherwise all are lost that were made meanwhile.
-			_, err := to.client.Cosign(call, request, grpc.WaitForReady(true))
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				p.log.DebugContext(ctx, "cosignature not delivered", "peer", to.id, "height", request.GetHeight(), "error", err)
-			}
-		case <-to.gone:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Broadcast queues a cosignature for every peer and never blocks.
-func (p *Peers) Broadcast(s certify.Signed) {
-	request := ToRequest(s)
-	for _, each := range p.all() {
-		for sent := false; !sent; {
-			select {
-			case each.cosign <- request:
-				sent = true
-			default:
-				select {
-				case <-each.cosign: // the oldest gives way
-				default:
-				}
-			}
-		}
-	}
 }
 
 // Forward hands a submission to the leader.
@@ -288,28 +244,4 @@ func fetch(ctx context.Context, from *peer, next *uint64, to uint64, take func(*
 		}
 		*next++
 	}
-}
-
-// ToRequest is the wire form of a cosignature.
-func ToRequest(s certify.Signed) *replicav1.CosignRequest {
-	return &replicav1.CosignRequest{
-		Height: s.Height, Checkpoint: s.Checkpoint.Body(),
-		LogSignature: []byte(s.Log.Line()), Cosignature: []byte(s.Cosignature.Line()),
-	}
-}
-
-// FromRequest parses the wire form; it verifies nothing.
-func FromRequest(r *replicav1.CosignRequest) (certify.Signed, error) {
-	s := certify.Signed{Height: r.GetHeight()}
-	var err error
-	if s.Checkpoint, err = tlog.ParseCheckpoint(r.GetCheckpoint()); err != nil {
-		return s, reason.New(reason.Malformed, "%v", err)
-	}
-	if s.Log, err = tlog.ParseLogSignature(string(r.GetLogSignature())); err != nil {
-		return s, reason.New(reason.Malformed, "%v", err)
-	}
-	if s.Cosignature, err = tlog.ParseCosignature(string(r.GetCosignature())); err != nil {
-		return s, reason.New(reason.Malformed, "%v", err)
-	}
-	return s, nil
 }

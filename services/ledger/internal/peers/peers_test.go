@@ -64,13 +64,13 @@ func TestOldestCosignatureGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := signed(t, 1)
-	for height := range uint64(cosignQueue + 10) {
+	for height := range uint64(MaxCosignatures + 10) {
 		s.Height = height
 		p.Broadcast(s) // nothing runs that would take them
 	}
 	queue := p.peers["replica-01"].cosign
-	if first := <-queue; len(queue) != cosignQueue-1 || first.GetHeight() != 10 {
-		t.Errorf("%d are left behind height %d, want %d behind 10", len(queue), first.GetHeight(), cosignQueue-1)
+	if first := <-queue; len(queue) != MaxCosignatures-1 || first.GetHeight() != 10 {
+		t.Errorf("%d are left behind height %d, want %d behind 10", len(queue), first.GetHeight(), MaxCosignatures-1)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
