@@ -10,9 +10,9 @@ import (
 // 26 MiB in both.
 const expandedKeys = 8192
 
-// expansions are the points of ZIP-215 keys that were used lately, for the whole
-// process: a meter signs again and again under one key, and finding its point
-// costs a third of a check in a batch. They follow from the key's bytes alone, so
+// expansions are the points of Ed25519 keys that were used lately, for the whole
+// process: a meter or replica signs again and again under one key, and finding its
+// point costs a third of a check in a batch. They follow from the key's bytes alone, so
 // nothing depends on what is kept (rule B4).
 var expansions = expanded{young: make(map[Key]*voi.ExpandedPublicKey)}
 
@@ -21,7 +21,7 @@ type expanded struct {
 	young, old map[Key]*voi.ExpandedPublicKey // when young is full, old is dropped
 }
 
-// of is a ZIP-215 key's point; false for bytes that are none, under which no
+// of is an Ed25519 key's point, whatever its predicate; false for bytes that are none, under which no
 // signature verifies.
 func (e *expanded) of(key Key) (*voi.ExpandedPublicKey, bool) {
 	e.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/lacre-metrology/lacre/core/internal/golden"
@@ -89,6 +90,56 @@ func TestB3_OnePredicateForEachKind(t *testing.T) {
 			t.Errorf("ZIP-215 refused a torsion component, batch %d", i)
 		}
 	}
+}
+
+// The predicate is crypto/ed25519, on what honest signers never make too: points
+// of small order, encodings that are not canonical, an S above the order.
+func TestB3_Ed25519IsThatOfTheStandardLibrary(t *testing.T) {
+	message := []byte("a checkpoint")
+	signer := ed25519Signer("replica")
+	valid := ed25519.Sign(signer, message)
+	keys := [][]byte{signer.Public().(ed25519.PublicKey), append([]byte{2}, make([]byte, 31)...)}
+	var firsts [][]byte
+	for _, p := range curve.EIGHT_TORSION {
+		firsts = append(firsts, compress(p))
+	}
+	for low := range byte(19) {
+		negative := nonCanonical(low)
+		negative[31] |= 0x80
+		firsts = append(firsts, nonCanonical(low), negative)
+	}
+	firsts = append(firsts, append([]byte{1}, append(make([]byte, 30), 0x80)...)) // x = 0, negative
+	keys = append(keys, firsts...)
+	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+	seconds := [][]byte{make([]byte, 32), reversed(order.FillBytes(make([]byte, 32))), valid[32:]}
+	above := new(big.Int).Add(order, new(big.Int).SetBytes(reversed(valid[32:])))
+	signatures := [][]byte{valid, torsionSignature(t, "replica", message), append(bytes.Clone(valid[:32]), reversed(above.FillBytes(make([]byte, 32)))...)}
+	for _, first := range append(firsts, valid[:32]) {
+		for _, second := range seconds {
+			signatures = append(signatures, append(bytes.Clone(first), second...))
+		}
+	}
+	held := 0
+	for i, raw := range keys {
+		for j, sig := range signatures {
+			want := ed25519.Verify(raw, message, sig)
+			if got := Verify(Ed25519, mustKey(t, Ed25519, raw), message, sig); got != want {
+				t.Errorf("key %d (%x), signature %d (%x): %v, crypto/ed25519 says %v", i, raw, j, sig, got, want)
+			}
+			if want {
+				held++
+			}
+		}
+	}
+	if held < 10 { // small orders verify a lot
+		t.Errorf("only %d of the signatures verify anywhere: the test shows little", held)
+	}
+}
+
+func reversed(b []byte) []byte {
+	b = bytes.Clone(b)
+	slices.Reverse(b)
+	return b
 }
 
 func TestB3_KeyOfOneKindFailsUnderAnother(t *testing.T) {
