@@ -32,7 +32,8 @@ func (c *cluster) gone(id string) {
 	n.stop = nil
 }
 
-// members waits until the leader among replicas has members of the ordering.
+// members waits until replicas, which all run, have members of the ordering: what
+// only the leader has is not decided, and can end with its lead.
 func (c *cluster) members(what string, among []string, want ...ordering.Member) {
 	c.t.Helper()
 	slices.SortFunc(want, func(a, b ordering.Member) int {
@@ -42,12 +43,10 @@ func (c *cluster) members(what string, among []string, want ...ordering.Member) 
 		return 1
 	})
 	c.until(what, func() bool {
-		for _, id := range among {
-			if e := c.nodes[id].service.order.engine.Load(); e != nil && e.IsLeader() {
-				return slices.Equal(e.Members(), want)
-			}
-		}
-		return false
+		return !slices.ContainsFunc(among, func(id string) bool {
+			e := c.nodes[id].service.order.engine.Load()
+			return e == nil || !slices.Equal(e.Members(), want)
+		})
 	})
 }
 
