@@ -17,7 +17,7 @@ const (
 	overhead      = 2 << 10                // what a sample costs besides its bytes
 	maxBatch      = 512                    // samples; an endorsement set holds at most 1,024
 	maxBatchBytes = 2 << 20                // of samples; a larger single one still goes
-	pipeline      = 4                      // batches on their way for one algorithm
+	pipeline      = 2                      // batches on their way for one algorithm; more would be smaller ones, and each costs
 	retryDelay    = 250 * time.Millisecond // asked of a meter whose sample found no room
 	// maxWait is how long the oldest sample may have waited for a batch when another
 	// one is taken. It outlasts an election, and with the time that batches take it
