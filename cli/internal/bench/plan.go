@@ -23,13 +23,13 @@ type Constants struct {
 	WireBytes      float64 `json:"wire_bytes"`    // of a record in a submission or a block, without the raw vector
 }
 
-// DefaultConstants were measured on an Intel Xeon with two cores (docs/performance.md,
-// "After the first round of work on speed", 600 clients; "What a measurement keeps
-// on disk"). SerialMicros is BenchmarkApply less its signature checks, rounded up.
+// DefaultConstants were measured on an AMD EPYC with two cores (docs/performance.md,
+// "Figures", 600 clients; "What a measurement keeps on disk"). SerialMicros is
+// BenchmarkApply less its signature checks, rounded up.
 func DefaultConstants() Constants {
 	return Constants{
-		Source:        "built in: Intel Xeon, 2 cores, 600 Ed25519 clients, 2 x 512 samples",
-		ReplicaMicros: 83, SerialMicros: 30, EndorserMicros: 83, GatewayMicros: 117,
+		Source:        "built in: AMD EPYC, 2 cores, 600 Ed25519 clients, 2 x 512 samples",
+		ReplicaMicros: 81, SerialMicros: 30, EndorserMicros: 76, GatewayMicros: 89,
 		RecordBytes: 486, RawBytes: 765, HeaderBytes: 240, ReceiptBytes: 2020, WireBytes: 740,
 	}
 }
