@@ -113,7 +113,9 @@ func (l *cosignLine) open(ctx context.Context) error {
 		return err
 	}
 	if taken, err := stream.Header(); err != nil || taken == nil {
-		_, err = stream.CloseAndRecv()
+		if _, err = stream.CloseAndRecv(); err == nil {
+			err = errors.New("the peer ended the stream without taking it")
+		}
 		return err
 	}
 	l.stream = stream
