@@ -92,7 +92,7 @@ type Timing struct {
 	Heartbeat   time.Duration // silence after which a follower stands for election, or up to three times as long; heartbeats go out at a tenth of it
 	Election    time.Duration // how long a candidate waits for votes
 	LeaderLease time.Duration // a leader that has not heard from a quorum for so long steps down
-	Commit      time.Duration // a quiet leader tells its followers of the newest commit after once to twice this time
+	Commit      time.Duration // how often a leader looks for commits that nobody announces (pipeline)
 	RPC         time.Duration // I/O deadline of one message, dialling included
 }
 

@@ -34,6 +34,7 @@ type machine struct {
 	store     *pointerStore
 	ctx       context.Context // ends when the engine closes; for RestorePointer
 	fail      func(error)     // stops the engine; idempotent
+	committed func()          // when entries come that are committed
 	failed    atomic.Bool
 	delivered uint64 // last index the library gave; owned by its FSM goroutine
 }
@@ -51,6 +52,7 @@ func (m *machine) Apply(log *hraft.Log) any { return m.ApplyBatch([]*hraft.Log{l
 
 // ApplyBatch applies what is new in logs, in one batch.
 func (m *machine) ApplyBatch(logs []*hraft.Log) []any {
+	m.committed()
 	responses := make([]any, len(logs))
 	refuse := func() []any {
 		for i := range responses {

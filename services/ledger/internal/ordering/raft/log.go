@@ -45,15 +45,18 @@ type guardedLog struct {
 	deadline time.Duration
 	fatal    func(error)
 	fail     func(error)
+	stored   func()      // after entries were stored
 	running  atomic.Bool // the library has been started; only its own goroutines write
 }
 
 func (g *guardedLog) StoreLog(log *hraft.Log) error { return g.StoreLogs([]*hraft.Log{log}) }
 
 func (g *guardedLog) StoreLogs(logs []*hraft.Log) error {
-	return g.write("append to the log", func() error {
+	err := g.write("append to the log", func() error {
 		return fault.Around(fault.Append, func() error { return g.logStore.StoreLogs(logs) })
 	})
+	g.stored()
+	return err
 }
 
 func (g *guardedLog) Set(key, value []byte) error {

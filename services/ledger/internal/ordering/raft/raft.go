@@ -116,6 +116,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 	if seams.log != nil {
 		store = seams.log(store)
 	}
+	news := new(bulletin)
 	guarded := &guardedLog{
 		logStore: store,
 		applied:  config.Applier.AppliedIndex,
@@ -126,6 +127,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		deadline: config.LogWriteDeadline,
 		fatal:    config.Fatal,
 		fail:     e.fail,
+		stored:   news.announce,
 	}
 	// The cache spares the leader from reading what it just wrote, once for each
 	// follower and once for itself.
@@ -133,7 +135,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 	if err != nil {
 		return nil, err
 	}
-	e.machine = &machine{applier: config.Applier, store: snapshots, ctx: e.closing, fail: e.fail}
+	e.machine = &machine{applier: config.Applier, store: snapshots, ctx: e.closing, fail: e.fail, committed: news.announce}
 	ready := make(chan struct{}) // messages wait until e.raft is set
 	e.transport = newTransport(config, func(peer string, rpc hraft.RPC) error {
 		<-ready
@@ -144,6 +146,20 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		}
 		return e.checkRPC(peer, rpc)
 	})
+	e.transport.lead = lead{
+		changed: news.changed,
+		lastIndex: func() uint64 {
+			last, err := guarded.LastIndex()
+			if err != nil {
+				return 0 // closed
+			}
+			return last
+		},
+		committed: func(term uint64) uint64 {
+			<-ready
+			return e.committed(term)
+		},
+	}
 	if seams.sending != nil {
 		e.transport.sending = func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
 			<-ready
@@ -179,6 +195,19 @@ func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots h
 		}
 	}()
 	return hraft.NewRaft(e.config.engine(), e.machine, log, stable, snapshots, network)
+}
+
+// committed is lead.committed. The term is read last: while it is still the
+// message's, nobody else can have led in between.
+func (e *Engine) committed(term uint64) uint64 {
+	if e.raft == nil {
+		return 0 // NewRaft failed
+	}
+	index := e.raft.CommitIndex()
+	if e.raft.CurrentTerm() != term {
+		return 0
+	}
+	return index
 }
 
 // checkRPC is rule R0's check with what only the running engine knows. That a

@@ -31,7 +31,9 @@ type transport struct {
 	check  func(peer string, rpc hraft.RPC) error
 	rpcs   chan hraft.RPC
 
-	sending func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest // a seam; set before the library starts
+	// Both are set before the library starts.
+	lead    lead
+	sending func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest // a seam
 
 	done  chan struct{} // closed by Close
 	pumps sync.WaitGroup
@@ -226,66 +228,6 @@ func (t *transport) leaving(to hraft.ServerID, m *hraft.AppendEntriesRequest) *h
 		return m
 	}
 	return t.sending(string(to), m)
-}
-
-// AppendEntriesPipeline opens a pipeline to the peer.
-func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.ServerAddress) (hraft.AppendPipeline, error) {
-	n, err := t.network(id)
-	if err != nil {
-		return nil, err
-	}
-	inner, err := n.AppendEntriesPipeline(id, target)
-	if err != nil {
-		return nil, err
-	}
-	p := &pipeline{
-		AppendPipeline: inner,
-		leaving:        func(m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest { return t.leaving(id, m) },
-		answers:        make(chan hraft.AppendFuture, t.config.MaxRPCsInFlight+2),
-		done:           make(chan struct{}),
-	}
-	go p.relay()
-	return p, nil
-}
-
-// pipeline takes answers from the library's pipeline whether or not anybody
-// still reads them. The reader ends at the first answer that is a refusal; the
-// library's own pipeline then waits for it with the next answer, the sender
-// waits for the pipeline, and replication to that peer stands still for the rest
-// of the term, as does Close.
-type pipeline struct {
-	hraft.AppendPipeline
-	leaving func(*hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest
-	answers chan hraft.AppendFuture // room for all that can be under way when the reader ends
-	done    chan struct{}
-	once    sync.Once
-}
-
-// AppendEntries sends without waiting for the answer.
-func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
-	return p.AppendPipeline.AppendEntries(p.leaving(args), resp)
-}
-
-func (p *pipeline) Consumer() <-chan hraft.AppendFuture { return p.answers }
-
-func (p *pipeline) Close() error {
-	p.once.Do(func() { close(p.done) })
-	return p.AppendPipeline.Close()
-}
-
-func (p *pipeline) relay() {
-	for {
-		select {
-		case answer := <-p.AppendPipeline.Consumer():
-			select {
-			case p.answers <- answer:
-			case <-p.done:
-				return
-			}
-		case <-p.done:
-			return
-		}
-	}
 }
 
 // RequestVote asks for a vote.
