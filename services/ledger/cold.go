@@ -70,6 +70,6 @@ func (s *Service) moveOld(ctx context.Context) error {
 		after = defaultColdAfter
 	}
 	return s.behind(ctx, "segment's raw vectors moved to cold storage",
-		func() (bool, error) { return s.store.MoveCold(ctx, after, restAfter) },
+		func() (bool, error) { return s.store.MoveCold(ctx, after, s.rest) },
 		func() uint32 { return s.store.DroppedSegments() + s.store.ColdSegments() })
 }

@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// packShare is how many times as long packing rests as it works: it takes at
-	// most a quarter of one core, and of the disk's time.
-	packShare = 3
+	// How many times as long packing rests as it works. All replicas fill a segment
+	// at the same moment, so on a machine that they share a quarter of a core for
+	// each would be felt as a stall; a sixteenth is enough for 64 MiB in some seconds.
+	// When more than one segment waits, packing must catch up.
+	packShare, packShareBehind = 15, 3
 	// packInterval is when to look again for what has grown old, and for what could
 	// not be packed or moved: the disk had no room for both forms, a backup was
 	// read, cold storage did not answer.
@@ -48,7 +50,7 @@ func (s *Service) pack(ctx context.Context) error {
 // packFull packs all that is full now. What fails without harm to the store is
 // logged, and tried again later.
 func (s *Service) packFull(ctx context.Context) error {
-	return s.behind(ctx, "full segment is packed", func() (bool, error) { return s.store.Pack(ctx, restAfter) }, s.store.Packed)
+	return s.behind(ctx, "full segment is packed", func() (bool, error) { return s.store.Pack(ctx, s.rest) }, s.store.Packed)
 }
 
 // behind works segment by segment until there is no more.
@@ -72,9 +74,13 @@ func (s *Service) behind(ctx context.Context, what string, one func() (bool, err
 	}
 }
 
-// restAfter is the storage.Rest of a running replica.
-func restAfter(ctx context.Context, worked time.Duration) error {
-	timer := time.NewTimer(packShare * worked)
+// rest is the storage.Rest of a running replica.
+func (s *Service) rest(ctx context.Context, worked time.Duration) error {
+	share := time.Duration(packShare)
+	if s.store.Unpacked() > 1 {
+		share = packShareBehind
+	}
+	timer := time.NewTimer(share * worked)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

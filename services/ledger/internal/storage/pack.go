@@ -58,6 +58,12 @@ func (s *Store) Full() <-chan struct{} { return s.full }
 // Packed is how many segments are packed: the first ones.
 func (s *Store) Packed() uint32 { return s.packed.count.Load() }
 
+// Unpacked is how many full segments wait to be packed.
+func (s *Store) Unpacked() uint32 {
+	t := s.recent.Load().tip
+	return max(t.end.segment, t.packed+1) - 1 - t.packed
+}
+
 // packFiles writes both files of a segment and reads them again.
 func (s *Store) packFiles(ctx context.Context, number uint32, pace *pacer) (p packedSegment, err error) {
 	var files [len(packedKinds)]segmentFile

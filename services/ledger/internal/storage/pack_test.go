@@ -38,8 +38,9 @@ func TestPackedStoreAnswersTheSameAndGoesOn(t *testing.T) {
 	for range 4 {
 		fill(t, s, m, 10)
 		want := mustDump(t, s)
-		if packAll(t, s) == 0 {
-			t.Fatal("nothing was full")
+		full := s.Unpacked()
+		if n := packAll(t, s); n == 0 || uint32(n) != full || s.Unpacked() != 0 {
+			t.Fatalf("%d segments were packed of %d that were full, %d remain", n, full, s.Unpacked())
 		}
 		report := mustVerify(t, s)
 		if got := mustDump(t, s); got != want {
