@@ -8,6 +8,7 @@ import (
 
 	"github.com/lacre-metrology/lacre/core/digest"
 	"github.com/lacre-metrology/lacre/core/reason"
+	"github.com/lacre-metrology/lacre/core/record"
 	"github.com/lacre-metrology/lacre/platform/rpcerror"
 	"github.com/lacre-metrology/lacre/platform/rpcserver"
 )
@@ -15,9 +16,9 @@ import (
 const (
 	maxHeldBytes  = 64 << 20               // of samples waiting or on their way
 	overhead      = 2 << 10                // what a sample costs besides its bytes
-	maxBatch      = 512                    // samples; an endorsement set holds at most 1,024
+	maxBatch      = record.MaxClaims       // samples; an endorsement set holds no more
 	maxBatchBytes = 2 << 20                // of samples; a larger single one still goes
-	pipeline      = 2                      // batches on their way for one algorithm; more would be smaller ones, and each costs
+	pipeline      = 2                      // batches on their way for one algorithm
 	retryDelay    = 250 * time.Millisecond // asked of a meter whose sample found no room
 	// maxWait is how long the oldest sample may have waited for a batch when another
 	// one is taken. It outlasts an election, and with the time that batches take it
@@ -69,9 +70,10 @@ func (b *batcher) full(now time.Time) error {
 
 // launch sends a batch if there is one and room for it. The caller holds mu.
 func (b *batcher) launch() {
-	// While one batch is on its way a second one waits until it is worth its
-	// cost: half of the largest, or the first one's return.
-	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch/2 || b.bytes >= maxBatchBytes/2
+	// Each batch costs as much as some thirty samples, whatever is in it. So while
+	// one is on its way a second one leaves only when it is full; the first one's
+	// return takes all that came meanwhile.
+	worthwhile := b.flying == 0 || len(b.waiting) >= maxBatch || b.bytes >= maxBatchBytes
 	if len(b.waiting) == 0 || b.flying == pipeline || !worthwhile {
 		return
 	}

@@ -40,7 +40,7 @@ func TestBatchesAdapt(t *testing.T) {
 	if len(first.batch) != 1 {
 		t.Fatalf("an idle batcher sent %d", len(first.batch))
 	}
-	for range maxBatch/2 - 1 {
+	for range maxBatch - 1 {
 		b.add(samples(1, 10)...) // not worth a second batch yet
 	}
 	if b.flying != 1 {
@@ -48,12 +48,12 @@ func TestBatchesAdapt(t *testing.T) {
 	}
 	close(first.land)
 	second := <-flights
-	if len(second.batch) != maxBatch/2-1 {
+	if len(second.batch) != maxBatch-1 {
 		t.Errorf("the second batch has %d, want all that came meanwhile", len(second.batch))
 	}
-	b.add(samples(maxBatch/2, 10)...) // worth it
+	b.add(samples(maxBatch, 10)...) // worth it
 	third := <-flights
-	if len(third.batch) != maxBatch/2 {
+	if len(third.batch) != maxBatch {
 		t.Errorf("the third batch has %d", len(third.batch))
 	}
 	close(second.land)
