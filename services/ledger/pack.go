@@ -76,11 +76,11 @@ func (s *Service) behind(ctx context.Context, what string, one func() (bool, err
 
 // rest is the storage.Rest of a running replica.
 func (s *Service) rest(ctx context.Context, worked time.Duration) error {
-	share := time.Duration(packShare)
+	share := packShare
 	if s.store.Unpacked() > 1 {
 		share = packShareBehind
 	}
-	timer := time.NewTimer(share * worked)
+	timer := time.NewTimer(time.Duration(share) * worked)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -38,9 +38,9 @@ type lead struct {
 	changed func() <-chan struct{}
 	// lastIndex is the newest entry in the log.
 	lastIndex func() uint64
-	// committed is what is known to be committed in this term, or 0 when the node's
-	// term is another one.
-	committed func(term uint64) uint64
+	// committed is what is known to be committed; false when the node's term is
+	// another one.
+	committed func(term uint64) (index uint64, same bool)
 }
 
 // pipeline stands between the library's sender to one follower and the library's
@@ -52,7 +52,8 @@ type lead struct {
 // something to say: 1,000 messages a second in an idle cluster of four, and up to
 // that time before a follower learns that it may apply. So the sender is held
 // here, in its call of AppendEntries, until it has something to send:
-//   - when a later entry is in the log the call returns, and the library sends it;
+//   - when a later entry is in the log the call returns, and the library sends it; so
+//     it does when the term is over, and the library ends the sender;
 //   - when a commit is not told yet an empty message leaves that tells it;
 //   - after a beat, as long as between two heartbeats, an empty message leaves as
 //     the library made it.
@@ -107,7 +108,7 @@ func (p *pipeline) send(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntr
 }
 
 // news waits until an empty message is worth sending, and gives it; or nil when
-// an entry waits to be sent.
+// an entry waits to be sent, or the term is over.
 func (p *pipeline) news(args *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
 	beat := time.NewTimer(p.beat)
 	defer beat.Stop()
@@ -116,7 +117,11 @@ func (p *pipeline) news(args *hraft.AppendEntriesRequest) *hraft.AppendEntriesRe
 		if p.lead.lastIndex() > args.PrevLogEntry {
 			return nil
 		}
-		if committed := min(p.lead.committed(args.Term), args.PrevLogEntry); committed > p.told {
+		committed, same := p.lead.committed(args.Term)
+		if !same {
+			return nil
+		}
+		if committed = min(committed, args.PrevLogEntry); committed > p.told {
 			telling := *args
 			telling.LeaderCommitIndex = committed
 			return &telling

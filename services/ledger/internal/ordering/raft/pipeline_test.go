@@ -49,12 +49,7 @@ func newSender() *sender {
 		lead: lead{
 			changed:   s.news.changed,
 			lastIndex: func() uint64 { return s.last },
-			committed: func(term uint64) uint64 {
-				if term != s.term {
-					return 0
-				}
-				return s.committed
-			},
+			committed: func(term uint64) (uint64, bool) { return s.committed, term == s.term },
 		},
 		look: testLook, beat: testBeat,
 		answers: make(chan hraft.AppendFuture, 5),
@@ -199,8 +194,11 @@ func TestNoCommitOfAnotherTermIsTold(t *testing.T) {
 		returned := s.call(t, message(10, 10, 8))
 		s.term, s.committed = 4, 10
 		s.news.announce()
-		<-returned
-		s.leaves(t, [3]uint64{10, 0, 8})
+		synctest.Wait()
+		if !ended(returned) {
+			t.Error("the sender is still held")
+		}
+		s.leaves(t)
 	})
 }
 

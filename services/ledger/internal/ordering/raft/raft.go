@@ -155,7 +155,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 			}
 			return last
 		},
-		committed: func(term uint64) uint64 {
+		committed: func(term uint64) (uint64, bool) {
 			<-ready
 			return e.committed(term)
 		},
@@ -199,15 +199,12 @@ func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots h
 
 // committed is lead.committed. The term is read last: while it is still the
 // message's, nobody else can have led in between.
-func (e *Engine) committed(term uint64) uint64 {
+func (e *Engine) committed(term uint64) (index uint64, same bool) {
 	if e.raft == nil {
-		return 0 // NewRaft failed
+		return 0, false // NewRaft failed
 	}
-	index := e.raft.CommitIndex()
-	if e.raft.CurrentTerm() != term {
-		return 0
-	}
-	return index
+	index = e.raft.CommitIndex()
+	return index, e.raft.CurrentTerm() == term
 }
 
 // checkRPC is rule R0's check with what only the running engine knows. That a
