@@ -79,7 +79,7 @@ func inForce(view state.View, algorithm digest.Digest) (*approval.Approval, erro
 	if entry.GetWithdrawn() {
 		return nil, reason.New(reason.AlgorithmNotInForce, "the approval of algorithm %s is withdrawn", algorithm.Short())
 	}
-	return approval.Parse(entry.GetApprovalPayload())
+	return approval.ParseAccepted(entry.GetApprovalPayload()) // the ledger accepted it
 }
 
 // reportDisagreement records that endorsers differ on a sample, once for each
