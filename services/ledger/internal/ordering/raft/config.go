@@ -47,8 +47,8 @@ type Config struct {
 	// message has 32 MB, which must pass within Timing.RPC.
 	MaxAppendEntries int
 
-	// MaxRPCsInFlight bounds the messages under way to one follower; 1 turns
-	// pipelining off. Zero means 2.
+	// MaxRPCsInFlight bounds the messages under way to one follower, beside one
+	// more that tells a commit; 1 turns pipelining off. Zero means 2.
 	MaxRPCsInFlight int
 
 	// TrailingLogs is how many entries stay in the log below the last snapshot.
@@ -92,7 +92,7 @@ type Timing struct {
 	Heartbeat   time.Duration // silence after which a follower stands for election, or up to three times as long; heartbeats go out at a tenth of it
 	Election    time.Duration // how long a candidate waits for votes
 	LeaderLease time.Duration // a leader that has not heard from a quorum for so long steps down
-	Commit      time.Duration // how often a leader looks for commits that nobody announces (pipeline)
+	Commit      time.Duration // after once to twice this time a leader sends what is left, and looks for commits that nobody announced (pipeline)
 	RPC         time.Duration // I/O deadline of one message, dialling included
 }
 

@@ -22,9 +22,10 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 		leaving:        func(m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest { return t.leaving(id, m) },
 		lead:           t.lead,
 		look:           t.config.Timing.Commit,
-		beat:           t.config.Timing.Heartbeat / 10,
+		beat:           t.beat,
 		closing:        t.done,
-		answers:        make(chan hraft.AppendFuture, t.config.MaxRPCsInFlight+3),
+		answers:        make(chan hraft.AppendFuture),
+		refused:        make(chan struct{}),
 		done:           make(chan struct{}),
 	}
 	go p.relay()
@@ -34,41 +35,47 @@ func (t *transport) AppendEntriesPipeline(id hraft.ServerID, target hraft.Server
 // lead is what a leader's senders ask of the engine. All of it is safe for
 // concurrent use.
 type lead struct {
-	// changed is closed when an entry was stored or a batch begins to be applied.
+	// changed is closed when an entry was stored, a batch begins to be applied, or
+	// what follows has changed otherwise.
 	changed func() <-chan struct{}
 	// lastIndex is the newest entry in the log.
 	lastIndex func() uint64
-	// committed is what is known to be committed; false when the node's term is
-	// another one.
-	committed func(term uint64) (index uint64, same bool)
+	// committed is what is known to be committed; false when this node does not
+	// lead in that term any more.
+	committed func(term uint64) (index uint64, leads bool)
+	// handsOver is when the library waits for its senders.
+	handsOver func() bool
 }
 
 // pipeline stands between the library's sender to one follower and the library's
 // own pipeline.
 //
-// It says what is new, at once, and nothing else. Followers hear of a commit in
-// the next message, and where no entry follows the library sends an empty one
-// each Timing.Commit to twice that, to each follower, whether or not there is
-// something to say: 1,000 messages a second in an idle cluster of four, and up to
-// that time before a follower learns that it may apply. So the sender is held
-// here, in its call of AppendEntries, until it has something to send:
+// It says what is new as soon as it is, and little else. Followers hear of a
+// commit in the next message, and where no entry follows the library sends an
+// empty one each Timing.Commit to twice that, to each follower, whether or not
+// there is something to say: 1,000 messages a second in an idle cluster of four on
+// one machine (Loopback), and up to that time before a follower learns that it may
+// apply. So the sender is held here, in its call of AppendEntries, until it has
+// something to send:
 //   - when a later entry is in the log the call returns, and the library sends it; so
-//     it does when the term is over, and the library ends the sender;
+//     it does when the node leads no more, or an answer was a refusal, and the
+//     library ends the sender;
 //   - when a commit is not told yet an empty message leaves that tells it;
-//   - after a beat, as long as between two heartbeats, an empty message leaves as
-//     the library made it.
+//   - after a beat, the least time between two heartbeats, an empty message leaves as
+//     the library made it. Until then a connection that broke in silence is not
+//     noticed.
 //
 // A message that never leaves is one that the network lost. One that tells a
 // commit is what the library would send now: no entries, behind the same entry,
-// with a commit index that this node had in the message's own term and that is
-// not beyond that entry. Both limits are needed. An index from a later term may be
-// of another leader's entries; one beyond the entry would be taken by a follower
-// for old entries of its own there, since it commits up to its last index.
+// with a commit index that this node had while it led in the message's own term and
+// that is not beyond that entry. Both limits are needed. An index from a later term
+// may be of another leader's entries; one beyond the entry would be taken by a
+// follower for old entries of its own there, since it commits up to its last index.
 //
-// It also takes answers whether or not anybody still reads them. The reader ends
-// at the first answer that is a refusal; the library's own pipeline then waits for
-// it with the next answer, the sender waits for the pipeline, and replication to
-// that peer stands still for the rest of the term, as does Close.
+// It also takes answers when nobody reads them any more. The reader ends at the
+// first answer that is a refusal; the library's own pipeline then waits for it with
+// the next answer, the sender waits for the pipeline, and replication to that peer
+// stands still for the rest of the term, as does Close.
 type pipeline struct {
 	hraft.AppendPipeline
 	leaving    func(*hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest
@@ -76,17 +83,19 @@ type pipeline struct {
 	look, beat time.Duration
 	told       uint64 // the newest commit index that left; owned by the sender
 	closing    <-chan struct{}
-	answers    chan hraft.AppendFuture // room for all that can be under way when the reader ends
+	answers    chan hraft.AppendFuture
+	refused    chan struct{} // closed by relay behind the answer with which the reader ends
 	done       chan struct{}
 	once       sync.Once
 }
 
 // AppendEntries sends without waiting for the answer. The future is nil when
 // nothing left; the library does not look at it.
-func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
-	var sent hraft.AppendFuture
+func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (sent hraft.AppendFuture, err error) {
+	if p.over(args.Term) {
+		return nil, nil
+	}
 	if n := len(args.Entries); n > 0 {
-		var err error
 		if sent, err = p.send(args, resp); err != nil {
 			return nil, err
 		}
@@ -94,11 +103,21 @@ func (p *pipeline) AppendEntries(args *hraft.AppendEntriesRequest, resp *hraft.A
 		behind.Entries, behind.PrevLogEntry, behind.PrevLogTerm = nil, last.Index, last.Term
 		args, resp = &behind, new(hraft.AppendEntriesResponse)
 	}
-	args = p.news(args)
-	if args == nil {
-		return sent, nil
+	beat := time.NewTimer(p.beat)
+	defer beat.Stop()
+	for {
+		news, more := p.news(args, beat.C)
+		if news == nil {
+			return sent, nil
+		}
+		if sent, err = p.send(news, resp); err != nil {
+			return nil, err
+		}
+		if !more || p.told >= args.PrevLogEntry {
+			return sent, nil
+		}
+		resp = new(hraft.AppendEntriesResponse)
 	}
-	return p.send(args, resp)
 }
 
 func (p *pipeline) send(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) (hraft.AppendFuture, error) {
@@ -107,24 +126,34 @@ func (p *pipeline) send(args *hraft.AppendEntriesRequest, resp *hraft.AppendEntr
 	return future, err
 }
 
-// news waits until an empty message is worth sending, and gives it; or nil when
-// an entry waits to be sent, or the term is over.
-func (p *pipeline) news(args *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest {
-	beat := time.NewTimer(p.beat)
-	defer beat.Stop()
-	for {
+// over reports whether nothing should be sent any more. Since a message is made
+// before it comes here, one of a term that is not over was wholly made in it.
+func (p *pipeline) over(term uint64) bool {
+	select {
+	case <-p.refused:
+		return true
+	default:
+	}
+	_, leads := p.lead.committed(term)
+	return !leads
+}
+
+// news waits until an empty message is worth sending, and gives it, with whether
+// more may follow it; or nil when there is nothing to wait for.
+func (p *pipeline) news(args *hraft.AppendEntriesRequest, beat <-chan time.Time) (news *hraft.AppendEntriesRequest, more bool) {
+	for last := false; ; {
 		changed := p.lead.changed() // before looking, so that nothing falls between
-		if p.lead.lastIndex() > args.PrevLogEntry {
-			return nil
-		}
-		committed, same := p.lead.committed(args.Term)
-		if !same {
-			return nil
+		committed, leads := p.lead.committed(args.Term)
+		if !leads || p.lead.lastIndex() > args.PrevLogEntry {
+			return nil, false
 		}
 		if committed = min(committed, args.PrevLogEntry); committed > p.told {
 			telling := *args
 			telling.LeaderCommitIndex = committed
-			return &telling
+			return &telling, !last
+		}
+		if last || p.lead.handsOver() {
+			return args, false
 		}
 		// Nobody says when entries are committed that are not for the Applier, or
 		// while it is still busy with earlier ones.
@@ -135,10 +164,12 @@ func (p *pipeline) news(args *hraft.AppendEntriesRequest) *hraft.AppendEntriesRe
 		select {
 		case <-changed:
 		case <-look:
-		case <-beat.C:
-			return args
+		case <-beat:
+			last = true
 		case <-p.closing:
-			return args
+			last = true
+		case <-p.refused:
+			return nil, false
 		}
 	}
 }
@@ -151,13 +182,21 @@ func (p *pipeline) Close() error {
 }
 
 func (p *pipeline) relay() {
+	read := true
 	for {
 		select {
 		case answer := <-p.AppendPipeline.Consumer():
+			if !read {
+				continue
+			}
 			select {
 			case p.answers <- answer:
 			case <-p.done:
 				return
+			}
+			if a := answer.Response(); !a.Success || a.Term > answer.Request().Term {
+				read = false
+				close(p.refused)
 			}
 		case <-p.done:
 			return

@@ -33,6 +33,7 @@ type sender struct {
 	news            *bulletin
 	term, committed uint64
 	last            uint64
+	handsOver       bool
 }
 
 const (
@@ -50,9 +51,11 @@ func newSender() *sender {
 			changed:   s.news.changed,
 			lastIndex: func() uint64 { return s.last },
 			committed: func(term uint64) (uint64, bool) { return s.committed, term == s.term },
+			handsOver: func() bool { return s.handsOver },
 		},
 		look: testLook, beat: testBeat,
-		answers: make(chan hraft.AppendFuture, 5),
+		answers: make(chan hraft.AppendFuture),
+		refused: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
 	return s
@@ -108,16 +111,20 @@ func ended(returned <-chan struct{}) bool {
 	}
 }
 
-func TestACommitIsToldBehindItsEntriesWithoutWaiting(t *testing.T) {
+func TestEachCommitIsToldBehindItsEntriesWithoutWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
+		begin := time.Now()
 		returned := s.call(t, message(8, 10, 8))
 		s.leaves(t, [3]uint64{10, 2, 8})
 		s.committed = 9
 		s.news.announce()
 		s.leaves(t, [3]uint64{10, 2, 8}, [3]uint64{10, 0, 9})
-		if !ended(returned) {
-			t.Error("the sender is still held")
+		s.committed = 10
+		s.news.announce()
+		s.leaves(t, [3]uint64{10, 2, 8}, [3]uint64{10, 0, 9}, [3]uint64{10, 0, 10})
+		if !ended(returned) || time.Since(begin) != 0 {
+			t.Errorf("the sender is still held, or was for %v", time.Since(begin))
 		}
 		if behind := s.wire.left[1]; behind.PrevLogTerm != 3 {
 			t.Errorf("it is behind an entry of term %d, want 3", behind.PrevLogTerm)
@@ -128,14 +135,15 @@ func TestACommitIsToldBehindItsEntriesWithoutWaiting(t *testing.T) {
 func TestWhatSaysNothingNewIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
-		<-s.call(t, message(10, 10, 8)) // the first tells something
-		s.leaves(t, [3]uint64{10, 0, 8})
+		s.committed = 10
+		<-s.call(t, message(10, 10, 10)) // the first tells something
+		s.leaves(t, [3]uint64{10, 0, 10})
 		begin := time.Now()
-		<-s.call(t, message(10, 10, 8))
+		<-s.call(t, message(10, 10, 10))
 		if held := time.Since(begin); held != testBeat {
 			t.Errorf("held for %v, want %v", held, testBeat)
 		}
-		s.leaves(t, [3]uint64{10, 0, 8}, [3]uint64{10, 0, 8})
+		s.leaves(t, [3]uint64{10, 0, 10}, [3]uint64{10, 0, 10})
 	})
 }
 
@@ -186,8 +194,9 @@ func TestNoCommitIsToldBeyondTheEntryThatAMessageIsBehind(t *testing.T) {
 	})
 }
 
-// Another leader's commits are not told in this one's name.
-func TestNoCommitOfAnotherTermIsTold(t *testing.T) {
+// Whoever leads no more says nothing in its old term: no other leader's commits,
+// and no entries, which may be another leader's by now.
+func TestNothingLeavesOnceTheTermIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
 		s.told = 8
@@ -198,27 +207,39 @@ func TestNoCommitOfAnotherTermIsTold(t *testing.T) {
 		if !ended(returned) {
 			t.Error("the sender is still held")
 		}
+		<-s.call(t, message(8, 10, 8))
 		s.leaves(t)
 	})
 }
 
-func TestASenderIsLetGoWhenTheTransportCloses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSender()
-		s.told = 8
-		closing := make(chan struct{})
-		s.closing = closing
-		returned := s.call(t, message(10, 10, 8))
-		close(closing)
-		synctest.Wait()
-		if !ended(returned) {
-			t.Error("the sender is still held")
-		}
-	})
+func TestASenderIsLetGo(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens func(*sender)
+		leaves  [][3]uint64
+	}{
+		"when the transport closes":    {func(s *sender) { close(s.done) }, [][3]uint64{{10, 0, 8}}},
+		"when an answer was a refusal": {func(s *sender) { close(s.refused) }, nil},
+		"when the lead is handed over": {func(s *sender) { s.handsOver = true; s.news.announce() }, [][3]uint64{{10, 0, 8}}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSender()
+			s.told, s.closing = 8, s.done
+			returned := s.call(t, message(10, 10, 8))
+			if ended(returned) {
+				t.Errorf("%s: it was not held before", name)
+			}
+			c.happens(s)
+			synctest.Wait()
+			if !ended(returned) {
+				t.Errorf("%s: the sender is still held", name)
+			}
+			s.leaves(t, c.leaves...)
+		})
+	}
 }
 
-// In a cluster whose library would say nothing for longer than the test waits,
-// followers apply what the leader has committed.
+// In a cluster whose library would say nothing for longer than the test waits, new
+// entries leave and followers apply what the leader has committed.
 func TestFollowersHearOfACommitAtOnce(t *testing.T) {
 	ids := []string{"a", "b", "c"}
 	var opened atomic.Int64
@@ -226,6 +247,9 @@ func TestFollowersHearOfACommitAtOnce(t *testing.T) {
 		config.Timing.Commit = 3 * patience
 		config.Logger = slog.New(counting{config.Logger.Handler(), "pipelining replication", &opened})
 	}, ids...)
+	for _, n := range c.nodes {
+		n.seams.network = func(tr *transport) hraft.Transport { tr.beat = 3 * patience; return tr }
+	}
 	c.start(ids...)
 	for ctx := testContext(t); opened.Load() < 2; { // the two followers of whoever leads
 		c.propose("before", ids...)
@@ -235,6 +259,17 @@ func TestFollowersHearOfACommitAtOnce(t *testing.T) {
 	}
 	for _, data := range []string{"one", "two", "three"} {
 		c.same(c.propose(data, ids...).Index, ids...)
+	}
+
+	for _, n := range c.nodes {
+		term, leads := n.engine.raft.CurrentTerm(), n.engine.IsLeader()
+		index, said := n.engine.committed(term)
+		if said != leads || index != n.engine.raft.CommitIndex() {
+			t.Errorf("%s says that %d is committed and %v that it leads in term %d; it is %d and %v", n.id, index, said, term, n.engine.raft.CommitIndex(), leads)
+		}
+		if _, said := n.engine.committed(term + 1); said {
+			t.Errorf("%s says that it leads in a later term", n.id)
+		}
 	}
 }
 
@@ -262,18 +297,41 @@ func (c counting) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return c
 }
 
-// The library's reader ends at the first refusal, with messages still under way.
+// answered is an answer of a follower.
+type answered struct {
+	hraft.AppendFuture
+	success bool
+}
+
+func (a answered) Request() *hraft.AppendEntriesRequest { return message(10, 10, 8) }
+func (a answered) Response() *hraft.AppendEntriesResponse {
+	return &hraft.AppendEntriesResponse{Term: 3, Success: a.success}
+}
+
+// The library's reader ends at the first refusal, with messages still under way,
+// and nobody reads their answers.
 func TestAPipelineTakesAnswersThatNobodyReads(t *testing.T) {
 	s := newSender()
-	s.answers = make(chan hraft.AppendFuture, 5)
 	ended := make(chan struct{})
 	go func() { s.relay(); close(ended) }()
-	for i := range cap(s.answers) + 1 { // one more than there is room for
+	for i := range 100 {
 		select {
-		case s.wire.answers <- nil:
+		case s.wire.answers <- answered{success: i != 1}:
 		case <-time.After(patience):
 			t.Fatalf("answer %d is not taken", i)
 		}
+		if i <= 1 { // the reader takes them up to the refusal
+			select {
+			case <-s.Consumer():
+			case <-time.After(patience):
+				t.Fatalf("answer %d does not come", i)
+			}
+		}
+	}
+	select {
+	case <-s.refused:
+	default:
+		t.Error("nobody says that there was a refusal")
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

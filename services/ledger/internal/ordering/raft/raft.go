@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	hraft "github.com/hashicorp/raft"
@@ -50,6 +51,9 @@ type Engine struct {
 	transport *transport
 	machine   *machine
 	log       sealedLog
+	news      bulletin // for senders: pipeline.go
+
+	handsOver atomic.Bool // the lead, just now
 
 	members sync.Mutex // held by SetMembers
 
@@ -116,7 +120,6 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 	if seams.log != nil {
 		store = seams.log(store)
 	}
-	news := new(bulletin)
 	guarded := &guardedLog{
 		logStore: store,
 		applied:  config.Applier.AppliedIndex,
@@ -127,7 +130,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		deadline: config.LogWriteDeadline,
 		fatal:    config.Fatal,
 		fail:     e.fail,
-		stored:   news.announce,
+		stored:   e.news.announce,
 	}
 	// The cache spares the leader from reading what it just wrote, once for each
 	// follower and once for itself.
@@ -135,7 +138,7 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 	if err != nil {
 		return nil, err
 	}
-	e.machine = &machine{applier: config.Applier, store: snapshots, ctx: e.closing, fail: e.fail, committed: news.announce}
+	e.machine = &machine{applier: config.Applier, store: snapshots, ctx: e.closing, fail: e.fail, committed: e.news.announce}
 	ready := make(chan struct{}) // messages wait until e.raft is set
 	e.transport = newTransport(config, func(peer string, rpc hraft.RPC) error {
 		<-ready
@@ -147,13 +150,17 @@ func open(ctx context.Context, config Config, seams seams) (_ *Engine, err error
 		return e.checkRPC(peer, rpc)
 	})
 	e.transport.lead = lead{
-		changed: news.changed,
+		changed:   e.news.changed,
+		handsOver: e.handsOver.Load,
 		lastIndex: func() uint64 {
+			<-ready
+			// The log's own is there before the announcement. It is 0 once compaction
+			// has taken all, which the library's is not.
 			last, err := guarded.LastIndex()
-			if err != nil {
-				return 0 // closed
+			if err != nil || e.raft == nil {
+				return last
 			}
-			return last
+			return max(last, e.raft.LastIndex())
 		},
 		committed: func(term uint64) (uint64, bool) {
 			<-ready
@@ -197,14 +204,14 @@ func (e *Engine) start(log hraft.LogStore, stable hraft.StableStore, snapshots h
 	return hraft.NewRaft(e.config.engine(), e.machine, log, stable, snapshots, network)
 }
 
-// committed is lead.committed. The term is read last: while it is still the
-// message's, nobody else can have led in between.
-func (e *Engine) committed(term uint64) (index uint64, same bool) {
+// committed is lead.committed. The term is read after the index: while this node
+// still leads in it, nobody else can have committed anything in between.
+func (e *Engine) committed(term uint64) (index uint64, leads bool) {
 	if e.raft == nil {
 		return 0, false // NewRaft failed
 	}
 	index = e.raft.CommitIndex()
-	return index, e.raft.CurrentTerm() == term
+	return index, e.raft.CurrentTerm() == term && e.IsLeader()
 }
 
 // checkRPC is rule R0's check with what only the running engine knows. That a
@@ -240,6 +247,7 @@ func (e *Engine) fail(err error) {
 func (e *Engine) observe(o *hraft.Observation) bool {
 	switch o.Data.(type) {
 	case hraft.LeaderObservation, hraft.RaftState:
+		e.news.announce()
 		e.watchMu.Lock()
 		defer e.watchMu.Unlock()
 		for changes := range e.watched {
@@ -286,6 +294,9 @@ func (e *Engine) TransferLeadership(ctx context.Context) error {
 	if !e.IsLeader() {
 		return nil
 	}
+	e.handsOver.Store(true) // the library waits for its senders, which must not be held
+	defer e.handsOver.Store(false)
+	e.news.announce()
 	err := e.await(ctx, e.raft.LeadershipTransfer().Error)
 	if err == nil || !e.IsLeader() {
 		return nil

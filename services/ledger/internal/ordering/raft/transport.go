@@ -31,8 +31,9 @@ type transport struct {
 	check  func(peer string, rpc hraft.RPC) error
 	rpcs   chan hraft.RPC
 
-	// Both are set before the library starts.
+	// These are set before the library starts.
 	lead    lead
+	beat    time.Duration                                                                // pipeline.beat
 	sending func(peer string, m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest // a seam
 
 	done  chan struct{} // closed by Close
@@ -88,6 +89,7 @@ func newTransport(config Config, check func(peer string, rpc hraft.RPC) error) *
 	t := &transport{
 		self:     config.NodeID,
 		config:   config,
+		beat:     config.Timing.Heartbeat / 10,
 		check:    check,
 		rpcs:     make(chan hraft.RPC),
 		done:     make(chan struct{}),
@@ -123,10 +125,14 @@ func (t *transport) link(peer string) *link {
 	l := t.links[peer]
 	if l == nil {
 		l = &link{peer: peer, stream: t.stream, incoming: make(chan net.Conn), done: make(chan struct{})}
+		inFlight := t.config.MaxRPCsInFlight
+		if inFlight > 1 {
+			inFlight++ // so that telling a commit takes no entry's place
+		}
 		l.net = hraft.NewNetworkTransportWithConfig(&hraft.NetworkTransportConfig{
 			Stream:          l,
 			MaxPool:         pooledConns,
-			MaxRPCsInFlight: t.config.MaxRPCsInFlight,
+			MaxRPCsInFlight: inFlight,
 			Timeout:         t.config.Timing.RPC,
 			Logger:          newLogger(t.config.Logger),
 		})
