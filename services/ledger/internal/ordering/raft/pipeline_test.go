@@ -31,9 +31,9 @@ type sender struct {
 	*pipeline
 	wire            *wire
 	news            *bulletin
-	term, committed uint64
-	last            uint64
-	handsOver       bool
+	term, committed atomic.Uint64
+	last            atomic.Uint64
+	handsOver       atomic.Bool
 }
 
 const (
@@ -43,15 +43,18 @@ const (
 
 // newSender is one in term 3, with entries up to 10, of which 8 are committed.
 func newSender() *sender {
-	s := &sender{wire: &wire{answers: make(chan hraft.AppendFuture)}, news: new(bulletin), term: 3, committed: 8, last: 10}
+	s := &sender{wire: &wire{answers: make(chan hraft.AppendFuture)}, news: new(bulletin)}
+	s.term.Store(3)
+	s.committed.Store(8)
+	s.last.Store(10)
 	s.pipeline = &pipeline{
 		AppendPipeline: s.wire,
 		leaving:        func(m *hraft.AppendEntriesRequest) *hraft.AppendEntriesRequest { return m },
 		lead: lead{
 			changed:   s.news.changed,
-			lastIndex: func() uint64 { return s.last },
-			committed: func(term uint64) (uint64, bool) { return s.committed, term == s.term },
-			handsOver: func() bool { return s.handsOver },
+			lastIndex: s.last.Load,
+			committed: func(term uint64) (uint64, bool) { return s.committed.Load(), term == s.term.Load() },
+			handsOver: s.handsOver.Load,
 		},
 		look: testLook, beat: testBeat,
 		answers: make(chan hraft.AppendFuture),
@@ -117,10 +120,10 @@ func TestEachCommitIsToldBehindItsEntriesWithoutWaiting(t *testing.T) {
 		begin := time.Now()
 		returned := s.call(t, message(8, 10, 8))
 		s.leaves(t, [3]uint64{10, 2, 8})
-		s.committed = 9
+		s.committed.Store(9)
 		s.news.announce()
 		s.leaves(t, [3]uint64{10, 2, 8}, [3]uint64{10, 0, 9})
-		s.committed = 10
+		s.committed.Store(10)
 		s.news.announce()
 		s.leaves(t, [3]uint64{10, 2, 8}, [3]uint64{10, 0, 9}, [3]uint64{10, 0, 10})
 		if !ended(returned) || time.Since(begin) != 0 {
@@ -135,7 +138,7 @@ func TestEachCommitIsToldBehindItsEntriesWithoutWaiting(t *testing.T) {
 func TestWhatSaysNothingNewIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
-		s.committed = 10
+		s.committed.Store(10)
 		<-s.call(t, message(10, 10, 10)) // the first tells something
 		s.leaves(t, [3]uint64{10, 0, 10})
 		begin := time.Now()
@@ -151,7 +154,7 @@ func TestACommitThatNobodyAnnouncesIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
 		returned := s.call(t, message(8, 10, 8))
-		s.committed = 10
+		s.committed.Store(10)
 		begin := time.Now()
 		<-returned
 		if held := time.Since(begin); held != testLook {
@@ -163,14 +166,14 @@ func TestACommitThatNobodyAnnouncesIsFound(t *testing.T) {
 
 func TestANewEntryIsNotHeldUp(t *testing.T) {
 	for name, stored := range map[string]func(*sender){
-		"stored while it waits": func(s *sender) { s.last = 11; s.news.announce() },
+		"stored while it waits": func(s *sender) { s.last.Store(11); s.news.announce() },
 		"stored before":         func(*sender) {},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSender()
 			s.told = 8
 			if name == "stored before" {
-				s.last = 11
+				s.last.Store(11)
 			}
 			returned := s.call(t, message(10, 10, 8))
 			stored(s)
@@ -188,7 +191,8 @@ func TestANewEntryIsNotHeldUp(t *testing.T) {
 func TestNoCommitIsToldBeyondTheEntryThatAMessageIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSender()
-		s.last, s.committed = 9, 12 // committed by others; this log is shown as shorter for the test
+		s.last.Store(9) // committed by others; this log is shown as shorter for the test
+		s.committed.Store(12)
 		<-s.call(t, message(9, 9, 8))
 		s.leaves(t, [3]uint64{9, 0, 9})
 	})
@@ -201,7 +205,8 @@ func TestNothingLeavesOnceTheTermIsOver(t *testing.T) {
 		s := newSender()
 		s.told = 8
 		returned := s.call(t, message(10, 10, 8))
-		s.term, s.committed = 4, 10
+		s.term.Store(4)
+		s.committed.Store(10)
 		s.news.announce()
 		synctest.Wait()
 		if !ended(returned) {
@@ -219,7 +224,7 @@ func TestASenderIsLetGo(t *testing.T) {
 	}{
 		"when the transport closes":    {func(s *sender) { close(s.done) }, [][3]uint64{{10, 0, 8}}},
 		"when an answer was a refusal": {func(s *sender) { close(s.refused) }, nil},
-		"when the lead is handed over": {func(s *sender) { s.handsOver = true; s.news.announce() }, [][3]uint64{{10, 0, 8}}},
+		"when the lead is handed over": {func(s *sender) { s.handsOver.Store(true); s.news.announce() }, [][3]uint64{{10, 0, 8}}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSender()
