@@ -29,7 +29,7 @@ type Constants struct {
 func DefaultConstants() Constants {
 	return Constants{
 		Source:        "built in: AMD EPYC, 2 cores, 600 Ed25519 clients, 2 x 512 samples",
-		ReplicaMicros: 81, SerialMicros: 30, EndorserMicros: 76, GatewayMicros: 89,
+		ReplicaMicros: 68, SerialMicros: 30, EndorserMicros: 75, GatewayMicros: 88,
 		RecordBytes: 486, RawBytes: 765, HeaderBytes: 240, ReceiptBytes: 2020, WireBytes: 740,
 	}
 }
