@@ -74,7 +74,7 @@ func within(ctx context.Context, o Options, f func(context.Context, *run) error)
 		o.Progress = io.Discard
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(250) // as the services do: the generator's CPU is taken from theirs
+		debug.SetGCPercent(400) // as the services do: the generator's CPU is taken from theirs
 	}
 	if err := o.directories(); err != nil {
 		return err
