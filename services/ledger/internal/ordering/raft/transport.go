@@ -43,7 +43,7 @@ type transport struct {
 	closed   bool
 	links    map[string]*link
 	lastLog  map[string]uint64 // the newest last log index that each peer answered with
-	progress chan struct{}     // closed and replaced when lastLog changes
+	progress bulletin          // of lastLog
 }
 
 var (
@@ -95,7 +95,6 @@ func newTransport(config Config, check func(peer string, rpc hraft.RPC) error) *
 		done:     make(chan struct{}),
 		links:    make(map[string]*link),
 		lastLog:  make(map[string]uint64),
-		progress: make(chan struct{}),
 	}
 	t.stream = newStream(config, t.accepted)
 	t.stream.serving.Add(1)
@@ -279,8 +278,7 @@ func (t *transport) noteLastLog(peer string, index uint64) {
 	defer t.mu.Unlock()
 	if t.lastLog[peer] != index {
 		t.lastLog[peer] = index
-		close(t.progress)
-		t.progress = make(chan struct{})
+		t.progress.announce()
 	}
 }
 
@@ -296,5 +294,5 @@ func (t *transport) forget(peer string) {
 func (t *transport) reached(peer string) (index uint64, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.lastLog[peer], t.progress
+	return t.lastLog[peer], t.progress.changed()
 }
