@@ -397,3 +397,21 @@ func (r *reader) block(t *testing.T, height uint64, view ledgerv1.StreamView, bl
 		}
 	}
 }
+
+// The receipts of a large answer are made on every core: each is of the record
+// that its outcome names, and verifies.
+func TestEachOutcomeOfALargeSubmissionHasItsOwnReceipt(t *testing.T) {
+	c, m := running(t)
+	const count = 300
+	outcomes := c.measure(c.leader(four...), m, count).GetOutcomes()[1:] // the set comes first
+	if len(outcomes) != count {
+		t.Fatalf("%d outcomes, want %d", len(outcomes), count)
+	}
+	bundle := c.trust()
+	for i, o := range outcomes {
+		parsed, report := receipt.Verify(o.GetReceipt(), bundle)
+		if parsed == nil || report.Verdict != receipt.Verified || parsed.Proof.Index != o.GetIndex() || parsed.Sample.Counter != uint64(i)+1 {
+			t.Fatalf("outcome %d, of record %d: its receipt is %v", i, o.GetIndex(), report)
+		}
+	}
+}
