@@ -87,14 +87,14 @@ func (l *link) Addr() net.Addr { return nodeAddr(l.stream.self) }
 // called from one goroutine per peer.
 func newTransport(config Config, check func(peer string, rpc hraft.RPC) error) *transport {
 	t := &transport{
-		self:     config.NodeID,
-		config:   config,
-		beat:     config.Timing.Heartbeat / 10,
-		check:    check,
-		rpcs:     make(chan hraft.RPC),
-		done:     make(chan struct{}),
-		links:    make(map[string]*link),
-		lastLog:  make(map[string]uint64),
+		self:    config.NodeID,
+		config:  config,
+		beat:    config.Timing.Heartbeat / 10,
+		check:   check,
+		rpcs:    make(chan hraft.RPC),
+		done:    make(chan struct{}),
+		links:   make(map[string]*link),
+		lastLog: make(map[string]uint64),
 	}
 	t.stream = newStream(config, t.accepted)
 	t.stream.serving.Add(1)
