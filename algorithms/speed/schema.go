@@ -17,7 +17,7 @@ func Module() []byte { return bytes.Clone(wasm) }
 // Name and ModuleVersion stand in the custom section `lacre.module`.
 const (
 	Name          = "speed"
-	ModuleVersion = "1.1.0"
+	ModuleVersion = "1.2.0"
 )
 
 // Field is a parameter or a value of a schema: a whole number of Unit times ten

@@ -1,21 +1,22 @@
 // Speed of a vehicle over N >= 2 loops: the legally relevant software. Its Go twin (../measure.go, edges, correlate, fuse,
 // crosstalk) explains every step and gives the same bytes: quiet lead-in, hysteresis, interpolated edges, correlation,
 // crosstalk, fusion or refusal; uncertainty after JCGM 100:2008, 5.1.2 and 6.2.1. Levels are Q8 counts, times Q16 samples.
-#define MODULE "speed 1.1.0"
+#define MODULE "speed 1.2.0"
 enum { CHANNELS = 16, PARAMETERS = 8, VALUES = 14, SAMPLES = 262144 };
 enum { SPACING, SPACING_U, LOOP, RISE, FALL, MIN_SNR, MIN_SPEED, MAX_SPEED }; // parameters
 enum { SPEED, SPEED_U, LEADING, TRAILING, BY_SHAPE, ON_FIRST, ON_LAST, LENGTH, LENGTH_U, DIRECTION, SNR, CORRELATION,
        PEAK_FIRST, PEAK_LAST }; // values
 enum { VALID, MALFORMED_INPUT, SATURATION, CLIPPING, MISSING_EDGE, TWO_VEHICLES, LANE_CHANGE, REVERSAL, LOW_SNR,
        DEAD_CHANNEL, OUT_OF_RANGE, SPEEDS_DISAGREE, NO_VEHICLE }; // codes
-enum { GAINS, SHIFT, STRETCH, NEIGHBOUR, REST, ROWS = 1023 + 2 * 24 + 1 }; // columns of the fit that finds crosstalk
+enum { GAINS, SHIFT, STRETCH, NEIGHBOUR, REST, COLUMNS, ROWS = 1023 + 2 * 24 + 1, // columns of the fit that finds crosstalk
+       BOTH = 0, HEAD, TAIL }; // what a product is of
 #include "lacre.h"
 typedef struct { i64 at, variance; } edge; // where a moving mean crosses a level
 typedef struct { const short *x; edge rise, fall; // first, last: samples that are not quiet
                  i64 base, drift, noise, peak, quiet, low, high, on, off, first, last; } channel;
 static channel list[CHANNELS], *head = list, *tail; // tail: the last channel
-static i64 n, end, rate, half, strongest, unlikeness, tilt, squares[2]; // end: channels - 1; means over 2*half+1 samples
-static i64 seen[ROWS + 2 * 24], column[REST + 1][ROWS], rows;
+static i64 n, end, rate, half, strongest, unlikeness, tilt, rows; // end: channels - 1; means over 2*half+1 samples
+static struct { i64 seen, column[COLUMNS]; } row[ROWS + 2 * 24]; static i64 share[COLUMNS][COLUMNS]; // Q16
 #define v io.out.value
 #define p io.in.parameter
 static i32 malformed(u32 length) { // the bounds keep all arithmetic within 64 bits
@@ -29,8 +30,7 @@ static i64 lead_in(void) { return max(16, min(256, n / 32 * 2)); } // samples of
 static i32 survey(void) { // baselines, noise and extremes; refuses what holds no vehicle, or half of one
   i64 lead = lead_in(), worst = 1LL << 62, best = 0, saturated = 0, hollow = strongest = 0;
   for (channel *c = head; c <= tail; c++) {
-    const short *x = c->x = io.in.sample + (c - head) * n;
-    i64 sum = 0, square = 0, begin = 0, out = 0;
+    const short *x = c->x = io.in.sample + (c - head) * n; i64 sum = 0, square = 0, begin = 0, out = 0;
     for (i32 i = 0; i < lead; i++) { sum += x[i]; square += x[i] * x[i]; out += x[n - 1 - i]; }
     i32 low = x[0], high = x[0]; for (i32 i = 0; i < lead / 2; i++) begin += x[i];
     for (i32 i = 0; i < n; i++) { low = x[i] < low ? x[i] : low; high = x[i] > high ? x[i] : high; }
@@ -49,34 +49,38 @@ static i32 survey(void) { // baselines, noise and extremes; refuses what holds n
   for (channel *c = head; c <= tail; c++) if (c->peak < strongest / 8) return DEAD_CHANNEL;
   return worst < p[MIN_SNR] ? LOW_SNR : VALID;
 }
-static i64 baseline(channel *c, i64 i) { return c->base + c->drift * (i - lead_in() / 2) / (n - lead_in()); }
-static i32 cross(channel *c) { // the hysteresis, on single samples
-  i32 rise = (c->base + c->peak * p[RISE] / 1000) >> 8, fall = (c->base + c->peak * p[FALL] / 1000) >> 8;
-  i32 quiet = (c->base + c->quiet) >> 8, top = c->high - 2, first = -1, last = 0, on = 0, off = 0;
-  i32 inside = 0, pulses = 0, run = 0, flat = 0;
-  for (i32 i = 0; i < n; i++) {
-    i32 x = c->x[i]; if (x > quiet) { last = i; if (first < 0) first = i; }
-    if (!inside && x > rise) { inside = 1; if (pulses++ == 0) on = i; }
-    if (inside && x <= fall) { inside = 0; off = i; }
-    run = x < top ? 0 : run + 1; flat = run > flat ? run : flat;
+static i64 baseline(channel *c, i64 i) { return c->drift ? c->base + c->drift * (i - lead_in() / 2) / (n - lead_in()) : c->base; }
+static i32 clipped(channel *c, i64 least) { // so many samples in a row at the very top
+  for (i64 i = least - 1, k; i < n; i = k + least) { // no such row holds k
+    for (k = i; k > i - least && c->x[k] >= c->high - 2;) k--; if (k == i - least) return 1;
   }
-  c->first = first; c->last = last; c->on = on; c->off = off;
-  if (!inside && flat >= max(8, (off - on) / 16)) return CLIPPING;
-  if (inside || first < lead_in() || last >= n - 8) return MISSING_EDGE;
-  return pulses > 1 ? TWO_VEHICLES : VALID;
+  return 0;
+}
+static i32 cross(channel *c) { // the hysteresis, on single samples; rise >= fall >= quiet, which edges() has seen to
+  i32 rise = (c->base + c->peak * p[RISE] / 1000) >> 8, fall = (c->base + c->peak * p[FALL] / 1000) >> 8;
+  i32 quiet = (c->base + c->quiet) >> 8, pulses = 0;
+  const short *x = c->x, *at = x, *stop = x + n, *last = stop - 1;
+  while (at < stop && *at <= quiet) at++; while (last > at && *last <= quiet) last--;
+  c->first = at < stop ? at - x : -1; c->last = at < stop ? last - x : 0; c->on = c->off = 0;
+  for (;; c->off = at - x) {
+    while (at <= last && *at <= rise) at++;
+    if (at > last) break; if (pulses++ == 0) c->on = at - x;
+    while (at < stop && *at > fall) at++;
+  }
+  if (c->off < n && clipped(c, max(8, (c->off - c->on) / 16))) return CLIPPING;
+  return c->off == n || c->first < lead_in() || c->last >= n - 8 ? MISSING_EDGE : pulses > 1 ? TWO_VEHICLES : VALID;
 }
 static i32 refine(channel *c, edge *e, i64 near, i64 level, i64 sign) { // crossing of the moving mean near a raw one
   i64 width = 2 * half + 1, from = max(half, near - 4 * half - 8), to = min(n - 1 - half, near + 4 * half + 8), sum = 0;
   for (i64 i = from - half; i <= from + half && i < n; i++) sum += c->x[i];
   i64 before = sign * (sum * 256 - level * width);
-  for (i64 i = from + 1; i <= to; i++) {
+  for (i64 i = from + 1, after; i <= to; i++, before = after) {
     sum += c->x[i + half] - c->x[i - half - 1];
-    i64 after = sign * (sum * 256 - level * width), steep = after - before;
+    after = sign * (sum * 256 - level * width); i64 steep = after - before;
     if (before < 0 && after >= 0) {
       i64 ratio = min(c->noise * 4096 / steep, 1 << 22);
       e->at = (i - 1) * 65536 - before * 65536 / steep; e->variance = ratio * ratio * width; return 1;
     }
-    before = after;
   }
   return 0;
 }
@@ -92,34 +96,30 @@ static i32 edges(void) {
         c->fall.at <= c->rise.at) return MISSING_EDGE;
   return VALID;
 }
-static i64 product(i64 lag, i64 stride, i64 from, i64 to) { // sum of head[i] * tail[i+lag]; also their squares
-  i64 both = 0, first = 0, second = 0, i = from, head_base = head->base >> 8, tail_base = tail->base >> 8;
-  if (i + lag < 0) i += (stride - 1 - i - lag) / stride * stride;
-  for (to = min(to, n - 1 - lag); i <= to; i += stride) {
-    i64 x = head->x[i] - head_base, y = tail->x[i + lag] - tail_base;
-    both += x * y; first += x * x; second += y * y;
-  }
-  squares[0] = first; squares[1] = second; return both;
+static i64 product(i32 of, i64 lag, i64 stride, i64 from, i64 to) { // of head and tail[i+lag], or the squares of one
+  i64 a = head->base >> 8, b = tail->base >> 8; if (from + lag < 0) from += (stride - 1 - from - lag) / stride * stride;
+  const short *x = head->x + from, *y = tail->x + from + lag; i64 left = min(to, n - 1 - lag) - from;
+  if (of == HEAD) { y = x; b = a; } if (of == TAIL) { x = y; a = b; }
+  return products(x, a, y, b, left, stride);
 }
-static i64 gain(i64 sign, i64 lag, i64 stride, i64 from, i64 to) { // of the tail over the head, Q16
-  i64 near = product(sign * (lag >> 16), stride, from, to), square = max(1, squares[0]); near = near * 65536 / square;
-  i64 far = product(sign * ((lag >> 16) + 1), stride, from, to); square = max(1, squares[0]); far = far * 65536 / square;
+#define AT(of, lag) product(of, sign * (lag), stride, first, last)
+static i64 gain(i64 sign, i64 lag, i64 stride, i64 first, i64 last) { // of the tail over the head, Q16
+  i64 near = AT(BOTH, lag >> 16) * 65536 / max(1, AT(HEAD, lag >> 16));
+  i64 far = AT(BOTH, (lag >> 16) + 1) * 65536 / max(1, AT(HEAD, (lag >> 16) + 1));
   return near + ((far - near) * (lag & 65535) >> 16);
 }
 static i64 correlate(i64 sign, i64 delay, i64 loop, i64 shortest, i64 longest) { // delay of best likeness, or 0
   i64 first = head->first, last = head->last, middle = (first + last) / 2, extent = last - first, lag = 0, best = 0;
   i64 stride = max(max(1, min((delay >> 16) / 32, loop / 20)), extent / 1024), fine = loop < 20 ? stride : 2 * stride;
   i64 step = max(max(1, (head->off - head->on) / 16), n / 2048);
-  for (i64 l = shortest; l <= min(longest, n); l += step) {
-    i64 both = product(sign * l, max(1, extent / 24), first, last); if (both > best) { lag = l; best = both; }
-  }
+  for (i64 l = shortest, both; l <= min(longest, n); l += step)
+    if ((both = product(BOTH, sign * l, max(1, extent / 24), first, last)) > best) { lag = l; best = both; }
+  i64 before = AT(BOTH, lag - step), after = AT(BOTH, lag + step); best = AT(BOTH, lag);
   for (i32 i = 0; i < 64; i++) { // walks to the top, halving the step
-    i64 before = product(sign * (lag - step), stride, first, last);
-    i64 after = product(sign * (lag + step), stride, first, last);
-    best = product(sign * lag, stride, first, last);
-    if (after > best || before > best) { lag += after > best ? step : -step; continue; }
-    if (step != fine) { step = max(fine, step / 2); continue; }
-    i64 bend = 2 * best - before - after, norm = max(1, root(squares[0] << 16) * root(squares[1] << 16) >> 16);
+    if (after > best) { before = best; best = after; lag += step; after = AT(BOTH, lag + step); continue; }
+    if (before > best) { after = best; best = before; lag -= step; before = AT(BOTH, lag - step); continue; }
+    if (step != fine) { step = max(fine, step / 2); before = AT(BOTH, lag - step); after = AT(BOTH, lag + step); continue; }
+    i64 bend = 2 * best - before - after, norm = max(1, root(AT(HEAD, lag) << 16) * root(AT(TAIL, lag) << 16) >> 16);
     i64 offset = (after - before) * 32768 / max(1, bend), top = best + (after - before) / 8 * offset / 32768;
     if (bend <= 0 || top < norm - norm / 16) return 0;
     i64 total = (lag << 16) + offset * step, front = gain(sign, total, stride, first, middle);
@@ -133,25 +133,28 @@ static i64 mean(channel *c, i64 i, i64 width) { // of samples from i on, above t
   i64 sum = 0; i = max(0, min(i, n - width)); for (i64 k = i; k < i + width; k++) sum += c->x[k];
   return sum * 256 / width - baseline(c, i);
 }
-static i64 dot(i64 *a, i64 *b) { i64 sum = 0; for (i64 j = 0; j < rows; j++) sum += a[j] * b[j]; return sum; }
-static i64 crosstalk(i64 sign, i64 delay) { // share of a neighbour's signal and its deviation, ppm, by least squares
-  i64 extent = head->last - head->first, width = max((delay >> 16) / 24, extent / 1024) + 1, share = 0, norm = 1;
-  i64 apart = max(1, ((delay >> 16) + width / 2) / width), near = max(1, apart / 8), *at = seen + apart;
-  i64 from = head->first - apart * width, lag = sign * ((delay * end + 32768) >> 16); rows = extent / width + 2 * apart + 1;
-  for (i64 j = -apart; j < rows + apart; j++) at[j] = mean(head, from + j * width, width);
+static inline __attribute__((always_inline)) i64 fit(i64 a) { // finds column a's shares in those behind it; gives its square
+  i64 sum[COLUMNS] = {0}, c[COLUMNS];
   for (i64 j = 0; j < rows; j++) {
-    i64 slope = at[j + near] - at[j - near];
-    column[GAINS][j] = at[j]; column[SHIFT][j] = slope; column[STRETCH][j] = slope * (2 * j - rows) / rows;
-    column[NEIGHBOUR][j] = at[j + apart] - at[j - apart]; column[REST][j] = mean(tail, from + j * width + lag, width);
+    for (i64 b = 0; b < COLUMNS; b++) c[b] = row[j].column[b];
+    for (i64 k = 0; k < a; k++) for (i64 b = k + 1; b < COLUMNS; b++) c[b] -= share[k][b] * c[k] >> 16;
+    for (i64 b = a; b < COLUMNS; b++) sum[b] += c[a] * c[b];
   }
-  for (i32 a = 0; a < REST; a++) { // modified Gram-Schmidt
-    norm = (dot(column[a], column[a]) >> 16) + 1;
-    for (i32 b = a + 1; b <= REST; b++) {
-      share = dot(column[a], column[b]) / norm;
-      for (i64 j = 0; j < rows; j++) column[b][j] -= share * column[a][j] >> 16;
-    }
+  for (i64 b = a + 1; b < COLUMNS; b++) share[a][b] = sum[b] / ((sum[a] >> 16) + 1);
+  return sum[a];
+}
+static i64 crosstalk(i64 sign, i64 delay) { // share of a neighbour's signal and its deviation, ppm, by least squares
+  i64 extent = head->last - head->first, width = max((delay >> 16) / 24, extent / 1024) + 1;
+  i64 apart = max(1, ((delay >> 16) + width / 2) / width), near = max(1, apart / 8);
+  i64 from = head->first - apart * width, lag = sign * ((delay * end + 32768) >> 16); rows = extent / width + 2 * apart + 1;
+  for (i64 j = 0; j < rows + 2 * apart; j++) row[j].seen = mean(head, from + (j - apart) * width, width);
+  for (i64 j = 0; j < rows; j++) {
+    i64 i = j + apart, slope = row[i + near].seen - row[i - near].seen, *column = row[j].column;
+    column[GAINS] = row[i].seen; column[SHIFT] = slope; column[STRETCH] = slope * (2 * j - rows) / rows;
+    column[NEIGHBOUR] = row[i + apart].seen - row[i - apart].seen; column[REST] = mean(tail, from + j * width + lag, width);
   }
-  return (magnitude(share) + root(dot(column[REST], column[REST]) / rows) * 256 / root(norm)) * 15625 / 1024;
+  fit(GAINS); fit(SHIFT); fit(STRETCH); i64 norm = (fit(NEIGHBOUR) >> 16) + 1, rest = fit(REST); // modified Gram-Schmidt
+  return (magnitude(share[NEIGHBOUR][REST]) + root(rest / rows) * 256 / root(norm)) * 15625 / 1024;
 }
 static i64 ppm(i64 a, i64 delay) { return min(a * 1000000 / delay, 1000000); }
 static i64 microseconds(i64 samples) { return samples * 1953125 / 128 / rate; }
@@ -167,8 +170,7 @@ static void uncertainty(i64 delay, i64 leak, i64 spread) { // expanded, k = 2; f
 static i32 fuse(void) { // three speeds become one, or a refusal
   i64 leading = (tail->rise.at - head->rise.at) / end, trailing = (tail->fall.at - head->fall.at) / end, sign = 1;
   v[ON_FIRST] = microseconds(head->fall.at - head->rise.at); v[ON_LAST] = microseconds(tail->fall.at - tail->rise.at);
-  if (leading < 0) { sign = -1; leading = -leading; trailing = -trailing; }
-  if (leading <= 0 || trailing <= 0) return REVERSAL;
+  if (leading < 0) { sign = -1; leading = -leading; trailing = -trailing; } if (leading <= 0 || trailing <= 0) return REVERSAL;
   i64 scale = p[SPACING] * rate / 78125 * 18432, both = (leading + trailing) / 2; // km/h, 10^-3 = scale / delay
   i64 slowest = p[MIN_SPEED] * 18 / 5, fastest = p[MAX_SPEED] * 18 / 5;
   v[DIRECTION] = sign; v[LEADING] = scale / leading; v[TRAILING] = scale / trailing;
@@ -195,6 +197,4 @@ static i32 fuse(void) { // three speeds become one, or a refusal
   v[SPEED] = speed; uncertainty(delay, leak, max(max(leading, trailing), shape) - min(min(leading, trailing), shape));
   return VALID;
 }
-static i32 run(u32 length) {
-  i32 code = malformed(length) ? MALFORMED_INPUT : survey(); code = code ? code : edges(); return code ? code : fuse();
-}
+static i32 run(u32 length) { return malformed(length) ? MALFORMED_INPUT : survey() ?: edges() ?: fuse(); }
