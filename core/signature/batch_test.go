@@ -2,6 +2,7 @@ package signature
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -139,4 +140,22 @@ func TestCacheIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// An Ed25519 key in memory gives the bytes of the standard library, whatever the message.
+func TestSignIsTheStandardLibrarys(t *testing.T) {
+	random := rand.New(rand.NewPCG(11, 0))
+	for i := range 500 {
+		key := ed25519Signer(fmt.Sprint("meter ", i))
+		message := make([]byte, random.IntN(300))
+		for j := range message {
+			message[j] = byte(random.Uint32())
+		}
+		for _, kind := range []Kind{Ed25519, Ed25519ZIP215} {
+			got, err := Sign(key, kind, message)
+			if want := ed25519.Sign(key, message); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("message %x under %v: %x (%v), the standard library gives %x", message, kind, got, err, want)
+			}
+		}
+	}
 }

@@ -2,9 +2,12 @@ package signature
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+
+	voi "github.com/oasisprotocol/curve25519-voi/primitives/ed25519"
 )
 
 // Sign signs message with any crypto.Signer (a file key, a secure element, a
@@ -12,6 +15,10 @@ import (
 // signer.Public()). It errs when the signer's key does not go with the kind,
 // when the signer fails, and when it returns something other than a
 // signature of its type.
+//
+// An Ed25519 key in memory signs with the library that also verifies, in constant
+// time as the standard one does and in two thirds of its time; the bytes are the
+// same, for RFC 8032 leaves no choice (5.1.6).
 func Sign(signer crypto.Signer, kind Kind, message []byte) ([]byte, error) {
 	if _, err := KeyOf(kind, signer.Public()); err != nil {
 		return nil, err
@@ -23,6 +30,9 @@ func Sign(signer crypto.Signer, kind Kind, message []byte) ([]byte, error) {
 			return nil, fmt.Errorf("signing with a %v key: %w", kind, err)
 		}
 		return fixedFromDER(der)
+	}
+	if key, ok := signer.(ed25519.PrivateKey); ok {
+		signer = voi.PrivateKey(key)
 	}
 	sig, err := signer.Sign(rand.Reader, message, crypto.Hash(0))
 	if err != nil {

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,6 +60,7 @@ func TestReadsVerify(t *testing.T) {
 	t.Run("meter", r.meter)
 	t.Run("measurements", r.measurements)
 	t.Run("stream", r.stream)
+	t.Run("what a follower gets", r.paced)
 	t.Run("follower", r.follow)
 }
 
@@ -360,6 +363,49 @@ func (r *reader) stream(t *testing.T) {
 				t.Errorf("stream from %d ended before block %d, head is %d", from, height, head)
 			}
 		}
+	}
+}
+
+// paced reads the blocks as a follower gets them: the newest has its certificate, and so
+// has each with a statement; of the others those below the newest have none.
+func (r *reader) paced(t *testing.T) {
+	head := r.mirror.Store.Head().Height
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	view := ledgerv1.StreamView_STREAM_VIEW_ADMINISTRATIVE
+	follow, err := r.client.StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{View: view})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := r.client.StreamBlocks(ctx, &ledgerv1.StreamBlocksRequest{View: view, StopAtHead: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := 0
+	for height := range head + 1 {
+		got, err := follow.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := whole.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.block(t, height, view, got)
+		statements := slices.ContainsFunc(got.GetLeaves()[:len(got.GetLeaves())-1], func(l *ledgerv1.Leaf) bool { return len(l.GetRecord()) > 0 })
+		if !statements && height < head {
+			bare++
+			want.Certificate = nil
+		}
+		if !bytes.Equal(got.GetCertificate(), want.GetCertificate()) {
+			t.Errorf("block %d of %d, statements %v, came with certificate %q, want %q", height, head, statements, got.GetCertificate(), want.GetCertificate())
+		}
+		if height == head && len(got.GetCertificate()) == 0 {
+			t.Errorf("the newest block, %d, came without a certificate", height)
+		}
+	}
+	if bare == 0 {
+		t.Error("no block below the newest holds measurements alone: the test shows nothing")
 	}
 }
 

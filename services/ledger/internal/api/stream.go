@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -14,27 +16,66 @@ import (
 	"github.com/lacre-metrology/lacre/services/ledger/internal/storage"
 )
 
+// pace is the least time between what a follower gets at the head of the ledger. A
+// small ledger has a block every few milliseconds, and each one that a follower gets
+// alone costs it a wake-up and a certificate; the blocks of a pace cost it one.
+// Whatever comes after a longer quiet is sent at once.
+const pace = 50 * time.Millisecond
+
+// maxBare is how many blocks a follower gets in a row whose certificates are held
+// back, when it catches up: it holds what no certificate covers yet.
+const maxBare = 64
+
 // StreamBlocks follows the ledger from a height and goes on as blocks are
 // certified. Every block that is sent is certified here; its own certificate is
-// sent along if it has one, and that of a later block covers it otherwise.
+// sent along if it has one, and that of a later block covers it otherwise. Who
+// follows the statements, and not only up to the head, gets the blocks of a pace
+// together, with the certificate of the newest and those of blocks with statements.
 func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc.ServerStreamingServer[ledgerv1.StreamBlocksResponse]) error {
 	ctx := stream.Context()
 	stop := s.Collector.Newest().Block.Height
+	paced := request.GetView() == ledgerv1.StreamView_STREAM_VIEW_ADMINISTRATIVE && !request.GetStopAtHead()
+	var sent time.Time
+	bare := 0
 	for height := request.GetFromHeight(); ; height++ {
 		if request.GetStopAtHead() && height > stop {
 			return nil
 		}
-		if _, err := s.Collector.Wait(ctx, height); err != nil {
+		if paced && height > s.Collector.Newest().Block.Height {
+			sleep(ctx, time.Until(sent.Add(pace)))
+		}
+		newest, err := s.Collector.Wait(ctx, height)
+		if err != nil {
 			return context.Cause(ctx)
 		}
 		response, err := s.block(height, request.GetView())
 		if err != nil {
 			return err
 		}
+		if paced && height < newest.Block.Height && bare < maxBare && measurementsAlone(response.GetLeaves()) {
+			response.Certificate = nil
+		}
+		if bare++; len(response.GetCertificate()) > 0 {
+			bare = 0
+		}
 		if err := stream.Send(response); err != nil {
 			return err
 		}
+		sent = time.Now()
 	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// measurementsAlone says whether a block, in the administrative view, has no
+// statement: then nothing but its header, the last leaf, is shown.
+func measurementsAlone(leaves []*ledgerv1.Leaf) bool {
+	return len(leaves) > 0 && !slices.ContainsFunc(leaves[:len(leaves)-1], func(l *ledgerv1.Leaf) bool { return l.GetRecord() != nil })
 }
 
 // block is a block as a view shows it; only the full one reads more than the leaves.
