@@ -52,6 +52,7 @@ func Main[C any](name string, args []string, stderr io.Writer, run func(ctx cont
 // changes nothing; so is a SIGHUP to a service that takes nothing anew.
 func MainReloading[C any](name string, args []string, stderr io.Writer, run func(ctx context.Context, c C, reload func(apply func(C) error), log *slog.Logger) error) int {
 	collectRarely()
+	scheduleInBatches()
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "", "configuration file (YAML)")

@@ -17,6 +17,7 @@ func TestStageIsThatOfTheInnermostFrameWithARule(t *testing.T) {
 		{StageVerify, []string{"crypto/internal/fips140/edwards25519.(*Point).Add", "crypto/internal/fips140/ed25519.verifyWithDom", "crypto/ed25519.Verify", us + "core/signature.Verify", us + "core/state.Apply"}},
 		{StageSign, []string{"crypto/internal/fips140/edwards25519.(*Point).Add", "crypto/internal/fips140/ed25519.Sign", us + "core/signature.Sign"}},
 		{StageVerify, []string{"github.com/oasisprotocol/curve25519-voi/curve.(*EdwardsPoint).Double", us + "core/signature.VerifyBatch"}},
+		{StageSign, []string{"github.com/oasisprotocol/curve25519-voi/curve.vecMul_AVX2", "github.com/oasisprotocol/curve25519-voi/primitives/ed25519.PrivateKey.Sign", us + "core/signature.Sign"}},
 		{StageHash, []string{"crypto/internal/fips140/sha256.blockSHANI", "crypto/sha256.Sum256", us + "core/tlog.LeafHash"}},
 		{StageMemory, []string{"runtime.memclrNoHeapPointers", "runtime.mallocgcSmall", "runtime.growslice", "google.golang.org/protobuf/proto.Marshal"}},
 		{StageEncoding, []string{"runtime.memmove", "google.golang.org/protobuf/internal/impl.appendBytes"}},

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package daemon
+
+// scheduleInBatches: only Linux has the policy.
+func scheduleInBatches() {}
