@@ -152,7 +152,9 @@ func (q *Quorum) Check(v signature.Verifier, c *tlog.Certificate) error {
 	if c.Checkpoint.Origin != q.origin {
 		return refuse("the ledger's origin is %s", q.origin)
 	}
-	if !slices.ContainsFunc(q.logs, func(key tlog.VerifierKey) bool { return key.ID() == c.Log.KeyID && c.Log.Verify(v, key, c.Checkpoint) == nil }) {
+	if !slices.ContainsFunc(q.logs, func(key tlog.VerifierKey) bool {
+		return key.ID() == c.Log.KeyID && c.Log.Verify(v, key, c.Checkpoint) == nil
+	}) {
 		return refuse("its log signature is by none of the %d log keys", len(q.logs))
 	}
 	names := make([]string, len(c.Cosignatures))

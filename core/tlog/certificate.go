@@ -58,9 +58,10 @@ func (c *Certificate) check() error {
 }
 
 // Text is the signed note: body, empty line, one line for each signature.
-func (c *Certificate) Text() []byte {
-	return c.appendText(make([]byte, 0, 128+192*(1+len(c.Cosignatures)))) // a guess that names of 60 bytes keep
-}
+func (c *Certificate) Text() []byte { return c.appendText(make([]byte, 0, c.textSize())) }
+
+// textSize guesses how long the text is, in bytes: names of 60 bytes keep to it.
+func (c *Certificate) textSize() int { return 128 + 192*(1+len(c.Cosignatures)) }
 
 func (c *Certificate) appendText(b []byte) []byte {
 	b = append(c.Checkpoint.appendBody(b), '\n')

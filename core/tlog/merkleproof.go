@@ -41,13 +41,14 @@ func ConsistencyProof(nodes Nodes, size1, size2 uint64) ([]digest.Digest, error)
 }
 
 func collect(nodes Nodes, want proof.Nodes, what string) ([]digest.Digest, error) {
+	found := make([]digest.Digest, len(want.IDs))
 	hashes := make([][]byte, len(want.IDs))
 	for i, id := range want.IDs {
-		h, err := nodes.Node(id)
-		if err != nil {
+		var err error
+		if found[i], err = nodes.Node(id); err != nil {
 			return nil, fmt.Errorf("proof of %s, node %d/%d: %w", what, id.Level, id.Index, err)
 		}
-		hashes[i] = h.Bytes()
+		hashes[i] = found[i][:]
 	}
 	hashes, err := want.Rehash(hashes, hashChildren)
 	if err != nil {

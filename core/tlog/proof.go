@@ -64,8 +64,7 @@ func (p *Proof) checkPlace() error {
 
 // Text is the canonical form.
 func (p *Proof) Text() []byte {
-	certificate := p.Certificate.Text()
-	return append(p.appendHead(make([]byte, 0, p.headSize()+len(certificate))), certificate...)
+	return p.Certificate.appendText(p.appendHead(make([]byte, 0, p.headSize()+p.Certificate.textSize())))
 }
 
 // headSize is how long appendHead's text is at most, in bytes.

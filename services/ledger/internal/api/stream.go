@@ -34,7 +34,8 @@ const maxBare = 64
 func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc.ServerStreamingServer[ledgerv1.StreamBlocksResponse]) error {
 	ctx := stream.Context()
 	stop := s.Collector.Newest().Block.Height
-	paced := request.GetView() == ledgerv1.StreamView_STREAM_VIEW_ADMINISTRATIVE && !request.GetStopAtHead()
+	view := request.GetView()
+	paced := view != ledgerv1.StreamView_STREAM_VIEW_RECORDS && view != ledgerv1.StreamView_STREAM_VIEW_FULL && !request.GetStopAtHead()
 	var sent time.Time
 	bare := 0
 	for height := request.GetFromHeight(); ; height++ {
@@ -48,7 +49,7 @@ func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc
 		if err != nil {
 			return context.Cause(ctx)
 		}
-		response, err := s.block(height, request.GetView())
+		response, err := s.block(height, view)
 		if err != nil {
 			return err
 		}
