@@ -159,7 +159,7 @@ grep -q '^km-41 .*1 signed above' silence.txt # what was captured while it was s
 
 say "11. a new version, withheld, takes the old one's place"
 old=$(sha256sum speed.wasm | cut -d ' ' -f 1)
-LC_ALL=C sed 's/1\.1\.0/1.1.1/' speed.wasm >next.wasm # the same computation under another version
+LC_ALL=C sed 's/1\.2\.0/1.2.1/' speed.wasm >next.wasm # the same computation under another version
 new=$(sha256sum next.wasm | cut -d ' ' -f 1)
 lacre module inspect next.wasm
 lacre module test next.wasm --out next-report.json
@@ -172,10 +172,10 @@ if grep -q university installed.txt; then exit 1; fi # not contracted
 refused PERMISSION_DENIED lacre module get "$new" --network network --tls-key network/nodes/gateway/tls.pem --out no.wasm
 lacre module get "$new" --network network --tls-key network/nodes/approval/tls.pem --out escrow.wasm
 cmp next.wasm escrow.wasm
-lacre meter parameters km-41 --network network --module "$new" --reason 'speed 1.1.1' --out version.json
+lacre meter parameters km-41 --network network --module "$new" --reason 'speed 1.2.1' --out version.json
 sign version.json version.dsse "${body[@]}"
 submit version.dsse
-lacre approval status supersede "$old" --successor "$new" --network network --reason 'speed 1.1.1' --out supersede.json
+lacre approval status supersede "$old" --successor "$new" --network network --reason 'speed 1.2.1' --out supersede.json
 sign supersede.json supersede.dsse "${body[@]}"
 submit supersede.dsse
 refused ALGORITHM_NOT_IN_FORCE lacre meter simulate km-42 --network network --passes 1 --seed 4
