@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"strconv"
 
@@ -13,9 +14,11 @@ import (
 // switches and lets it find less to do at once: docs/performance.md has what that is
 // worth. Other programs interrupt it as before. Threads that are made later inherit
 // it. Whoever started the process under another policy than the default one meant it,
-// and a system that refuses is none the worse: the policy changes no result.
+// and a system that refuses is none the worse: the policy changes no result. A few
+// passes are enough: only a thread that was not reached yet makes another such thread.
 func scheduleInBatches() {
-	for left := true; left; {
+	left := true
+	for pass := 0; left && pass < 10; pass++ {
 		left = false
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
@@ -30,10 +33,11 @@ func scheduleInBatches() {
 			if err != nil || attributes.Policy != unix.SCHED_NORMAL {
 				continue // it has ended, or is done
 			}
-			if err := unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: attributes.Nice}, 0); err != nil {
+			err = unix.SchedSetAttr(id, &unix.SchedAttr{Policy: unix.SCHED_BATCH, Nice: attributes.Nice}, 0)
+			if err != nil && !errors.Is(err, unix.ESRCH) {
 				return
 			}
-			left = true // one that was not may have made another meanwhile
+			left = true
 		}
 	}
 }

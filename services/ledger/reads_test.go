@@ -367,7 +367,7 @@ func (r *reader) stream(t *testing.T) {
 }
 
 // paced reads the blocks as a follower gets them: the newest has its certificate, and so
-// has each with a statement; of the others those below the newest have none.
+// has each with a statement; others below the newest are certified by it.
 func (r *reader) paced(t *testing.T) {
 	head := r.mirror.Store.Head().Height
 	ctx, cancel := context.WithCancel(t.Context())
@@ -393,11 +393,9 @@ func (r *reader) paced(t *testing.T) {
 		}
 		r.block(t, height, view, got)
 		statements := slices.ContainsFunc(got.GetLeaves()[:len(got.GetLeaves())-1], func(l *ledgerv1.Leaf) bool { return len(l.GetRecord()) > 0 })
-		if !statements && height < head {
-			bare++
-			want.Certificate = nil
-		}
-		if !bytes.Equal(got.GetCertificate(), want.GetCertificate()) {
+		if len(got.GetCertificate()) == 0 && !statements && height < head {
+			bare++ // it may be: the newest certificate covers it
+		} else if !bytes.Equal(got.GetCertificate(), want.GetCertificate()) {
 			t.Errorf("block %d of %d, statements %v, came with certificate %q, want %q", height, head, statements, got.GetCertificate(), want.GetCertificate())
 		}
 		if height == head && len(got.GetCertificate()) == 0 {
@@ -405,7 +403,7 @@ func (r *reader) paced(t *testing.T) {
 		}
 	}
 	if bare == 0 {
-		t.Error("no block below the newest holds measurements alone: the test shows nothing")
+		t.Error("no certificate was held back")
 	}
 }
 

@@ -67,8 +67,8 @@ type LedgerServiceClient interface {
 	ListMeters(ctx context.Context, in *ListMetersRequest, opts ...grpc.CallOption) (*ListMetersResponse, error)
 	// ListMeasurements pages through a meter's measurements by counter or capture time.
 	ListMeasurements(ctx context.Context, in *ListMeasurementsRequest, opts ...grpc.CallOption) (*ListMeasurementsResponse, error)
-	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified. In the administrative view what
-	// is certified within 50 ms comes together.
+	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified. Who follows in the administrative
+	// view gets what is certified within 50 ms together.
 	StreamBlocks(ctx context.Context, in *StreamBlocksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamBlocksResponse], error)
 }
 
@@ -249,8 +249,8 @@ type LedgerServiceServer interface {
 	ListMeters(context.Context, *ListMetersRequest) (*ListMetersResponse, error)
 	// ListMeasurements pages through a meter's measurements by counter or capture time.
 	ListMeasurements(context.Context, *ListMeasurementsRequest) (*ListMeasurementsResponse, error)
-	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified. In the administrative view what
-	// is certified within 50 ms comes together.
+	// StreamBlocks follows the ledger from a height, and goes on as blocks are certified. Who follows in the administrative
+	// view gets what is certified within 50 ms together.
 	StreamBlocks(*StreamBlocksRequest, grpc.ServerStreamingServer[StreamBlocksResponse]) error
 	mustEmbedUnimplementedLedgerServiceServer()
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/lacre-metrology/lacre/core/reason"
 	"github.com/lacre-metrology/lacre/core/record"
@@ -22,9 +23,12 @@ import (
 // Whatever comes after a longer quiet is sent at once.
 const pace = 50 * time.Millisecond
 
-// maxBare is how many blocks a follower gets in a row whose certificates are held
-// back, when it catches up: it holds what no certificate covers yet.
-const maxBare = 64
+// What a follower is sent in a row without a certificate is bounded: it holds what
+// none covers yet, and drops it and asks another replica if none comes for 10 s.
+const (
+	maxBare      = time.Second
+	maxBareBytes = 256 << 10
+)
 
 // StreamBlocks follows the ledger from a height and goes on as blocks are
 // certified. Every block that is sent is certified here; its own certificate is
@@ -37,7 +41,7 @@ func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc
 	view := request.GetView()
 	paced := view != ledgerv1.StreamView_STREAM_VIEW_RECORDS && view != ledgerv1.StreamView_STREAM_VIEW_FULL && !request.GetStopAtHead()
 	var sent time.Time
-	bare := 0
+	covered, bare := time.Now(), 0 // when the newest certificate was sent, and the bytes since then
 	for height := request.GetFromHeight(); ; height++ {
 		if request.GetStopAtHead() && height > stop {
 			return nil
@@ -53,11 +57,11 @@ func (s *Server) StreamBlocks(request *ledgerv1.StreamBlocksRequest, stream grpc
 		if err != nil {
 			return err
 		}
-		if paced && height < newest.Block.Height && bare < maxBare && measurementsAlone(response.GetLeaves()) {
+		if paced && height < newest.Block.Height && mayBeBare(response.GetLeaves(), bare, time.Since(covered)) {
 			response.Certificate = nil
 		}
-		if bare++; len(response.GetCertificate()) > 0 {
-			bare = 0
+		if bare += proto.Size(response); len(response.GetCertificate()) > 0 {
+			covered, bare = time.Now(), 0
 		}
 		if err := stream.Send(response); err != nil {
 			return err
@@ -73,10 +77,12 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// measurementsAlone says whether a block, in the administrative view, has no
-// statement: then nothing but its header, the last leaf, is shown.
-func measurementsAlone(leaves []*ledgerv1.Leaf) bool {
-	return len(leaves) > 0 && !slices.ContainsFunc(leaves[:len(leaves)-1], func(l *ledgerv1.Leaf) bool { return l.GetRecord() != nil })
+// mayBeBare says whether a block's certificate may be held back behind so many bytes
+// without one, sent in so long. One with a statement comes with its own: leaves, in the
+// administrative view, show nothing else but the header, the last.
+func mayBeBare(leaves []*ledgerv1.Leaf, bare int, since time.Duration) bool {
+	statement := func(l *ledgerv1.Leaf) bool { return l.GetRecord() != nil }
+	return bare < maxBareBytes && since < maxBare && !slices.ContainsFunc(leaves[:len(leaves)-1], statement)
 }
 
 // block is a block as a view shows it; only the full one reads more than the leaves.
@@ -127,9 +133,9 @@ func administrativeView(leaves [][]byte) []*ledgerv1.Leaf {
 	return out
 }
 
-// followedBlocks is for how many of the newest blocks what followers get is kept.
-// They follow at one pace, but for those that catch up.
-const followedBlocks = 8
+// followedBlocks is for how many of the newest blocks what followers get is kept:
+// more than are made within a pace.
+const followedBlocks = 64
 
 // followed is what followers get of the newest blocks, made once for all of them.
 type followed struct {

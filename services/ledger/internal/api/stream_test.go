@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	ledgerv1 "github.com/lacre-metrology/lacre/gen/lacre/ledger/v1"
 )
@@ -47,4 +48,30 @@ func TestFollowersShareTheNewestBlocks(t *testing.T) {
 	want(1, 3)
 	want(1+followedBlocks, 1)
 	want(2, 1)
+}
+
+// A certificate is held back for a while and for so many bytes, never one of a block
+// with a statement: a follower that nothing certifies for long gives up.
+func TestCertificatesAreHeldBackForAWhile(t *testing.T) {
+	header := &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Record{Record: []byte("header")}}
+	measurement := &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Hash{Hash: []byte("hash")}}
+	statement := &ledgerv1.Leaf{Content: &ledgerv1.Leaf_Record{Record: []byte("statement")}}
+	for _, c := range []struct {
+		name   string
+		leaves []*ledgerv1.Leaf
+		bare   int
+		since  time.Duration
+		want   bool
+	}{
+		{"measurements", []*ledgerv1.Leaf{measurement, measurement, header}, 0, 0, true},
+		{"a header alone", []*ledgerv1.Leaf{header}, 0, 0, true},
+		{"the last that may", []*ledgerv1.Leaf{measurement, header}, maxBareBytes - 1, maxBare - 1, true},
+		{"a statement", []*ledgerv1.Leaf{measurement, statement, header}, 0, 0, false},
+		{"too many bytes", []*ledgerv1.Leaf{measurement, header}, maxBareBytes, 0, false},
+		{"too long", []*ledgerv1.Leaf{measurement, header}, 0, maxBare, false},
+	} {
+		if got := mayBeBare(c.leaves, c.bare, c.since); got != c.want {
+			t.Errorf("%s: may be bare %v, want %v", c.name, got, c.want)
+		}
+	}
 }
