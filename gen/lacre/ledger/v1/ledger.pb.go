@@ -2074,8 +2074,9 @@ type StreamBlocksResponse struct {
 	Leaves []*Leaf `protobuf:"bytes,2,rep,name=leaves,proto3" json:"leaves,omitempty"`
 	// raw_vectors belong to the measurements, in their order, in the full view; empty where they expired and went.
 	RawVectors [][]byte `protobuf:"bytes,3,rep,name=raw_vectors,json=rawVectors,proto3" json:"raw_vectors,omitempty"`
-	// certificate certifies this block; it may be absent, then a later block's covers it. In the administrative view, but
-	// with stop_at_head, it is held back from blocks without statements for a second or 256 KiB, as long as a later one comes.
+	// certificate certifies this block; it may be absent, then a later block's covers it. Without
+	// stop_at_head, the administrative view holds it back from blocks without statements while a later one is there to be
+	// sent, for a second or 256 KiB at most.
 	Certificate   []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
